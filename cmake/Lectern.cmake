@@ -1,0 +1,92 @@
+# How a room becomes a target. Every library gets an include root of its own that holds nothing but its own
+# folder, so `#include "engine/kv/pool.h"` compiles only where engine_kv is a declared dependency.
+include_guard(GLOBAL)
+
+set(CMAKE_CXX_STANDARD 20)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+if(NOT CMAKE_BUILD_TYPE)
+  set(CMAKE_BUILD_TYPE Release CACHE STRING "" FORCE)
+endif()
+
+find_program(LECTERN_CCACHE ccache)
+if(LECTERN_CCACHE)
+  set(CMAKE_CXX_COMPILER_LAUNCHER "${LECTERN_CCACHE}")
+  set(CMAKE_CUDA_COMPILER_LAUNCHER "${LECTERN_CCACHE}")
+endif()
+
+set(LECTERN_SANITIZE "" CACHE STRING "Sanitizers for every target of ours: address,undefined or thread")
+option(LECTERN_WERROR "Warnings are errors" ON)
+
+add_library(lectern_flags INTERFACE)
+target_compile_options(lectern_flags INTERFACE
+  $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wno-unused-parameter -Wno-missing-field-initializers>
+  $<$<AND:$<COMPILE_LANGUAGE:CXX>,$<BOOL:${LECTERN_WERROR}>>:-Werror>)
+if(LECTERN_SANITIZE)
+  target_compile_options(lectern_flags INTERFACE -fsanitize=${LECTERN_SANITIZE} -fno-omit-frame-pointer
+                                                 -fno-sanitize-recover=all)
+  target_link_options(lectern_flags INTERFACE -fsanitize=${LECTERN_SANITIZE})
+endif()
+
+# lectern_library(NAME x SOURCES a.cc ... HEADERS a.h ... DEPS y ... PRIVATE_DEPS z ...)
+#   The folder is the one of the calling CMakeLists.txt. DEPS are needed by the headers, PRIVATE_DEPS by sources only.
+function(lectern_library)
+  cmake_parse_arguments(ARG "" "NAME" "SOURCES;HEADERS;DEPS;PRIVATE_DEPS" ${ARGN})
+  file(RELATIVE_PATH folder "${CMAKE_SOURCE_DIR}" "${CMAKE_CURRENT_SOURCE_DIR}")
+  set(root "${CMAKE_BINARY_DIR}/include_roots/${ARG_NAME}")
+  foreach(header IN LISTS ARG_HEADERS)
+    get_filename_component(header_dir "${root}/${folder}/${header}" DIRECTORY)
+    file(MAKE_DIRECTORY "${header_dir}")
+    file(CREATE_LINK "${CMAKE_CURRENT_SOURCE_DIR}/${header}" "${root}/${folder}/${header}" SYMBOLIC)
+  endforeach()
+  if(ARG_SOURCES)
+    add_library(${ARG_NAME} STATIC ${ARG_SOURCES})
+    target_include_directories(${ARG_NAME} PUBLIC "${root}")
+    target_link_libraries(${ARG_NAME} PUBLIC ${ARG_DEPS} PRIVATE ${ARG_PRIVATE_DEPS} lectern_flags)
+  else()
+    add_library(${ARG_NAME} INTERFACE)
+    target_include_directories(${ARG_NAME} INTERFACE "${root}")
+    target_link_libraries(${ARG_NAME} INTERFACE ${ARG_DEPS})
+  endif()
+endfunction()
+
+# lectern_binary(NAME x [OUTPUT file] SOURCES ... DEPS ...): an executable in ${CMAKE_BINARY_DIR}/bin.
+function(lectern_binary)
+  cmake_parse_arguments(ARG "" "NAME;OUTPUT" "SOURCES;DEPS" ${ARGN})
+  add_executable(${ARG_NAME} ${ARG_SOURCES})
+  target_link_libraries(${ARG_NAME} PRIVATE ${ARG_DEPS} lectern_flags)
+  set_target_properties(${ARG_NAME} PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/bin")
+  if(ARG_OUTPUT)
+    set_target_properties(${ARG_NAME} PROPERTIES OUTPUT_NAME "${ARG_OUTPUT}")
+  endif()
+endfunction()
+
+# lectern_test(NAME x_test SOURCES ... DEPS ... [LABELS gpu slow ...] [ENVIRONMENT K=V ...] [TIMEOUT seconds]
+#   [WHOLE]): a GoogleTest binary; one CTest entry per TEST unless WHOLE (one entry for the file, for tests that share
+#   an expensive fixture). TIMEOUT only ends a hang.
+function(lectern_test)
+  cmake_parse_arguments(ARG "WHOLE" "NAME;TIMEOUT" "SOURCES;DEPS;LABELS;ENVIRONMENT" ${ARGN})
+  add_executable(${ARG_NAME} ${ARG_SOURCES})
+  target_link_libraries(${ARG_NAME} PRIVATE ${ARG_DEPS} GTest::gmock GTest::gtest GTest::gtest_main lectern_flags)
+  target_compile_definitions(${ARG_NAME} PRIVATE LECTERN_SOURCE_DIR="${CMAKE_SOURCE_DIR}"
+                                                 LECTERN_BINARY_DIR="${CMAKE_BINARY_DIR}")
+  set_target_properties(${ARG_NAME} PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/tests")
+  if(NOT ARG_TIMEOUT)
+    set(ARG_TIMEOUT 600)
+  endif()
+  set(properties TIMEOUT ${ARG_TIMEOUT})
+  if(ARG_LABELS)
+    list(APPEND properties LABELS "${ARG_LABELS}")
+  endif()
+  if(ARG_ENVIRONMENT)
+    list(APPEND properties ENVIRONMENT "${ARG_ENVIRONMENT}")
+  endif()
+  if(ARG_WHOLE)
+    add_test(NAME ${ARG_NAME} COMMAND ${ARG_NAME})
+    set_tests_properties(${ARG_NAME} PROPERTIES ${properties})
+  else()
+    gtest_discover_tests(${ARG_NAME} DISCOVERY_MODE PRE_TEST PROPERTIES ${properties})
+  endif()
+endfunction()
