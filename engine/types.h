@@ -1,0 +1,262 @@
+// The nouns of the engine's public face: plain values, no sockets, no protobuf. Services translate them to and from the API,
+// whose comments (proto/lectern/v1) define the meaning of each field; what is said here is what C++ adds.
+//
+// Times are microseconds since the Unix epoch; 0 means absent. Ids are bare ("handbook"), never resource names: services know names.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+namespace lectern::engine {
+
+// A corpus within a tenant.
+struct CorpusName {
+  std::string tenant;
+  std::string corpus;
+};
+
+// A document, generation, operation or session within a corpus.
+struct ResourceName {
+  CorpusName corpus;
+  std::string id;
+};
+
+struct PageRequest {
+  int page_size = 0;       // 0: 50; at most 1000
+  std::string page_token;  // empty: the first page
+};
+
+template <typename T>
+struct Page {
+  std::vector<T> items;
+  std::string next_page_token;  // empty on the last page
+};
+
+struct Corpus {
+  CorpusName name;
+  std::string display_name;
+  int64_t create_time_us = 0;
+  int64_t update_time_us = 0;
+  int64_t expire_time_us = 0;
+  int64_t document_count = 0;
+  int64_t document_bytes = 0;
+  std::string current_generation;  // id, or empty
+  bool stale = false;
+};
+
+// Fields to change; absent ones stay.
+struct CorpusUpdate {
+  std::optional<std::string> display_name;
+  std::optional<int64_t> expire_time_us;  // 0: never
+};
+
+struct Document {
+  ResourceName name;
+  std::string display_name;
+  std::string media_type;
+  int64_t size_bytes = 0;
+  std::array<uint8_t, 32> sha256{};
+  int64_t create_time_us = 0;
+};
+
+struct UploadHeader {
+  CorpusName corpus;
+  std::string document_id;   // empty: made by the engine
+  std::string display_name;  // empty: the id
+  std::string media_type;    // empty: guessed
+  std::optional<std::array<uint8_t, 32>> sha256;
+};
+
+enum class Residency { kNone, kPartial, kComplete, kEvicted };
+
+struct Generation {
+  ResourceName name;
+  int64_t create_time_us = 0;
+  int64_t token_count = 0;
+  int64_t context_count = 0;
+  std::string model_fingerprint;  // hex
+  std::string prompt_layout;
+  Residency residency = Residency::kNone;
+  std::vector<std::string> documents;  // ids, in corpus order
+};
+
+enum class IngestPhase { kQueued, kPreparing, kPrefilling, kCommitting, kDone };
+
+struct Operation {
+  ResourceName name;
+  bool done = false;
+  absl::Status error;        // OK unless done with an error
+  std::string generation;    // id, when done without an error and not validate_only
+  IngestPhase phase = IngestPhase::kQueued;
+  int64_t tokens_total = 0;
+  int64_t tokens_done = 0;
+  int64_t tokens_cached = 0;
+  int64_t documents = 0;
+  int64_t cache_bytes_total = 0;
+  bool validate_only = false;
+  int resumed = 0;
+  int64_t create_time_us = 0;
+  int64_t end_time_us = 0;
+};
+
+struct Session {
+  ResourceName name;
+  std::string generation;  // id
+  int turn_count = 0;
+  int64_t token_count = 0;
+  int64_t create_time_us = 0;
+  int64_t update_time_us = 0;
+  int64_t expire_time_us = 0;
+  std::string forked_from;  // session id, or empty
+};
+
+struct Sampling {
+  double temperature = 0;  // [0, 2]; 0: the most probable token
+  double top_p = 1;        // (0, 1]
+  uint64_t seed = 0;
+};
+
+// What a question is asked of. Exactly one of generation and session may be set; neither: the newest committed generation.
+struct Target {
+  CorpusName corpus;
+  std::string generation;
+  std::string session;
+};
+
+struct AskRequest {
+  Target target;
+  std::string question;
+  int max_tokens = 0;
+  Sampling sampling;
+  int evidence_limit = 0;
+  int64_t deadline_us = 0;  // 0: none; past it the answer ends with DEADLINE_EXCEEDED
+};
+
+struct RetrieveRequest {
+  Target target;
+  std::string query;
+  int limit = 0;
+  int64_t deadline_us = 0;
+};
+
+struct Evidence {
+  std::string document;  // id
+  std::string display_name;
+  int64_t byte_begin = 0;
+  int64_t byte_end = 0;
+  int page = 0;
+  std::string quote;
+  double mass = 0;
+  double share = 0;
+  int64_t block = 0;
+};
+
+struct Coverage {
+  double mean = 0;
+  double lower = 0;
+  double upper = 0;
+  double min_row = 0;
+};
+
+struct Usage {
+  int64_t cached_tokens = 0;
+  int64_t prompt_tokens = 0;
+  int64_t generated_tokens = 0;
+  int64_t corpus_prefill_tokens = 0;
+  int64_t disk_bytes = 0;
+  int64_t memory_bytes = 0;
+  int64_t queue_time_us = 0;
+  int64_t time_to_first_token_us = 0;
+  int64_t total_time_us = 0;
+};
+
+enum class FinishReason { kStop, kMaxTokens };
+
+struct AnswerStarted {
+  std::string generation;  // id
+  int64_t context_tokens = 0;
+};
+
+struct Answer {
+  std::string text;
+  FinishReason finish_reason = FinishReason::kStop;
+  bool not_in_documents = false;
+  std::vector<Evidence> evidence;
+  Coverage coverage;
+  Usage usage;
+  int turn = 0;  // 0 outside sessions
+};
+
+struct Retrieval {
+  std::string generation;  // id
+  std::vector<Evidence> spans;
+  Coverage coverage;
+  Usage usage;
+};
+
+struct Turn {
+  int number = 0;
+  std::string question;
+  Answer answer;
+  int64_t create_time_us = 0;
+};
+
+struct TokenCount {
+  int64_t tokens = 0;
+  int64_t limit_tokens = 0;
+};
+
+struct ModelInfo {
+  std::string display_name;
+  std::string fingerprint;  // hex
+  std::string backend;
+  std::string attention;
+  std::string prompt_layout;
+  int64_t context_limit_tokens = 0;
+  int64_t question_limit_tokens = 0;
+  int64_t answer_limit_tokens = 0;
+  int64_t document_limit_bytes = 0;
+  int layers = 0;
+  int query_heads = 0;
+  int kv_heads = 0;
+  int head_dim = 0;
+  int index_dim = 0;
+  int block_tokens = 0;
+  int selected_blocks = 0;
+  int64_t parameters = 0;
+  int64_t kv_bytes_per_token = 0;
+  int64_t index_bytes_per_token = 0;
+};
+
+// Counters since the engine was opened, and levels as they are now.
+struct Stats {
+  int64_t queued_requests = 0;
+  int64_t running_requests = 0;
+  int64_t open_contexts = 0;
+  int64_t prefill_tokens = 0;
+  int64_t corpus_prefill_tokens = 0;
+  int64_t cached_tokens = 0;
+  int64_t generated_tokens = 0;
+  int64_t pool_blocks = 0;
+  int64_t pool_blocks_used = 0;
+  int64_t pool_hits = 0;
+  int64_t pool_misses = 0;
+  int64_t block_lookups = 0;
+  int64_t block_hits = 0;
+  int64_t disk_read_bytes = 0;
+  int64_t disk_written_bytes = 0;
+  int64_t disk_used_bytes = 0;
+  int64_t memory_index_bytes = 0;
+  int64_t corpora = 0;
+  int64_t documents = 0;
+  int64_t sessions = 0;
+};
+
+}  // namespace lectern::engine
