@@ -1,0 +1,31 @@
+// KeyValueStore over RocksDB 7.8. Tuning, with a reason for each constant, is in rocksdb_tuning.cc.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "storage/key_value_store.h"
+
+namespace rocksdb {
+class FileSystem;
+}  // namespace rocksdb
+
+namespace lectern::storage {
+
+struct RocksDbOptions {
+  std::string directory;       // of the database; created if its parent exists
+  std::string load_directory;  // for bulk files under construction; same file system; emptied at open
+  bool direct_reads = false;   // bypass the page cache for tables: honest cold reads, no double caching
+  // Null: the system's. Tests pass one that runs out of space, loses unsynced bytes or fails.
+  std::shared_ptr<rocksdb::FileSystem> file_system;
+};
+
+// Opens or creates. kFailedPrecondition: another process holds it, or a newer program wrote it. kDataLoss: damaged.
+// kPermissionDenied: the directory cannot be written.
+//
+// After kResourceExhausted the store keeps serving reads; each later write first asks RocksDB to resume, so writing
+// works again once space has returned.
+absl::StatusOr<std::unique_ptr<KeyValueStore>> OpenRocksDbStore(const RocksDbOptions& options);
+
+}  // namespace lectern::storage

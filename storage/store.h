@@ -1,0 +1,76 @@
+// One data directory: its lock and format, the catalog and the blocks over RocksDB, or all of it in memory.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "storage/block_store.h"
+#include "storage/catalog.h"
+#include "storage/key_value_store.h"
+
+namespace lectern::storage {
+
+// Of the directory as a whole. A store of a newer format is refused, never guessed at.
+inline constexpr uint32_t kFormatVersion = 1;
+
+struct StoreOptions {
+  std::string directory;
+  bool direct_reads = false;  // bypass the page cache when reading tables
+  int reader_threads = 0;     // for batched reads; 0 = one per core, at most 8
+  int64_t now = 0;            // creation time of the default tenant, in a new store
+};
+
+struct Stats {
+  DiskUsage disk;
+  uint64_t document_bytes = 0;  // logical, of the documents in corpora
+  uint64_t corpora = 0;
+  uint64_t lineages = 0;
+  uint64_t purge_pending = 0;  // lineages and ranges whose bytes are still to be given back
+};
+
+struct GarbageReport {
+  uint64_t lineages_purged = 0;
+  uint64_t lineages_in_use = 0;  // unreferenced, but open in a ContextReader: kept for the next call
+  uint64_t ranges_reclaimed = 0;
+  uint64_t uploads_purged = 0;
+};
+
+class Store {
+ public:
+  // Opens `directory`, making it when it does not exist (its parent must). Interrupted uploads and blocks of unfinished
+  // commits are purged on the way. Fails with
+  //   kFailedPrecondition  a newer format (both versions are named); a directory that holds something else; another
+  //                        process has it open
+  //   kNotFound            the parent directory does not exist
+  //   kPermissionDenied    it cannot be written
+  //   kDataLoss            it is damaged: the message says which file
+  //   kResourceExhausted   no space left to open it
+  static absl::StatusOr<std::unique_ptr<Store>> Open(const StoreOptions& options);
+  // Everything in memory, gone with the object.
+  static absl::StatusOr<std::unique_ptr<Store>> OpenInMemory(const StoreOptions& options);
+  // Over a key-value store made elsewhere.
+  static absl::StatusOr<std::unique_ptr<Store>> OpenOn(std::unique_ptr<KeyValueStore> store,
+                                                       const StoreOptions& options);
+
+  virtual ~Store() = default;
+
+  virtual Catalog& catalog() = 0;
+  virtual BlockStore& blocks() = 0;
+
+  // Random, made with the store; the engine derives tenants' salts from it (HMAC over the tenant's uid).
+  virtual const Digest& secret() const = 0;
+  virtual const std::string& store_id() const = 0;  // 32 hex digits
+
+  // Purges lineages and documents without references and gives their bytes back to the file system. May take seconds;
+  // call it from a background thread after deletions. Everything it has left undone when the process dies is found
+  // and done by a later call. Calls are serialised.
+  virtual absl::StatusOr<GarbageReport> CollectGarbage() = 0;
+  // Moves what is in the log into tables, e.g. before the process ends.
+  virtual absl::Status Flush() = 0;
+  virtual absl::StatusOr<Stats> GetStats() const = 0;
+};
+
+}  // namespace lectern::storage
