@@ -82,8 +82,5 @@ struct ReflowedText {
 // character inside a run of whitespace does not end the run. Titles are reflowed too.
 ReflowedText Reflow(std::string_view utf8);
 
-// Offset of the first byte that cannot stand in UTF-8 (overlong forms, surrogates and values over
-// U+10FFFF included), or std::string_view::npos.
-size_t FirstInvalidUtf8(std::string_view bytes);
 
 }  // namespace lectern::engine

@@ -51,7 +51,7 @@ struct EncodeOptions {
 
 // One word (pre-token) without any point at which its tokens must part may have this many bytes;
 // longer is not a text.
-inline constexpr size_t kMaxWordBytes = size_t{16} << 20;
+inline constexpr size_t kMaxWordBytes = size_t{4} << 20;
 
 // Thread-safe: all members are const and share no mutable state.
 class Tokenizer {

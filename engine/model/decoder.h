@@ -1,0 +1,109 @@
+// The forward pass. A step is a ragged batch: a list of segments, each some new tokens of one open context, prefill chunks and
+// decode rows mixed. Per layer it projects all rows at once, stores keys, values and index keys into the contexts' tails, and then
+// runs three phases for every segment: select (kernels/index_select), fetch (kv/context), attend (kernels/sparse_attention).
+//
+// Numeric contract (design): a tile segment's rows are computed in tiles of 128 with row = position mod 128, so the bytes that
+// a token leaves in the cache depend on the tokens before it and on nothing else: not on chunk sizes, not on what else is
+// in the batch. Residual stream fp32; every matrix product takes bf16 inputs and sums in fp32 (FORMATS: kernels/matmul).
+//
+// One Decoder serves one thread at a time (the engine's step thread); it uses all OpenMP threads.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "engine/kv/context.h"
+#include "engine/model/checkpoint.h"
+#include "kernels/bf16/bf16.h"
+#include "kernels/matmul/matmul.h"
+
+namespace lectern::engine {
+
+// What attention did in one layer for the observed rows of a segment; evidence and coverage are made of it. Pointers live
+// during the call. G = query heads per KV head.
+struct LayerObservation {
+  int layer = 0;
+  Context* context = nullptr;
+  int32_t rows = 0;
+  const int32_t* positions = nullptr;  // [rows]
+  const kernels::Bf16* q = nullptr;    // [rows][q_stride]: query head h at h * head_dim, after norm and RoPE
+  int64_t q_stride = 0;
+  float scale = 0;                     // of q.k before the softmax
+  int32_t slots = 0;                   // entries of `selected` per (row, KV head)
+  const int32_t* selected = nullptr;   // [rows][kv_heads][slots] ascending block numbers, -1 behind the last
+  const float* block_lse = nullptr;    // [rows][kv_heads][slots][G] ln sum exp(scale q.k) over the block's visible tokens
+  const float* lse = nullptr;          // [rows][kv_heads][G] the same over all selected blocks
+  // [rows][kv_heads], the index branch's ln sum exp over all visible and over the selected tokens; null in a dense layer.
+  const float* index_lse_visible = nullptr;
+  const float* index_lse_selected = nullptr;
+};
+
+class AttentionObserver {
+ public:
+  virtual ~AttentionObserver() = default;
+  // Called once per layer, in order. May Fetch blocks of the context. An error ends the step for this segment.
+  virtual absl::Status OnLayer(const LayerObservation& observation) = 0;
+};
+
+// Decode rows of one step, over all segments that are not tiled.
+inline constexpr int32_t kMaxDecodeRows = 64;
+
+struct StepSegment {
+  Context* context = nullptr;         // REQUIRES: Reserve(tokens.size()) succeeded; no two segments share a context
+  std::span<const int32_t> tokens;    // computed at positions token_count(), token_count() + 1, ...
+  bool tiled = true;                  // the numeric contract above; false: decode rows (at most kMaxDecodeRows per step)
+  bool wants_logits = false;          // of its last token
+  AttentionObserver* observer = nullptr;
+  int32_t observed_from = 0;          // with an observer: tokens [observed_from, size) are observed
+};
+
+struct SegmentResult {
+  absl::Status status;         // not OK: the context is unchanged but for garbage in its reserved tail
+  std::vector<float> logits;   // [vocab_size] if wanted
+};
+
+struct DecoderOptions {
+  std::vector<LayerAttention> attention;  // [layers], normally the configuration's
+  int32_t selected_blocks = 16;           // ignored in dense layers
+};
+
+class Decoder {
+ public:
+  // Packs the weights. `checkpoint` must outlive the decoder.
+  static absl::StatusOr<std::unique_ptr<Decoder>> Create(const Checkpoint* checkpoint, const DecoderOptions& options);
+  ~Decoder();
+
+  // Runs one step and advances every context whose segment succeeded. One result per segment; a segment fails alone (a
+  // block that cannot be read, a pool without room).
+  std::vector<SegmentResult> Step(std::span<const StepSegment> segments);
+
+  const ModelConfig& config() const { return checkpoint_->config(); }
+  const DecoderOptions& options() const { return options_; }
+  storage::Geometry geometry() const;
+  int64_t packed_bytes() const;  // of the prepacked weights, beside the checkpoint's own
+
+ private:
+  struct Layer;
+  struct Batch;
+  Decoder(const Checkpoint* checkpoint, const DecoderOptions& options);
+
+  void LayOutRows(std::span<const StepSegment> segments, std::vector<SegmentResult>* results);
+  void RunLayer(int layer);
+  void SplitHeads(const Layer& layer);
+  absl::Status Attend(int layer, size_t part);
+  void ComputeLogits();
+  void Norm(std::span<const float> gain, int64_t first_row, int64_t rows, kernels::Bf16* y) const;
+  void Project(const kernels::PackedMatrix& matrix, const kernels::Bf16* x, float* y, bool add) const;
+
+  const Checkpoint* const checkpoint_;
+  const DecoderOptions options_;
+  std::vector<std::unique_ptr<Layer>> layers_;
+  std::unique_ptr<kernels::PackedMatrix> lm_head_;
+  std::unique_ptr<Batch> batch_;  // of the step at hand; its memory is kept from step to step
+};
+
+}  // namespace lectern::engine

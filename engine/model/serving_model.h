@@ -1,0 +1,52 @@
+// A model directory made ready to serve: weights, tokenizer, prompt layout, decoder, and the fingerprint that names every byte they
+// leave in a cache. Immutable but for the decoder, which the step thread uses.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "engine/model/checkpoint.h"
+#include "engine/model/decoder.h"
+#include "engine/model/fingerprint.h"
+#include "engine/text/prompt_layout.h"
+#include "engine/text/tokenizer.h"
+
+namespace lectern::engine {
+
+class ServingModel {
+ public:
+  // force_dense: full attention in every layer, a fingerprint of its own. Errors: those of Checkpoint::Load, Tokenizer::LoadFile,
+  // PromptLayout::Create and Decoder::Create; NOT_FOUND MODEL_NOT_FOUND when there is no such directory.
+  static absl::StatusOr<std::unique_ptr<ServingModel>> Load(const std::string& directory, bool force_dense);
+
+  const ModelConfig& config() const { return checkpoint_->config(); }
+  const Checkpoint& checkpoint() const { return *checkpoint_; }
+  const Tokenizer& tokenizer() const { return *tokenizer_; }
+  const PromptLayout& layout() const { return *layout_; }
+  Decoder& decoder() { return *decoder_; }
+  const Decoder& decoder() const { return *decoder_; }
+  const Sha256Digest& fingerprint() const { return fingerprint_; }
+  // What computes here: stored with every block.
+  const std::string& provenance() const { return provenance_; }
+  const std::string& name() const { return name_; }  // of the directory
+  int64_t parameters() const;
+  bool dense() const { return dense_; }
+  // An answer ends with one of these tokens: <end>, or what the configuration names.
+  bool EndsAnswer(TokenId id) const;
+
+ private:
+  ServingModel() = default;
+
+  std::string name_;
+  bool dense_ = false;
+  std::unique_ptr<Checkpoint> checkpoint_;
+  std::unique_ptr<Tokenizer> tokenizer_;
+  std::unique_ptr<PromptLayout> layout_;
+  std::unique_ptr<Decoder> decoder_;
+  Sha256Digest fingerprint_{};
+  std::string provenance_;
+};
+
+}  // namespace lectern::engine
