@@ -47,7 +47,8 @@ const Alphabet& ByteAlphabet() {
 
 std::string SpellBytes(std::string_view bytes) {
   std::string spelled;
-  for (const char byte : bytes) AppendUtf8(ByteAlphabet().character[static_cast<uint8_t>(byte)], &spelled);
+  for (const char byte : bytes)
+    AppendUtf8(ByteAlphabet().character[static_cast<uint8_t>(byte)], &spelled);
   return spelled;
 }
 
@@ -66,7 +67,8 @@ bool ReadSpelled(std::string_view spelled, std::string* bytes) {
 absl::StatusOr<BpeModel> BpeModel::Parse(const nlohmann::json& json) {
   LECTERN_ASSIGN_OR_RETURN(const std::string type, StringField(json, "model", "type"));
   if (type != "BPE") return UnsupportedComponent("model", type);
-  LECTERN_ASSIGN_OR_RETURN(const bool byte_fallback, BoolField(json, "model", "byte_fallback", false));
+  LECTERN_ASSIGN_OR_RETURN(const bool byte_fallback,
+                           BoolField(json, "model", "byte_fallback", false));
   if (byte_fallback) return UnsupportedSetting("model", "byte_fallback");
   for (const char* affix : {"continuing_subword_prefix", "end_of_word_suffix"}) {
     if (json.contains(affix) && !json.at(affix).is_null() && json.at(affix) != "") {
@@ -84,18 +86,22 @@ absl::StatusOr<BpeModel> BpeModel::Parse(const nlohmann::json& json) {
 }
 
 absl::Status BpeModel::ReadVocabulary(const nlohmann::json& json) {
-  if (!json.contains("vocab") || !json.at("vocab").is_object()) return BrokenTokenizer("model.vocab is not an object");
+  if (!json.contains("vocab") || !json.at("vocab").is_object())
+    return BrokenTokenizer("model.vocab is not an object");
   absl::flat_hash_map<TokenId, std::string_view> by_id;
   byte_ids_.fill(-1);
   std::string bytes;
   for (const auto& [content, value] : json.at("vocab").items()) {
-    if (!value.is_number_integer() || value.get<int64_t>() < 0 || value.get<int64_t>() > kMaxTokenId) {
-      return BrokenTokenizer(fmt::format("the id of \"{}\" is not a number from 0 to {}", content, kMaxTokenId));
+    if (!value.is_number_integer() || value.get<int64_t>() < 0 ||
+        value.get<int64_t>() > kMaxTokenId) {
+      return BrokenTokenizer(
+          fmt::format("the id of \"{}\" is not a number from 0 to {}", content, kMaxTokenId));
     }
     const auto id = value.get<TokenId>();
     const auto [other, fresh] = by_id.emplace(id, content);
     if (!fresh) {
-      return BrokenTokenizer(fmt::format("\"{}\" and \"{}\" have the same id {}", std::string(other->second), content, id));
+      return BrokenTokenizer(fmt::format("\"{}\" and \"{}\" have the same id {}",
+                                         std::string(other->second), content, id));
     }
     vocabulary_.emplace(content, id);
     if (!ReadSpelled(content, &bytes)) continue;
@@ -104,7 +110,9 @@ absl::Status BpeModel::ReadVocabulary(const nlohmann::json& json) {
   }
   for (int byte = 0; byte < 256; ++byte) {
     if (byte_ids_[byte] < 0) {
-      return UnsupportedSetting("model", fmt::format("no token for byte 0x{:02x} (some texts could not be encoded)", byte));
+      return UnsupportedSetting(
+          "model",
+          fmt::format("no token for byte 0x{:02x} (some texts could not be encoded)", byte));
     }
   }
   return absl::OkStatus();
@@ -112,31 +120,37 @@ absl::Status BpeModel::ReadVocabulary(const nlohmann::json& json) {
 
 absl::Status BpeModel::ReadMerges(const nlohmann::json& json) {
   LECTERN_ASSIGN_OR_RETURN(const nlohmann::json* merges, ArrayField(json, "model", "merges"));
+  uint32_t rank = 0;
   for (const nlohmann::json& merge : *merges) {
     if (merge.is_array() && merge.size() == 2 && merge[0].is_string() && merge[1].is_string()) {
-      LECTERN_RETURN_IF_ERROR(AddMerge(merge[0].get_ref<const std::string&>(), merge[1].get_ref<const std::string&>()));
+      LECTERN_RETURN_IF_ERROR(AddMerge(merge[0].get_ref<const std::string&>(),
+                                       merge[1].get_ref<const std::string&>(), rank++));
       continue;
     }
+    // The older form: one string, the two parts with a space between them.
     const std::string line = merge.is_string() ? merge.get<std::string>() : "";
     const size_t space = line.find(' ');
     if (space == std::string::npos || line.find(' ', space + 1) != std::string::npos) {
-      return BrokenTokenizer(fmt::format("merge number {} is not a pair", merges_.size()));
+      return BrokenTokenizer(fmt::format("merge number {} is not a pair", rank));
     }
-    LECTERN_RETURN_IF_ERROR(
-        AddMerge(std::string_view(line).substr(0, space), std::string_view(line).substr(space + 1)));
+    const std::string_view pair = line;
+    LECTERN_RETURN_IF_ERROR(AddMerge(pair.substr(0, space), pair.substr(space + 1), rank++));
   }
   return absl::OkStatus();
 }
 
-absl::Status BpeModel::AddMerge(std::string_view left, std::string_view right) {
+absl::Status BpeModel::AddMerge(std::string_view left, std::string_view right, uint32_t rank) {
   const std::string joined = fmt::format("{}{}", left, right);
   const auto left_id = vocabulary_.find(std::string(left));
   const auto right_id = vocabulary_.find(std::string(right));
   const auto result = vocabulary_.find(joined);
-  if (left_id == vocabulary_.end() || right_id == vocabulary_.end() || result == vocabulary_.end()) {
-    return BrokenTokenizer(fmt::format("merge of \"{}\" and \"{}\": they or \"{}\" are not in the vocabulary", left, right, joined));
+  if (left_id == vocabulary_.end() || right_id == vocabulary_.end() ||
+      result == vocabulary_.end()) {
+    return BrokenTokenizer(
+        fmt::format("merge of \"{}\" and \"{}\": they or \"{}\" are not in the vocabulary", left,
+                    right, joined));
   }
-  merges_[PairKey(left_id->second, right_id->second)] = {static_cast<uint32_t>(merges_.size()), result->second};
+  merges_[PairKey(left_id->second, right_id->second)] = {rank, result->second};
   std::string bytes;
   if (ReadSpelled(joined, &bytes)) {
     for (size_t i = 0; i + 1 < bytes.size(); ++i) {
@@ -147,10 +161,11 @@ absl::Status BpeModel::AddMerge(std::string_view left, std::string_view right) {
 }
 
 absl::Status BpeModel::Protect(TokenId id) {
-  std::erase_if(whole_words_, [id](const auto& entry) { return entry.second == id; });
+  absl::erase_if(whole_words_, [id](const auto& entry) { return entry.second == id; });
   for (const auto& [pair, merge] : merges_) {
     if (merge.result == id) {
-      return BrokenTokenizer(fmt::format("a merge makes the special token with id {}: plain text could spell it", id));
+      return BrokenTokenizer(
+          fmt::format("a merge makes the special token with id {}: plain text could spell it", id));
     }
   }
   return absl::OkStatus();
@@ -174,14 +189,15 @@ absl::Status BpeModel::Encode(std::string_view word, std::vector<WordToken>* tok
     if (word.size() <= kShortWordBytes) {
       end = word.size();
     } else {
-      while (end < word.size() &&
-             neighbours_[256 * static_cast<uint8_t>(word[end - 1]) + static_cast<uint8_t>(word[end])]) {
+      while (end < word.size() && neighbours_[256 * static_cast<uint8_t>(word[end - 1]) +
+                                              static_cast<uint8_t>(word[end])]) {
         ++end;
       }
     }
     if (end - begin > kMaxWordBytes) {
       return InvalidArgument(reason::kWordTooLong,
-                             fmt::format("the text has a word of over {} bytes: it is no running text, put spaces or line breaks into it",
+                             fmt::format("the text has a word of over {} bytes: it is no running "
+                                         "text, put spaces or line breaks into it",
                                          kMaxWordBytes),
                              {{"limit", fmt::to_string(kMaxWordBytes)}});
     }
@@ -194,7 +210,7 @@ absl::Status BpeModel::Encode(std::string_view word, std::vector<WordToken>* tok
 
 void BpeModel::EncodeShort(std::string_view word, std::vector<WordToken>* tokens) const {
   std::array<WordToken, kShortWordBytes> symbols;
-  std::array<uint32_t, kShortWordBytes> ranks;    // of symbol i with symbol i + 1
+  std::array<uint32_t, kShortWordBytes> ranks;  // of symbol i with symbol i + 1
   std::array<TokenId, kShortWordBytes> results;
   size_t count = word.size();
   const auto rank_pair = [&](size_t i) {
@@ -263,12 +279,15 @@ void BpeModel::EncodeLong(std::string_view word, std::vector<WordToken>* tokens)
     right.id = -1;
     left.next = right.next;
     if (left.next != kNone) symbols[left.next].previous = top.position;
-    if (const Merge* after = candidate(top.position)) queue.push({after->rank, top.position, after->result});
+    if (const Merge* after = candidate(top.position))
+      queue.push({after->rank, top.position, after->result});
     if (left.previous != kNone) {
-      if (const Merge* before = candidate(left.previous)) queue.push({before->rank, left.previous, before->result});
+      if (const Merge* before = candidate(left.previous))
+        queue.push({before->rank, left.previous, before->result});
     }
   }
-  for (uint32_t i = 0; i != kNone; i = symbols[i].next) tokens->push_back({symbols[i].id, symbols[i].bytes});
+  for (uint32_t i = 0; i != kNone; i = symbols[i].next)
+    tokens->push_back({symbols[i].id, symbols[i].bytes});
 }
 
 }  // namespace lectern::engine

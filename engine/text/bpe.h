@@ -1,4 +1,5 @@
-// Byte-pair encoding of one word: the pair of neighbours with the lowest merge rank merges first, the leftmost of equals.
+// Byte-pair encoding of one word: the pair of neighbours with the lowest merge rank merges first,
+// the leftmost of equals.
 #pragma once
 
 #include <absl/container/flat_hash_map.h>
@@ -22,8 +23,8 @@ struct WordToken {
   uint32_t bytes = 0;
 };
 
-// The alphabet in which byte-level vocabularies spell bytes: printable Latin-1 stands for itself, the other bytes
-// for U+0100 onwards, in order. (Fixed by the format since GPT-2.)
+// The alphabet in which byte-level vocabularies spell bytes: printable Latin-1 stands for itself,
+// the other bytes for U+0100 onwards, in order. (Fixed by the format since GPT-2.)
 std::string SpellBytes(std::string_view bytes);
 // The bytes that `spelled` stands for; false if it has a character outside of the alphabet.
 bool ReadSpelled(std::string_view spelled, std::string* bytes);
@@ -34,11 +35,12 @@ class BpeModel {
   // `json` is the value of "model". Errors as Tokenizer::Load.
   static absl::StatusOr<BpeModel> Parse(const nlohmann::json& json);
 
-  // Takes `id` out of reach of text: no whole word may become it. A merge that makes it is TOKENIZER_BROKEN.
+  // Takes `id` out of reach of text: no whole word may become it. A merge that makes it is
+  // TOKENIZER_BROKEN.
   absl::Status Protect(TokenId id);
 
-  // Appends the tokens of `word`. O(n^2) for short words, where that is quick, else O(n log n), less where no token can span two
-  // neighbouring bytes. INVALID_ARGUMENT / WORD_TOO_LONG.
+  // Appends the tokens of `word`. O(n^2) for short words, where that is quick, else O(n log n),
+  // less where no token can span two neighbouring bytes. INVALID_ARGUMENT / WORD_TOO_LONG.
   absl::Status Encode(std::string_view word, std::vector<WordToken>* tokens) const;
 
   // Vocabulary entries as spelled in the file.
@@ -53,17 +55,19 @@ class BpeModel {
     return static_cast<uint64_t>(static_cast<uint32_t>(left)) << 32 | static_cast<uint32_t>(right);
   }
   const Merge* FindMerge(TokenId left, TokenId right) const;
-  absl::Status AddMerge(std::string_view left, std::string_view right);
+  absl::Status AddMerge(std::string_view left, std::string_view right, uint32_t rank);
   absl::Status ReadVocabulary(const nlohmann::json& json);
   absl::Status ReadMerges(const nlohmann::json& json);
   void EncodeShort(std::string_view word, std::vector<WordToken>* tokens) const;
   void EncodeLong(std::string_view word, std::vector<WordToken>* tokens) const;
 
   absl::flat_hash_map<std::string, TokenId> vocabulary_;
-  absl::flat_hash_map<std::string, TokenId> whole_words_;  // by bytes; filled with ignore_merges only
+  absl::flat_hash_map<std::string, TokenId>
+      whole_words_;  // by bytes; filled with ignore_merges only
   absl::flat_hash_map<uint64_t, Merge> merges_;
   std::array<TokenId, 256> byte_ids_{};
-  // Bit 256 * a + b: some merged token has byte b right after byte a. Where the bit is clear, tokens part.
+  // Bit 256 * a + b: some merged token has byte b right after byte a. Where the bit is clear,
+  // tokens part.
   std::vector<bool> neighbours_ = std::vector<bool>(256 * 256);
   bool ignore_merges_ = false;
 };

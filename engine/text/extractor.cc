@@ -72,22 +72,25 @@ std::string_view BinaryFormat(std::string_view bytes) {
 
 absl::Status CheckIsUtf8Text(std::string_view bytes) {
   if (const std::string_view format = BinaryFormat(bytes); !format.empty()) {
-    return InvalidArgument(reason::kDocumentBinary,
-                           fmt::format("the document is not text but {}; text, Markdown, HTML and PDF are read", format),
-                           {{"offset", "0"}});
-  }
-  if (const size_t nul = bytes.find('\0'); nul != std::string_view::npos) {
     return InvalidArgument(
         reason::kDocumentBinary,
-        fmt::format("the document holds a NUL byte at byte {}, so it is not text; text, Markdown, HTML and PDF are read", nul),
-        {{"offset", fmt::to_string(nul)}});
+        fmt::format("the document is not text but {}; text, Markdown, HTML and PDF are read",
+                    format),
+        {{"offset", "0"}});
+  }
+  if (const size_t nul = bytes.find('\0'); nul != std::string_view::npos) {
+    return InvalidArgument(reason::kDocumentBinary,
+                           fmt::format("the document holds a NUL byte at byte {}, so it is not "
+                                       "text; text, Markdown, HTML and PDF are read",
+                                       nul),
+                           {{"offset", fmt::to_string(nul)}});
   }
   if (const size_t bad = FirstInvalidUtf8(bytes); bad != std::string_view::npos) {
-    return InvalidArgument(
-        reason::kDocumentNotUtf8,
-        fmt::format("the document is not UTF-8: byte {} (0x{:02x}) cannot stand there; convert it, for example with iconv -t UTF-8",
-                    bad, static_cast<uint8_t>(bytes[bad])),
-        {{"offset", fmt::to_string(bad)}});
+    return InvalidArgument(reason::kDocumentNotUtf8,
+                           fmt::format("the document is not UTF-8: byte {} (0x{:02x}) cannot stand "
+                                       "there; convert it, for example with iconv -t UTF-8",
+                                       bad, static_cast<uint8_t>(bytes[bad])),
+                           {{"offset", fmt::to_string(bad)}});
   }
   return absl::OkStatus();
 }
@@ -98,7 +101,8 @@ absl::StatusOr<std::string> PlainMediaType(std::string_view given) {
   std::string type = Lower(Trim(given.substr(0, semicolon)));
   const auto unknown = [&](std::string_view what) {
     return InvalidArgument(reason::kMediaTypeUnknown,
-                           fmt::format("{} is not read here; text/plain, text/markdown, text/html and application/pdf in UTF-8 are, or "
+                           fmt::format("{} is not read here; text/plain, text/markdown, text/html "
+                                       "and application/pdf in UTF-8 are, or "
                                        "leave the media type out and it is guessed",
                                        what),
                            {{"media_type", std::string(given)}});
@@ -108,7 +112,8 @@ absl::StatusOr<std::string> PlainMediaType(std::string_view given) {
   if (type != kPlain && type != kMarkdown && type != kHtml && type != kPdf) {
     return unknown(fmt::format("media type \"{}\"", type));
   }
-  const std::string parameters = Lower(semicolon == std::string_view::npos ? "" : given.substr(semicolon + 1));
+  const std::string parameters =
+      Lower(semicolon == std::string_view::npos ? "" : given.substr(semicolon + 1));
   if (const size_t at = parameters.find("charset="); at != std::string::npos) {
     const std::string_view rest = std::string_view(parameters).substr(at + 8);
     const std::string charset = Trim(rest.substr(0, rest.find(';')));
@@ -199,12 +204,15 @@ std::string GuessMediaType(std::string_view name, std::string_view bytes) {
 
 absl::StatusOr<ExtractedText> ExtractText(std::string_view bytes, const ExtractRequest& request) {
   if (bytes.empty()) {
-    return InvalidArgument(reason::kDocumentEmpty, "the document is empty (0 bytes); upload one with text in it");
+    return InvalidArgument(reason::kDocumentEmpty,
+                           "the document is empty (0 bytes); upload one with text in it");
   }
   if (bytes.size() > kMaxDocumentBytes) {
-    return InvalidArgument(reason::kDocumentTooLarge,
-                           fmt::format("the document has {} bytes, the limit is {}; split it", bytes.size(), kMaxDocumentBytes),
-                           {{"size", fmt::to_string(bytes.size())}, {"limit", fmt::to_string(kMaxDocumentBytes)}});
+    return InvalidArgument(
+        reason::kDocumentTooLarge,
+        fmt::format("the document has {} bytes, the limit is {}; split it", bytes.size(),
+                    kMaxDocumentBytes),
+        {{"size", fmt::to_string(bytes.size())}, {"limit", fmt::to_string(kMaxDocumentBytes)}});
   }
   std::string media_type;
   if (request.media_type.empty()) {
@@ -214,12 +222,13 @@ absl::StatusOr<ExtractedText> ExtractText(std::string_view bytes, const ExtractR
   }
   LECTERN_ASSIGN_OR_RETURN(ExtractedText out, ExtractAs(media_type, bytes));
   if (out.text.empty()) {
-    return InvalidArgument(
-        reason::kDocumentWithoutText,
-        media_type == kPdf
-            ? "no text in this PDF: its pages are pictures, perhaps; run it through text recognition (OCR) first"
-            : fmt::format("no text in this document: of its {} bytes ({}) nothing is left but whitespace and markup", bytes.size(),
-                          media_type));
+    return InvalidArgument(reason::kDocumentWithoutText,
+                           media_type == kPdf
+                               ? "no text in this PDF: its pages are pictures, perhaps; run it "
+                                 "through text recognition (OCR) first"
+                               : fmt::format("no text in this document: of its {} bytes ({}) "
+                                             "nothing is left but whitespace and markup",
+                                             bytes.size(), media_type));
   }
   out.media_type = std::move(media_type);
   return out;

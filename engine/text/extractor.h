@@ -82,5 +82,4 @@ struct ReflowedText {
 // character inside a run of whitespace does not end the run. Titles are reflowed too.
 ReflowedText Reflow(std::string_view utf8);
 
-
 }  // namespace lectern::engine

@@ -25,9 +25,10 @@ constexpr size_t kArenaMinimum = size_t{16} << 20;
 constexpr size_t kArenaBlock = size_t{1} << 20;
 constexpr std::string_view kByteOrderMark = "\xef\xbb\xbf";
 
-// Gumbo's memory: taken in large blocks, given back at once. Gumbo frees a tree by recursion and does not expect an
-// allocation to fail, so a document that asks for too much leaves the parser by longjmp (its frames are C and own nothing that
-// the arena does not), and no tree is ever freed node by node.
+// Gumbo's memory: taken in large blocks, given back at once. Gumbo frees a tree by recursion and
+// does not expect an allocation to fail, so a document that asks for too much leaves the parser by
+// longjmp (its frames are C and own nothing that the arena does not), and no tree is ever freed
+// node by node.
 class Arena {
  public:
   // Room for the list of blocks is taken at once: growing it must not throw through C frames.
@@ -79,21 +80,23 @@ const GumboOutput* ParseInto(Arena* arena, const char* data, size_t size) {
 }
 
 constexpr std::array kSkipped = {
-    GUMBO_TAG_HEAD,     GUMBO_TAG_SCRIPT, GUMBO_TAG_STYLE,  GUMBO_TAG_TEMPLATE, GUMBO_TAG_NOSCRIPT,
-    GUMBO_TAG_NOFRAMES, GUMBO_TAG_IFRAME, GUMBO_TAG_OBJECT, GUMBO_TAG_SVG,      GUMBO_TAG_MATH,
-    GUMBO_TAG_NOEMBED,
+    GUMBO_TAG_HEAD,     GUMBO_TAG_SCRIPT,   GUMBO_TAG_STYLE,   GUMBO_TAG_TEMPLATE,
+    GUMBO_TAG_NOSCRIPT, GUMBO_TAG_NOFRAMES, GUMBO_TAG_IFRAME,  GUMBO_TAG_OBJECT,
+    GUMBO_TAG_SVG,      GUMBO_TAG_MATH,     GUMBO_TAG_NOEMBED,
 };
 
 constexpr std::array kBlocks = {
-    GUMBO_TAG_ADDRESS,    GUMBO_TAG_ARTICLE, GUMBO_TAG_ASIDE,   GUMBO_TAG_BLOCKQUOTE, GUMBO_TAG_BODY,
-    GUMBO_TAG_CAPTION,    GUMBO_TAG_CENTER,  GUMBO_TAG_DD,      GUMBO_TAG_DETAILS,    GUMBO_TAG_DIV,
-    GUMBO_TAG_DL,         GUMBO_TAG_DT,      GUMBO_TAG_FIELDSET, GUMBO_TAG_FIGCAPTION, GUMBO_TAG_FIGURE,
-    GUMBO_TAG_FOOTER,     GUMBO_TAG_FORM,    GUMBO_TAG_H1,      GUMBO_TAG_H2,         GUMBO_TAG_H3,
-    GUMBO_TAG_H4,         GUMBO_TAG_H5,      GUMBO_TAG_H6,      GUMBO_TAG_HEADER,     GUMBO_TAG_HR,
-    GUMBO_TAG_LI,         GUMBO_TAG_MAIN,    GUMBO_TAG_NAV,     GUMBO_TAG_OL,         GUMBO_TAG_P,
-    GUMBO_TAG_PRE,        GUMBO_TAG_SECTION, GUMBO_TAG_SUMMARY, GUMBO_TAG_TABLE,      GUMBO_TAG_TBODY,
-    GUMBO_TAG_TFOOT,      GUMBO_TAG_THEAD,   GUMBO_TAG_TR,      GUMBO_TAG_UL,         GUMBO_TAG_LISTING,
-    GUMBO_TAG_XMP,        GUMBO_TAG_OPTION,  GUMBO_TAG_LEGEND,  GUMBO_TAG_MENU,
+    GUMBO_TAG_ADDRESS,  GUMBO_TAG_ARTICLE,    GUMBO_TAG_ASIDE,  GUMBO_TAG_BLOCKQUOTE,
+    GUMBO_TAG_BODY,     GUMBO_TAG_CAPTION,    GUMBO_TAG_CENTER, GUMBO_TAG_DD,
+    GUMBO_TAG_DETAILS,  GUMBO_TAG_DIV,        GUMBO_TAG_DL,     GUMBO_TAG_DT,
+    GUMBO_TAG_FIELDSET, GUMBO_TAG_FIGCAPTION, GUMBO_TAG_FIGURE, GUMBO_TAG_FOOTER,
+    GUMBO_TAG_FORM,     GUMBO_TAG_H1,         GUMBO_TAG_H2,     GUMBO_TAG_H3,
+    GUMBO_TAG_H4,       GUMBO_TAG_H5,         GUMBO_TAG_H6,     GUMBO_TAG_HEADER,
+    GUMBO_TAG_HR,       GUMBO_TAG_LI,         GUMBO_TAG_MAIN,   GUMBO_TAG_NAV,
+    GUMBO_TAG_OL,       GUMBO_TAG_P,          GUMBO_TAG_PRE,    GUMBO_TAG_SECTION,
+    GUMBO_TAG_SUMMARY,  GUMBO_TAG_TABLE,      GUMBO_TAG_TBODY,  GUMBO_TAG_TFOOT,
+    GUMBO_TAG_THEAD,    GUMBO_TAG_TR,         GUMBO_TAG_UL,     GUMBO_TAG_LISTING,
+    GUMBO_TAG_XMP,      GUMBO_TAG_OPTION,     GUMBO_TAG_LEGEND, GUMBO_TAG_MENU,
 };
 
 template <size_t kSize>
@@ -128,8 +131,9 @@ class TextAligner {
  private:
   bool Literal() {
     size_t length = 0;
-    while (t_ + length < text_.size() && s_ + length < source_.size() && source_[s_ + length] != '&' &&
-           source_[s_ + length] != '\r' && text_[t_ + length] == source_[s_ + length]) {
+    while (t_ + length < text_.size() && s_ + length < source_.size() &&
+           source_[s_ + length] != '&' && source_[s_ + length] != '\r' &&
+           text_[t_ + length] == source_[s_ + length]) {
       ++length;
     }
     if (length > 0) {
@@ -149,7 +153,8 @@ class TextAligner {
     size_t name_end = s_ + 1;
     const bool numeric = name_end < limit && source_[name_end] == '#';
     if (numeric) ++name_end;
-    while (name_end < limit && std::isalnum(static_cast<unsigned char>(source_[name_end]))) ++name_end;
+    while (name_end < limit && std::isalnum(static_cast<unsigned char>(source_[name_end])))
+      ++name_end;
     const std::string_view name = source_.substr(s_ + 1, name_end - s_ - 1);
     const bool ampersand = text_[t_] == '&';
     if (ampersand && !numeric && !name.starts_with("amp") && !name.starts_with("AMP")) {
@@ -158,7 +163,8 @@ class TextAligner {
     }
     const bool semicolon = name_end < limit && source_[name_end] == ';';
     if (semicolon && TryEntity(name_end + 1)) return true;
-    // Without its semicolon an old entity may be a prefix of what looks like its name ("&copy2026").
+    // Without its semicolon an old entity may be a prefix of what looks like its name
+    // ("&copy2026").
     for (size_t end = name_end; end > s_ + 2; --end) {
       if (TryEntity(end)) return true;
     }
@@ -290,12 +296,14 @@ class TreeReader {
   std::vector<Frame> stack_;
 };
 
-// Names whose start tags close an open element of their own kind, or have no content: they do not nest by themselves.
+// Names whose start tags close an open element of their own kind, or have no content: they do not
+// nest by themselves.
 bool NestsByItself(std::string_view name) {
   static constexpr std::array<std::string_view, 36> kFlat = {
-      "p",    "li",   "dt",    "dd",    "tr",    "td",   "th",     "thead",  "tbody",    "tfoot", "option", "optgroup",
-      "br",   "hr",   "img",   "input", "meta",  "link", "area",   "base",   "col",      "embed", "param",  "source",
-      "track", "wbr", "keygen", "frame", "bgsound", "basefont", "image", "rb", "rt", "rp", "rtc", "colgroup"};
+      "p",     "li",      "dt",       "dd",    "tr",    "td",     "th",    "thead", "tbody",
+      "tfoot", "option",  "optgroup", "br",    "hr",    "img",    "input", "meta",  "link",
+      "area",  "base",    "col",      "embed", "param", "source", "track", "wbr",   "keygen",
+      "frame", "bgsound", "basefont", "image", "rb",    "rt",     "rp",    "rtc",   "colgroup"};
   return std::find(kFlat.begin(), kFlat.end(), name) == kFlat.end();
 }
 
@@ -303,7 +311,8 @@ std::string LowerName(std::string_view html, size_t begin) {
   std::string name;
   while (begin + name.size() < html.size() && name.size() < 16 &&
          std::isalnum(static_cast<unsigned char>(html[begin + name.size()]))) {
-    name.push_back(static_cast<char>(std::tolower(static_cast<unsigned char>(html[begin + name.size()]))));
+    name.push_back(
+        static_cast<char>(std::tolower(static_cast<unsigned char>(html[begin + name.size()]))));
   }
   return name;
 }
@@ -317,7 +326,8 @@ size_t SkipRawText(std::string_view html, size_t i, std::string_view name) {
   return html.size();
 }
 
-// An upper bound of how deeply elements nest, before a parser whose work grows with depth sees them.
+// An upper bound of how deeply elements nest, before a parser whose work grows with depth sees
+// them.
 int MaxDepth(std::string_view html) {
   int depth = 0;
   int max_depth = 0;
@@ -345,18 +355,21 @@ int MaxDepth(std::string_view html) {
 
 absl::StatusOr<HtmlText> ReadHtml(std::string_view html) {
   if (const int depth = MaxDepth(html); depth > kMaxHtmlDepth) {
-    return InvalidArgument(reason::kHtmlTooDeep,
-                           fmt::format("HTML elements nest {} deep, the limit is {}; upload the page as plain text",
-                                       depth, kMaxHtmlDepth));
+    return InvalidArgument(
+        reason::kHtmlTooDeep,
+        fmt::format("HTML elements nest {} deep, the limit is {}; upload the page as plain text",
+                    depth, kMaxHtmlDepth));
   }
   Arena arena(std::max(kArenaMinimum, html.size() * kHtmlMemoryPerByte));
   const size_t begin = html.starts_with(kByteOrderMark) ? kByteOrderMark.size() : 0;
   const GumboOutput* parsed = ParseInto(&arena, html.data() + begin, html.size() - begin);
   if (parsed == nullptr) {
-    return InvalidArgument(reason::kHtmlTooDeep,
-                           fmt::format("this HTML needs over {} bytes of memory a byte to read: its formatting elements are "
-                                       "never closed; upload the page as plain text",
-                                       kHtmlMemoryPerByte));
+    return InvalidArgument(
+        reason::kHtmlTooDeep,
+        fmt::format(
+            "this HTML needs over {} bytes of memory a byte to read: its formatting elements are "
+            "never closed; upload the page as plain text",
+            kHtmlMemoryPerByte));
   }
   return TreeReader(html).Read(parsed->root);
 }

@@ -15,10 +15,11 @@ struct HtmlText {
   SourceMap map;     // text -> bytes of the HTML
 };
 
-// `html` must be valid UTF-8 without NUL. Parsed as a browser does (HTML 5), so broken markup is read as a reader
-// sees it. Left out: head, script, style, template, noscript and the like, comments, attributes. An entity is one unit of the map.
-// Errors, INVALID_ARGUMENT: HTML_TOO_DEEP, also when the parser asks for more than kHtmlMemoryPerByte bytes of memory a byte of
-// input (markup made to multiply).
+// `html` must be valid UTF-8 without NUL. Parsed as a browser does (HTML 5), so broken markup is
+// read as a reader sees it. Left out: head, script, style, template, noscript and the like,
+// comments, attributes. An entity is one unit of the map. Errors, INVALID_ARGUMENT: HTML_TOO_DEEP,
+// also when the parser asks for more than kHtmlMemoryPerByte bytes of memory a byte of input
+// (markup made to multiply).
 absl::StatusOr<HtmlText> ReadHtml(std::string_view html);
 
 // Ordinary pages need 10 to 30.

@@ -83,7 +83,8 @@ class UnicodeForm : public Normalizer::Step {
   }
 
  private:
-  // ASCII is its own normal form in all four, but its last character may compose with what follows it.
+  // ASCII is its own normal form in all four, but its last character may compose with what follows
+  // it.
   static size_t EndOfAscii(std::string_view in, size_t i) {
     const size_t begin = i;
     while (i < in.size() && static_cast<uint8_t>(in[i]) < 0x80) ++i;
@@ -100,10 +101,11 @@ class UnicodeForm : public Normalizer::Step {
       const auto value = static_cast<UChar32>(point.value);
       if (end > begin && form_->hasBoundaryBefore(value)) break;
       if (++characters > kMaxCombiningRun) {
-        return InvalidArgument(reason::kWordTooLong,
-                               fmt::format("over {} combining characters in a row at byte {}: this is no running text",
-                                           kMaxCombiningRun, begin),
-                               {{"offset", fmt::to_string(begin)}});
+        return InvalidArgument(
+            reason::kWordTooLong,
+            fmt::format("over {} combining characters in a row at byte {}: this is no running text",
+                        kMaxCombiningRun, begin),
+            {{"offset", fmt::to_string(begin)}});
       }
       segment.append(value);
       end += point.length;
@@ -260,7 +262,8 @@ absl::Status ParseInto(const nlohmann::json& json, int depth, Steps* steps) {
   if (form != nullptr) {
     steps->push_back(std::make_unique<UnicodeForm>(form));
   } else if (type == "Sequence") {
-    LECTERN_ASSIGN_OR_RETURN(const nlohmann::json* list, ArrayField(json, "normalizer", "normalizers"));
+    LECTERN_ASSIGN_OR_RETURN(const nlohmann::json* list,
+                             ArrayField(json, "normalizer", "normalizers"));
     for (const nlohmann::json& entry : *list) {
       LECTERN_RETURN_IF_ERROR(ParseInto(entry, depth + 1, steps));
     }

@@ -1,4 +1,5 @@
-// Normalisers of tokenizer.json: what happens to a text before it is split, and where each byte came from.
+// Normalisers of tokenizer.json: what happens to a text before it is split, and where each byte
+// came from.
 #pragma once
 
 #include <absl/status/status.h>
@@ -48,8 +49,9 @@ class Normalizer {
 
   bool empty() const { return steps_.empty(); }
 
-  // Valid UTF-8 in, valid UTF-8 out. INVALID_ARGUMENT / WORD_TOO_LONG for more combining characters in a row than
-  // kMaxCombiningRun (sorting them costs the square of their number; Unicode's stream-safe text has 30).
+  // Valid UTF-8 in, valid UTF-8 out. INVALID_ARGUMENT / WORD_TOO_LONG for more combining characters
+  // in a row than kMaxCombiningRun (sorting them costs the square of their number; Unicode's
+  // stream-safe text has 30).
   absl::Status Apply(NormalizedText* text) const;
 
   class Step;

@@ -16,10 +16,12 @@
 namespace lectern::engine {
 namespace {
 
-// Poppler reports every oddity of a file to stderr unless told otherwise; what matters comes back as a Status.
+// Poppler reports every oddity of a file to stderr unless told otherwise; what matters comes back
+// as a Status.
 void SilencePopplerOnce() {
   static std::once_flag once;
-  std::call_once(once, [] { poppler::set_debug_error_function([](const std::string&, void*) {}, nullptr); });
+  std::call_once(
+      once, [] { poppler::set_debug_error_function([](const std::string&, void*) {}, nullptr); });
 }
 
 std::string ToUtf8(const poppler::ustring& utf16) {
@@ -44,17 +46,20 @@ std::string ToUtf8(const poppler::ustring& utf16) {
 }
 
 absl::Status Broken(std::string_view what) {
-  return InvalidArgument(reason::kPdfBroken,
-                         fmt::format("cannot read this PDF: {}; repair it (for example by printing it to a new PDF) or "
-                                     "upload its text",
-                                     what));
+  return InvalidArgument(
+      reason::kPdfBroken,
+      fmt::format(
+          "cannot read this PDF: {}; repair it (for example by printing it to a new PDF) or "
+          "upload its text",
+          what));
 }
 
 }  // namespace
 
 absl::StatusOr<std::vector<std::string>> ReadPdfPages(std::string_view pdf) {
   SilencePopplerOnce();
-  if (pdf.size() > static_cast<size_t>(std::numeric_limits<int>::max())) return Broken("it is over 2 GiB");
+  if (pdf.size() > static_cast<size_t>(std::numeric_limits<int>::max()))
+    return Broken("it is over 2 GiB");
   const std::unique_ptr<poppler::document> document(
       poppler::document::load_from_raw_data(pdf.data(), static_cast<int>(pdf.size())));
   if (document == nullptr) return Broken("it has no valid structure");
@@ -68,8 +73,10 @@ absl::StatusOr<std::vector<std::string>> ReadPdfPages(std::string_view pdf) {
   for (int i = 0; i < document->pages(); ++i) {
     const std::unique_ptr<poppler::page> page(document->create_page(i));
     // A page that cannot be read leaves a hole in the text that no answer would mention.
-    if (page == nullptr) return Broken(fmt::format("page {} of {} is damaged", i + 1, document->pages()));
-    pages.push_back(ToUtf8(page->text(poppler::rectf(), poppler::page::non_raw_non_physical_layout)));
+    if (page == nullptr)
+      return Broken(fmt::format("page {} of {} is damaged", i + 1, document->pages()));
+    pages.push_back(
+        ToUtf8(page->text(poppler::rectf(), poppler::page::non_raw_non_physical_layout)));
   }
   return pages;
 }

@@ -19,7 +19,8 @@ namespace {
 constexpr std::string_view kGpt2Split =
     R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
 
-// Characters are put into classes; a match is one character of class 1, or a maximal run of one class but 0.
+// Characters are put into classes; a match is one character of class 1, or a maximal run of one
+// class but 0.
 using Classify = int (*)(char32_t);
 
 int ClassifyNumeric(char32_t c) {
@@ -39,7 +40,8 @@ int ClassifyWord(char32_t c) {
   const auto point = static_cast<UChar32>(c);
   if (u_isUWhiteSpace(point)) return 0;
   const uint32_t mask = U_GET_GC_MASK(point);
-  const bool word = u_hasBinaryProperty(point, UCHAR_ALPHABETIC) || u_hasBinaryProperty(point, UCHAR_JOIN_CONTROL) ||
+  const bool word = u_hasBinaryProperty(point, UCHAR_ALPHABETIC) ||
+                    u_hasBinaryProperty(point, UCHAR_JOIN_CONTROL) ||
                     (mask & (U_GC_M_MASK | U_GC_ND_MASK | U_GC_PC_MASK)) != 0;
   return word ? 1 : 2;
 }
@@ -86,13 +88,16 @@ absl::StatusOr<PreTokenizer::Step> ParseStep(const nlohmann::json& json, const s
     }
   } else if (type == "ByteLevel") {
     step.byte_level = true;
-    LECTERN_ASSIGN_OR_RETURN(step.add_prefix_space, BoolField(json, "pre_tokenizer", "add_prefix_space"));
-    LECTERN_ASSIGN_OR_RETURN(const bool use_regex, BoolField(json, "pre_tokenizer", "use_regex", true));
+    LECTERN_ASSIGN_OR_RETURN(step.add_prefix_space,
+                             BoolField(json, "pre_tokenizer", "add_prefix_space"));
+    LECTERN_ASSIGN_OR_RETURN(const bool use_regex,
+                             BoolField(json, "pre_tokenizer", "use_regex", true));
     if (use_regex) {
       LECTERN_ASSIGN_OR_RETURN(step.regex, Regex::Compile(kGpt2Split));
     }
   } else if (type == "Digits") {
-    LECTERN_ASSIGN_OR_RETURN(const bool individual, BoolField(json, "pre_tokenizer", "individual_digits", false));
+    LECTERN_ASSIGN_OR_RETURN(const bool individual,
+                             BoolField(json, "pre_tokenizer", "individual_digits", false));
     step.classify = ClassifyNumeric;
     step.behavior = individual ? SplitBehavior::kIsolated : SplitBehavior::kContiguous;
   } else if (type == "Whitespace") {
@@ -114,10 +119,12 @@ absl::StatusOr<PreTokenizer::Step> ParseStep(const nlohmann::json& json, const s
   return step;
 }
 
-absl::Status ParseSteps(const nlohmann::json& json, int depth, std::vector<PreTokenizer::Step>* steps) {
+absl::Status ParseSteps(const nlohmann::json& json, int depth,
+                        std::vector<PreTokenizer::Step>* steps) {
   LECTERN_ASSIGN_OR_RETURN(const std::string type, ComponentType(json, "pre_tokenizer", depth));
   if (type == "Sequence") {
-    LECTERN_ASSIGN_OR_RETURN(const nlohmann::json* list, ArrayField(json, "pre_tokenizer", "pretokenizers"));
+    LECTERN_ASSIGN_OR_RETURN(const nlohmann::json* list,
+                             ArrayField(json, "pre_tokenizer", "pretokenizers"));
     for (const nlohmann::json& entry : *list) {
       LECTERN_RETURN_IF_ERROR(ParseSteps(entry, depth + 1, steps));
     }
@@ -139,7 +146,8 @@ absl::StatusOr<PreTokenizer> PreTokenizer::Parse(const nlohmann::json& json) {
     LECTERN_RETURN_IF_ERROR(ParseSteps(json, 0, &pre_tokenizer.steps_));
   }
   if (pre_tokenizer.steps_.empty() || !pre_tokenizer.steps_.back().byte_level) {
-    return UnsupportedSetting("pre_tokenizer", "no ByteLevel at its end (only byte-level models are read)");
+    return UnsupportedSetting("pre_tokenizer",
+                              "no ByteLevel at its end (only byte-level models are read)");
   }
   return pre_tokenizer;
 }
@@ -151,7 +159,8 @@ PreTokenizer::Session::Session(const PreTokenizer* pre_tokenizer) {
   }
 }
 
-// Splits depth-first: each piece goes through all later steps before the next one is looked for, so that nothing is collected.
+// Splits depth-first: each piece goes through all later steps before the next one is looked for, so
+// that nothing is collected.
 class PreTokenizer::Run {
  public:
   Run(const std::vector<Step>& steps, Session* session, const WordSink& sink)
@@ -180,16 +189,19 @@ class PreTokenizer::Run {
     bool match = false;
   };
 
-  // The next match of the step at or after `from`; an empty one right after the last match does not count.
+  // The next match of the step at or after `from`; an empty one right after the last match does not
+  // count.
   absl::StatusOr<std::optional<Match>> NextMatch(size_t index, std::string_view piece, size_t from,
                                                  std::optional<size_t> last_end) {
     const Step& step = steps_[index];
     if (step.classify != nullptr) return NextOfClass(step, piece, from);
     while (from <= piece.size()) {
-      LECTERN_ASSIGN_OR_RETURN(const std::optional<Match> match, session_.matchers_[index]->Find(piece, from));
+      LECTERN_ASSIGN_OR_RETURN(const std::optional<Match> match,
+                               session_.matchers_[index]->Find(piece, from));
       if (!match.has_value()) return match;
       if (match->begin != match->end || last_end != match->end) return match;
-      from = match->end < piece.size() ? match->end + DecodeUtf8(piece, match->end).length : piece.size() + 1;
+      from = match->end < piece.size() ? match->end + DecodeUtf8(piece, match->end).length
+                                       : piece.size() + 1;
     }
     return std::optional<Match>();
   }
@@ -251,7 +263,8 @@ class PreTokenizer::Run {
     size_t done = 0;
     std::optional<size_t> last_end;
     while (true) {
-      LECTERN_ASSIGN_OR_RETURN(const std::optional<Match> match, NextMatch(index, piece, done, last_end));
+      LECTERN_ASSIGN_OR_RETURN(const std::optional<Match> match,
+                               NextMatch(index, piece, done, last_end));
       if (!match.has_value()) break;
       if (match->begin > done) LECTERN_RETURN_IF_ERROR(take({done, match->begin, false}));
       LECTERN_RETURN_IF_ERROR(take({match->begin, match->end, true}));
@@ -266,7 +279,8 @@ class PreTokenizer::Run {
   const WordSink& sink_;
 };
 
-absl::Status PreTokenizer::Split(std::string_view utf8, Session* session, const WordSink& sink) const {
+absl::Status PreTokenizer::Split(std::string_view utf8, Session* session,
+                                 const WordSink& sink) const {
   return Run(steps_, session, sink).Process(0, utf8, 0, /*prefixed=*/false);
 }
 

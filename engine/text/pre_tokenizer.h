@@ -18,7 +18,8 @@ namespace lectern::engine {
 // A word as the byte-pair model sees it. `bytes` lives for the call of the sink.
 struct Word {
   std::string_view bytes;
-  // Where the word begins in the text that was split. With `prefixed`, bytes[0] is a space put in, and bytes[1] is at `begin`.
+  // Where the word begins in the text that was split. With `prefixed`, bytes[0] is a space put in,
+  // and bytes[1] is at `begin`.
   size_t begin = 0;
   bool prefixed = false;
 };
@@ -31,7 +32,8 @@ enum class SplitBehavior { kIsolated, kRemoved, kMergedWithPrevious, kMergedWith
 // Immutable, thread-safe.
 class PreTokenizer {
  public:
-  // `json` is the value of "pre_tokenizer". Its last step must be ByteLevel. Errors as Tokenizer::Load.
+  // `json` is the value of "pre_tokenizer". Its last step must be ByteLevel. Errors as
+  // Tokenizer::Load.
   static absl::StatusOr<PreTokenizer> Parse(const nlohmann::json& json);
 
   PreTokenizer(PreTokenizer&&) noexcept;
@@ -48,7 +50,8 @@ class PreTokenizer {
     std::vector<std::optional<RegexMatcher>> matchers_;  // one a step
   };
 
-  // Calls `sink` for each word of `utf8` (valid), in order; stops at its first error. WORD_TOO_LONG from a match.
+  // Calls `sink` for each word of `utf8` (valid), in order; stops at its first error. WORD_TOO_LONG
+  // from a match.
   absl::Status Split(std::string_view utf8, Session* session, const WordSink& sink) const;
 
   struct Step;

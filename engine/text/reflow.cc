@@ -43,7 +43,8 @@ Classified Classify(std::string_view text, size_t i) {
 
 bool IsKept(char byte) { return kKinds[static_cast<uint8_t>(byte)] == Kind::kKept; }
 
-// End of the stretch that begins at `i` and stays as it is: kept bytes, and single spaces between them.
+// End of the stretch that begins at `i` and stays as it is: kept bytes, and single spaces between
+// them.
 size_t EndOfPlainStretch(std::string_view text, size_t i) {
   while (i < text.size()) {
     if (IsKept(text[i])) {
@@ -59,7 +60,7 @@ size_t EndOfPlainStretch(std::string_view text, size_t i) {
 
 // A run of whitespace (with the control characters inside it) from `begin`.
 struct Run {
-  size_t end = 0;            // after the last character looked at
+  size_t end = 0;  // after the last character looked at
   size_t whitespace_begin = 0;
   size_t whitespace_end = 0;  // equal to whitespace_begin: control characters only
   int newlines = 0;
@@ -77,7 +78,8 @@ Run ReadRun(std::string_view text, size_t begin) {
       any = true;
       if (c.kind == Kind::kNewline) {
         ++run.newlines;
-        if (text[run.end] == '\r' && run.end + 1 < text.size() && text[run.end + 1] == '\n') length = 2;
+        if (text[run.end] == '\r' && run.end + 1 < text.size() && text[run.end + 1] == '\n')
+          length = 2;
       }
       run.whitespace_end = run.end + length;
     }

@@ -29,7 +29,8 @@ constexpr std::string_view kHexDigit = "0-9a-fA-F";
 
 absl::Status Unsupported(std::string_view pattern, std::string_view what) {
   return Error(absl::StatusCode::kUnimplemented, reason::kTokenizerUnsupported,
-               fmt::format("tokenizer.json: regular expression {} in \"{}\" is not supported", what, pattern));
+               fmt::format("tokenizer.json: regular expression {} in \"{}\" is not supported", what,
+                           pattern));
 }
 
 // One pass over the pattern; copies everything but what differs.
@@ -47,7 +48,8 @@ class Translator {
       } else if (c == '[') {
         OpenSet();
       } else if (c == '}' && Peek(1) == '+' && ClosesInterval()) {
-        return Unsupported(in_, "possessive interval {n,m}+ (it means another thing in each dialect)");
+        return Unsupported(in_,
+                           "possessive interval {n,m}+ (it means another thing in each dialect)");
       } else {
         Copy(1);
       }
@@ -65,7 +67,8 @@ class Translator {
   bool ClosesInterval() const {
     const size_t open = in_.rfind('{', i_);
     return open != std::string_view::npos &&
-           in_.substr(open + 1, i_ - open - 1).find_first_not_of("0123456789,") == std::string_view::npos;
+           in_.substr(open + 1, i_ - open - 1).find_first_not_of("0123456789,") ==
+               std::string_view::npos;
   }
 
   void OpenSet() {
@@ -174,12 +177,14 @@ absl::StatusOr<std::shared_ptr<const Regex>> Regex::Compile(std::string_view oni
   PCRE2_SIZE offset = 0;
   auto code = std::make_unique<Code>();
   code->code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(),
-                             PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C, &error, &offset,
-                             nullptr);
+                             PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C,
+                             &error, &offset, nullptr);
   if (code->code == nullptr) {
-    return InvalidArgument(reason::kTokenizerBroken,
-                           fmt::format("tokenizer.json: regular expression \"{}\" does not compile: {} at {} of \"{}\"", oniguruma,
-                                       MessageOf(error), offset, pattern));
+    return InvalidArgument(
+        reason::kTokenizerBroken,
+        fmt::format(
+            "tokenizer.json: regular expression \"{}\" does not compile: {} at {} of \"{}\"",
+            oniguruma, MessageOf(error), offset, pattern));
   }
   // Where the platform has no just-in-time compiler the interpreter gives the same matches.
   code->jit = pcre2_jit_compile(code->code, PCRE2_JIT_COMPLETE) == 0;
@@ -216,19 +221,22 @@ absl::StatusOr<std::optional<Match>> RegexMatcher::Find(std::string_view utf8, s
   pcre2_code* code = regex_->code_->code;
   int count = 0;
   if (regex_->code_->jit) {
-    count = pcre2_jit_match(code, subject, utf8.size(), from, PCRE2_NO_UTF_CHECK, memory_->data, memory_->context);
+    count = pcre2_jit_match(code, subject, utf8.size(), from, PCRE2_NO_UTF_CHECK, memory_->data,
+                            memory_->context);
   }
   if (!regex_->code_->jit || count == PCRE2_ERROR_JIT_STACKLIMIT) {
-    count = pcre2_match(code, subject, utf8.size(), from, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT, memory_->data,
-                        memory_->context);
+    count = pcre2_match(code, subject, utf8.size(), from, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT,
+                        memory_->data, memory_->context);
   }
   if (count == PCRE2_ERROR_NOMATCH) return std::optional<Match>();
   if (count < 0) {
-    return InvalidArgument(reason::kWordTooLong,
-                           fmt::format("cannot split the text after byte {} into words: {}; this is no running text, put "
-                                       "line breaks into it",
-                                       from, MessageOf(count)),
-                           {{"offset", fmt::to_string(from)}});
+    return InvalidArgument(
+        reason::kWordTooLong,
+        fmt::format(
+            "cannot split the text after byte {} into words: {}; this is no running text, put "
+            "line breaks into it",
+            from, MessageOf(count)),
+        {{"offset", fmt::to_string(from)}});
   }
   const PCRE2_SIZE* ovector = pcre2_get_ovector_pointer(memory_->data);
   return std::optional<Match>(Match{ovector[0], ovector[1]});

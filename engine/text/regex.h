@@ -1,8 +1,11 @@
-// Regular expressions of tokenizer.json, which are written for Oniguruma (Ruby syntax), run by PCRE2.
+// Regular expressions of tokenizer.json, which are written for Oniguruma (Ruby syntax), run by
+// PCRE2.
 //
-// Translated where the two differ silently: \s and \w (Unicode's White_Space; Alphabetic, Mark, Decimal_Number, Connector_Punctuation), \h (a hexadecimal
-// digit), ^ and $ (always of lines). Refused where a translation would be guesswork: && and nested sets inside a set, {n,m}+, \S and \W inside
-// a set, \K, \G, callouts. The reference's Unicode tables may be a version newer than PCRE2's.
+// Translated where the two differ silently: \s and \w (Unicode's White_Space; Alphabetic, Mark,
+// Decimal_Number, Connector_Punctuation), \h (a hexadecimal digit), ^ and $ (always of lines).
+// Refused where a translation would be guesswork: && and nested sets inside a set, {n,m}+, \S and
+// \W inside a set, \K, \G, callouts. The reference's Unicode tables may be a version newer than
+// PCRE2's.
 #pragma once
 
 #include <absl/status/status.h>
@@ -24,7 +27,8 @@ struct Match {
 // Immutable, thread-safe.
 class Regex {
  public:
-  // Errors: INVALID_ARGUMENT / TOKENIZER_BROKEN (does not compile), UNIMPLEMENTED / TOKENIZER_UNSUPPORTED.
+  // Errors: INVALID_ARGUMENT / TOKENIZER_BROKEN (does not compile), UNIMPLEMENTED /
+  // TOKENIZER_UNSUPPORTED.
   static absl::StatusOr<std::shared_ptr<const Regex>> Compile(std::string_view oniguruma);
 
   // The expression given to PCRE2.
@@ -48,7 +52,8 @@ class RegexMatcher {
   ~RegexMatcher();
   RegexMatcher(RegexMatcher&&) noexcept;
 
-  // The first match in `utf8` (valid) at or after `from`. INVALID_ARGUMENT / WORD_TOO_LONG when matching takes unreasonable effort.
+  // The first match in `utf8` (valid) at or after `from`. INVALID_ARGUMENT / WORD_TOO_LONG when
+  // matching takes unreasonable effort.
   absl::StatusOr<std::optional<Match>> Find(std::string_view utf8, size_t from);
 
  private:

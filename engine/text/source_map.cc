@@ -18,8 +18,10 @@ constexpr uint8_t kFormatVersion = 1;
 constexpr uint64_t kMaxPosition = uint64_t{1} << 60;
 
 absl::Status Corrupt(std::string_view what) {
-  return Error(absl::StatusCode::kDataLoss, reason::kStoredBytesCorrupt,
-               fmt::format("stored source map is corrupt: {}; delete the document and upload it again", what));
+  return Error(
+      absl::StatusCode::kDataLoss, reason::kStoredBytesCorrupt,
+      fmt::format("stored source map is corrupt: {}; delete the document and upload it again",
+                  what));
 }
 
 }  // namespace
@@ -85,7 +87,8 @@ SourceRange SourceMap::Map(uint64_t begin, uint64_t end) const {
   if (text_size_ == 0) return range;
   const bool empty = begin == end;
   const bool at_end = begin == text_size_;
-  // An empty range maps like its next byte's beginning; at the end of the text, like the last byte's end.
+  // An empty range maps like its next byte's beginning; at the end of the text, like the last
+  // byte's end.
   const uint64_t first = at_end ? text_size_ - 1 : begin;
   const uint64_t last = empty ? first : end - 1;
   Cursor cursor = Seek(first);
@@ -171,10 +174,11 @@ absl::StatusOr<SourceMap> SourceMap::Parse(std::string_view bytes) {
   if (bytes.empty()) return Corrupt("no bytes");
   const auto version = static_cast<uint8_t>(bytes[0]);
   if (version > kFormatVersion) {
-    return Error(absl::StatusCode::kFailedPrecondition, reason::kStoredFormatNewer,
-                 fmt::format("stored source map has format {}, this program reads up to {}; start the newer "
-                             "version of Lectern on this data directory",
-                             version, kFormatVersion));
+    return Error(
+        absl::StatusCode::kFailedPrecondition, reason::kStoredFormatNewer,
+        fmt::format("stored source map has format {}, this program reads up to {}; start the newer "
+                    "version of Lectern on this data directory",
+                    version, kFormatVersion));
   }
   if (version == 0) return Corrupt("format 0");
   SourceMap map;
@@ -211,7 +215,8 @@ absl::Status SourceMap::Index() {
     const bool step = record.unit_text == 0;
     if (record.linear > kMaxPosition || record.unit_text > kMaxPosition ||
         record.unit_source > static_cast<int64_t>(kMaxPosition) ||
-        record.unit_source < -static_cast<int64_t>(kMaxPosition) || (!step && record.unit_source < 0)) {
+        record.unit_source < -static_cast<int64_t>(kMaxPosition) ||
+        (!step && record.unit_source < 0)) {
       return Corrupt("a record out of range");
     }
     text_size_ += record.linear + record.unit_text;
@@ -221,7 +226,8 @@ absl::Status SourceMap::Index() {
     }
     if (record.unit_source < 0) has_jumps_ = true;
     source += record.unit_source;
-    if (text_size_ > kMaxPosition || source > kMaxPosition) return Corrupt("a position out of range");
+    if (text_size_ > kMaxPosition || source > kMaxPosition)
+      return Corrupt("a position out of range");
   }
   return absl::OkStatus();
 }

@@ -24,7 +24,8 @@ absl::StatusOr<const nlohmann::json*> Field(const nlohmann::json& object, std::s
 std::string EscapeRegex(std::string_view literal) {
   std::string escaped;
   for (const char c : literal) {
-    if (std::string_view(R"(\.+*?()|[]{}^$#&-~/)").find(c) != std::string_view::npos) escaped += '\\';
+    if (std::string_view(R"(\.+*?()|[]{}^$#&-~/)").find(c) != std::string_view::npos)
+      escaped += '\\';
     escaped += c;
   }
   return escaped;
@@ -48,33 +49,39 @@ absl::Status UnsupportedSetting(std::string_view section, std::string_view setti
                {{"component", std::string(section)}});
 }
 
-absl::StatusOr<std::string> ComponentType(const nlohmann::json& component, std::string_view section, int depth) {
+absl::StatusOr<std::string> ComponentType(const nlohmann::json& component, std::string_view section,
+                                          int depth) {
   if (depth > kMaxComponentDepth) {
-    return UnsupportedSetting(section, fmt::format("sequences nested over {} deep", kMaxComponentDepth));
+    return UnsupportedSetting(section,
+                              fmt::format("sequences nested over {} deep", kMaxComponentDepth));
   }
   return StringField(component, section, "type");
 }
 
-absl::StatusOr<std::string> StringField(const nlohmann::json& object, std::string_view section, const char* key) {
+absl::StatusOr<std::string> StringField(const nlohmann::json& object, std::string_view section,
+                                        const char* key) {
   LECTERN_ASSIGN_OR_RETURN(const nlohmann::json* field, Field(object, section, key));
-  if (!field->is_string()) return BrokenTokenizer(fmt::format("{}.{} is not a string", section, key));
+  if (!field->is_string())
+    return BrokenTokenizer(fmt::format("{}.{} is not a string", section, key));
   return field->get<std::string>();
 }
 
-absl::StatusOr<bool> BoolField(const nlohmann::json& object, std::string_view section, const char* key) {
+absl::StatusOr<bool> BoolField(const nlohmann::json& object, std::string_view section,
+                               const char* key) {
   LECTERN_ASSIGN_OR_RETURN(const nlohmann::json* field, Field(object, section, key));
-  if (!field->is_boolean()) return BrokenTokenizer(fmt::format("{}.{} is not true or false", section, key));
+  if (!field->is_boolean())
+    return BrokenTokenizer(fmt::format("{}.{} is not true or false", section, key));
   return field->get<bool>();
 }
 
-absl::StatusOr<bool> BoolField(const nlohmann::json& object, std::string_view section, const char* key,
-                               bool fallback) {
+absl::StatusOr<bool> BoolField(const nlohmann::json& object, std::string_view section,
+                               const char* key, bool fallback) {
   if (!object.is_object() || !object.contains(key) || object.at(key).is_null()) return fallback;
   return BoolField(object, section, key);
 }
 
-absl::StatusOr<const nlohmann::json*> ArrayField(const nlohmann::json& object, std::string_view section,
-                                                 const char* key) {
+absl::StatusOr<const nlohmann::json*> ArrayField(const nlohmann::json& object,
+                                                 std::string_view section, const char* key) {
   LECTERN_ASSIGN_OR_RETURN(const nlohmann::json* field, Field(object, section, key));
   if (!field->is_array()) return BrokenTokenizer(fmt::format("{}.{} is not a list", section, key));
   return field;
@@ -82,7 +89,8 @@ absl::StatusOr<const nlohmann::json*> ArrayField(const nlohmann::json& object, s
 
 absl::StatusOr<std::string> PatternField(const nlohmann::json& object, std::string_view section) {
   LECTERN_ASSIGN_OR_RETURN(const nlohmann::json* pattern, Field(object, section, "pattern"));
-  if (pattern->is_object() && pattern->contains("Regex")) return StringField(*pattern, section, "Regex");
+  if (pattern->is_object() && pattern->contains("Regex"))
+    return StringField(*pattern, section, "Regex");
   if (pattern->is_object() && pattern->contains("String")) {
     LECTERN_ASSIGN_OR_RETURN(const std::string literal, StringField(*pattern, section, "String"));
     return EscapeRegex(literal);

@@ -27,9 +27,11 @@ inline int64_t UnZigZag(uint64_t value) {
 // Reads forward through `bytes`, which must outlive it.
 class VarintReader {
  public:
-  explicit VarintReader(std::string_view bytes, size_t offset = 0) : bytes_(bytes), offset_(offset) {}
+  explicit VarintReader(std::string_view bytes, size_t offset = 0)
+      : bytes_(bytes), offset_(offset) {}
 
-  // False at the end of the bytes or on a number over 64 bits; the reader is then of no further use.
+  // False at the end of the bytes or on a number over 64 bits; the reader is then of no further
+  // use.
   bool Read(uint64_t* value) {
     uint64_t result = 0;
     for (int shift = 0; shift < 64; shift += 7) {
