@@ -1,0 +1,93 @@
+#include "services/telemetry/http.h"
+
+#include <CivetServer.h>
+#include <fmt/format.h>
+#include <prometheus/text_serializer.h>
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "engine/error/error.h"
+#include "services/rpc/reason.h"
+
+namespace lectern::services {
+namespace {
+
+bool Reply(mg_connection* connection, std::string_view status, std::string_view type,
+           const std::string& body) {
+  const std::string head = fmt::format(
+      "HTTP/1.1 {}\r\nContent-Type: {}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", status,
+      type, body.size());
+  mg_write(connection, head.data(), head.size());
+  mg_write(connection, body.data(), body.size());
+  return true;
+}
+
+class MetricsPage final : public CivetHandler {
+ public:
+  explicit MetricsPage(std::shared_ptr<prometheus::Registry> registry)
+      : registry_(std::move(registry)) {}
+  bool handleGet(CivetServer*, mg_connection* connection) override {
+    return Reply(connection, "200 OK", "text/plain; version=0.0.4; charset=utf-8",
+                 prometheus::TextSerializer().Serialize(registry_->Collect()));
+  }
+
+ private:
+  const std::shared_ptr<prometheus::Registry> registry_;
+};
+
+class HealthPage final : public CivetHandler {
+ public:
+  explicit HealthPage(std::function<bool()> healthy) : healthy_(std::move(healthy)) {}
+  bool handleGet(CivetServer*, mg_connection* connection) override {
+    return healthy_() ? Reply(connection, "200 OK", "text/plain", "ok\n")
+                      : Reply(connection, "503 Service Unavailable", "text/plain", "not serving\n");
+  }
+
+ private:
+  const std::function<bool()> healthy_;
+};
+
+class CivetMetricsServer final : public MetricsServer {
+ public:
+  CivetMetricsServer(const std::string& address, std::shared_ptr<prometheus::Registry> registry,
+                     std::function<bool()> healthy)
+      : metrics_(std::move(registry)),
+        health_(std::move(healthy)),
+        server_(std::vector<std::string>{"listening_ports", address, "num_threads", "2"}) {
+    server_.addHandler("/metrics", metrics_);
+    server_.addHandler("/healthz", health_);
+    host_ = address.substr(0, address.rfind(':'));
+  }
+  ~CivetMetricsServer() override { server_.close(); }
+
+  std::string address() const override {
+    const std::vector<int> ports = const_cast<CivetServer&>(server_).getListeningPorts();
+    return fmt::format("{}:{}", host_, ports.empty() ? 0 : ports.front());
+  }
+
+ private:
+  MetricsPage metrics_;
+  HealthPage health_;
+  CivetServer server_;
+  std::string host_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<MetricsServer>> MetricsServer::Start(
+    const std::string& address, std::shared_ptr<prometheus::Registry> registry,
+    std::function<bool()> healthy) {
+  try {
+    return std::make_unique<CivetMetricsServer>(address, std::move(registry), std::move(healthy));
+  } catch (const CivetException& error) {
+    return engine::Error(
+        absl::StatusCode::kUnavailable, reason::kListenFailed,
+        fmt::format("cannot serve metrics on {}: {}; is the port in use? choose another with "
+                    "--metrics_listen",
+                    address, error.what()));
+  }
+}
+
+}  // namespace lectern::services

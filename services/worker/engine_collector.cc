@@ -1,0 +1,84 @@
+#include "services/worker/engine_collector.h"
+
+#include <prometheus/client_metric.h>
+#include <prometheus/metric_family.h>
+
+#include <string>
+#include <utility>
+
+#include "services/telemetry/log.h"
+
+namespace lectern::services {
+namespace {
+
+using prometheus::ClientMetric;
+using prometheus::MetricFamily;
+using prometheus::MetricType;
+
+MetricFamily Counter(std::string name, std::string help, int64_t value) {
+  ClientMetric metric;
+  metric.counter.value = static_cast<double>(value);
+  return {std::move(name), std::move(help), MetricType::Counter, {metric}};
+}
+
+MetricFamily Gauge(std::string name, std::string help, int64_t value) {
+  ClientMetric metric;
+  metric.gauge.value = static_cast<double>(value);
+  return {std::move(name), std::move(help), MetricType::Gauge, {metric}};
+}
+
+MetricFamily PoolGauge(int64_t used, int64_t all) {
+  MetricFamily family = {"lectern_pool_blocks", "Block pool slots (one layer of one block each).",
+                         MetricType::Gauge, {}};
+  for (const auto& [state, value] : {std::pair{"used", used}, std::pair{"free", all - used}}) {
+    ClientMetric metric;
+    metric.label = {{"state", state}};
+    metric.gauge.value = static_cast<double>(value);
+    family.metric.push_back(metric);
+  }
+  return family;
+}
+
+}  // namespace
+
+std::vector<MetricFamily> EngineCollector::Collect() const {
+  const absl::StatusOr<engine::Stats> read = engine_.GetStats();
+  if (!read.ok()) {
+    Log(LogLevel::kWarning, "stats_unavailable", {{"message", read.status().ToString()}});
+    return {};
+  }
+  const engine::Stats& stats = *read;
+  return {
+      Gauge("lectern_queue_requests", "Questions that wait for their first step.",
+            stats.queued_requests),
+      Gauge("lectern_running_requests", "Questions in the running batch.", stats.running_requests),
+      Gauge("lectern_open_contexts", "Contexts whose index keys are resident.",
+            stats.open_contexts),
+      Counter("lectern_prefill_tokens_total", "Tokens computed: documents and questions.",
+              stats.prefill_tokens),
+      Counter("lectern_corpus_prefill_tokens_total", "Document tokens computed.",
+              stats.corpus_prefill_tokens),
+      Counter("lectern_cached_tokens_total", "Tokens taken from the cache instead of computed.",
+              stats.cached_tokens),
+      Counter("lectern_generated_tokens_total", "Tokens of answers.", stats.generated_tokens),
+      PoolGauge(stats.pool_blocks_used, stats.pool_blocks),
+      Counter("lectern_pool_hits_total", "Selected blocks found in the pool.", stats.pool_hits),
+      Counter("lectern_pool_misses_total", "Selected blocks read from disk.", stats.pool_misses),
+      Counter("lectern_block_lookups_total", "Blocks looked up by prefix chain at ingest.",
+              stats.block_lookups),
+      Counter("lectern_block_hits_total", "Of these, found in the cache.", stats.block_hits),
+      Counter("lectern_disk_read_bytes_total", "Bytes of stored records read.",
+              stats.disk_read_bytes),
+      Counter("lectern_disk_written_bytes_total", "Bytes of stored records written.",
+              stats.disk_written_bytes),
+      Gauge("lectern_disk_used_bytes", "Bytes that the data directory takes.",
+            stats.disk_used_bytes),
+      Gauge("lectern_index_memory_bytes", "Bytes of resident index keys.",
+            stats.memory_index_bytes),
+      Gauge("lectern_corpora", "Corpora stored.", stats.corpora),
+      Gauge("lectern_documents", "Documents stored.", stats.documents),
+      Gauge("lectern_sessions", "Sessions stored.", stats.sessions),
+  };
+}
+
+}  // namespace lectern::services

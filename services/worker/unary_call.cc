@@ -1,0 +1,30 @@
+#include "services/worker/unary_call.h"
+
+#include <chrono>
+
+#include "engine/error/error.h"
+#include "services/rpc/errors.h"
+#include "services/rpc/reason.h"
+
+namespace lectern::services {
+
+void UnaryCall::End(const absl::Status& status) {
+  const grpc::Status out = ToGrpcStatus(status, caller().request_id);
+  record_.Finish(out);
+  Finish(out);
+}
+
+absl::Status GivenUpError(const grpc::CallbackServerContext& context) {
+  if (context.deadline() <= std::chrono::system_clock::now()) {
+    return engine::Error(absl::StatusCode::kDeadlineExceeded, reason::kDeadlineExceeded,
+                         "the call's deadline has passed");
+  }
+  return engine::Error(absl::StatusCode::kCancelled, reason::kCancelled, "the caller cancelled");
+}
+
+absl::Status ExecutorFullError() {
+  return engine::Error(absl::StatusCode::kResourceExhausted, reason::kQueueFull,
+                       "too many calls wait for the worker's threads; try again");
+}
+
+}  // namespace lectern::services

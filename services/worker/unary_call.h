@@ -1,0 +1,42 @@
+// A unary call in progress: what every method of the worker does around its own work.
+#pragma once
+
+#include <absl/status/status.h>
+#include <grpcpp/grpcpp.h>
+
+#include <string_view>
+
+#include "services/rpc/call.h"
+#include "services/telemetry/call_record.h"
+
+namespace lectern::services {
+
+class UnaryCall : public grpc::ServerUnaryReactor {
+ public:
+  UnaryCall(CallMetrics* metrics, Admission& admission, std::string_view method,
+            grpc::CallbackServerContext& context)
+      : context_(context), record_(metrics, admission, method) {
+    record_.set_caller(InternalCaller(context));
+  }
+
+  const absl::Status& admitted() const { return record_.admitted(); }
+  const Caller& caller() const { return record_.caller(); }
+  CallRecord& record() { return record_; }
+  grpc::CallbackServerContext& context() { return context_; }
+
+  // Once, from any thread; `this` may be gone afterwards.
+  void End(const absl::Status& status);
+
+  void OnDone() override { delete this; }
+
+ private:
+  grpc::CallbackServerContext& context_;
+  CallRecord record_;
+};
+
+// What a call ends with when its caller has given up: CANCELLED, or DEADLINE_EXCEEDED if that is why.
+absl::Status GivenUpError(const grpc::CallbackServerContext& context);
+// RESOURCE_EXHAUSTED QUEUE_FULL of the executor.
+absl::Status ExecutorFullError();
+
+}  // namespace lectern::services

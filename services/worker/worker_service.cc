@@ -1,0 +1,52 @@
+#include "services/worker/worker_service.h"
+
+#include "services/worker/wait_call.h"
+
+namespace lectern::services {
+
+WorkerService::WorkerService(engine::Engine& engine, CallMetrics* metrics, const Options& options)
+    : engine_(engine),
+      metrics_(metrics),
+      admission_(options.call_limit),
+      executor_(options.threads, options.queue_limit) {}
+
+WorkerService::~WorkerService() = default;
+
+void WorkerService::BeginDrain() {
+  admission_.Close();
+  std::set<std::shared_ptr<WaitCall>> waits;
+  {
+    const std::lock_guard lock(waits_mutex_);
+    draining_ = true;
+    waits = waits_;
+  }
+  for (const std::shared_ptr<WaitCall>& call : waits) call->Drain();
+}
+
+bool WorkerService::AddWait(std::shared_ptr<WaitCall> call) {
+  const std::lock_guard lock(waits_mutex_);
+  if (draining_) return false;
+  waits_.insert(std::move(call));
+  return true;
+}
+
+void WorkerService::RemoveWait(const std::shared_ptr<WaitCall>& call) {
+  const std::lock_guard lock(waits_mutex_);
+  waits_.erase(call);
+}
+
+grpc::ServerUnaryReactor* WorkerService::Run(Context* context, std::string_view method,
+                                             std::function<absl::Status(const Caller&)> body) {
+  auto* call = new UnaryCall(metrics_, admission_, method, *context);
+  if (!call->admitted().ok()) {
+    call->End(call->admitted());
+    return call;
+  }
+  const bool submitted = executor_.Submit([call, body = std::move(body)] {
+    call->End(call->context().IsCancelled() ? GivenUpError(call->context()) : body(call->caller()));
+  });
+  if (!submitted) call->End(ExecutorFullError());
+  return call;
+}
+
+}  // namespace lectern::services
