@@ -55,13 +55,14 @@ HWY_INLINE VF LoadBf16(const Bf16* p) {
 }
 
 // As ToBf16 in bf16.h, bit for bit (vcvtneps2bf16 would flush denormals).
+// Not(Eq): Highway 1.0.3 compares Ne as ordered, so that a NaN would equal itself.
 HWY_INLINE VU RoundToBf16Bits(VF x) {
   const DU du;
   const VU bits = hn::BitCast(du, x);
   const VU lsb = hn::And(hn::ShiftRight<16>(bits), hn::Set(du, 1u));
   const VU rounded = hn::ShiftRight<16>(hn::Add(hn::Add(bits, hn::Set(du, 0x7fffu)), lsb));
   const VU quiet = hn::Or(hn::ShiftRight<16>(bits), hn::Set(du, 0x40u));
-  const auto is_nan = hn::RebindMask(du, hn::Ne(x, x));
+  const auto is_nan = hn::RebindMask(du, hn::Not(hn::Eq(x, x)));
   return hn::IfThenElse(is_nan, quiet, rounded);
 }
 
@@ -101,7 +102,12 @@ HWY_INLINE void StoreFloats(VF x, float* p, int64_t n) {
 HWY_INLINE VF Exp2(VF x) {
   const DF df;
   const DI di;
-  x = hn::Max(hn::Set(df, -150.0f), x);  // this operand order lets a NaN through on x86
+  const VF least = hn::Set(df, -150.0f);
+#if HWY_TARGET == HWY_SCALAR
+  x = hn::IfThenElse(hn::Lt(x, least), least, x);
+#else
+  x = hn::Max(least, x);  // x86 returns the second operand when one is a NaN
+#endif
   const VF n = hn::Round(x);
   const VF t = hn::Sub(x, n);
   VF p = hn::Set(df, 1.5403530e-4f);

@@ -53,18 +53,25 @@ void AttendOne(const AttentionShape& shape, const AttentionTile& tile, int row, 
     }
   }
   std::vector<double> logits;
-  for (const VisibleToken& t : tokens) logits.push_back(t.logit);
-  const double lse = LogSumExp(logits);
+  double top = -kInfinity;
+  for (const VisibleToken& t : tokens) {
+    logits.push_back(t.logit);
+    top = std::max(top, t.logit);
+  }
+  double mass = 0;
+  for (double logit : logits) mass += std::exp(logit - top);
   for (int d = 0; d < shape.dim; ++d) {
     double sum = 0;
     for (const VisibleToken& t : tokens) {
-      sum += std::exp(t.logit - lse) * Value(*t.block, t.token, d, shape.dim);
+      sum += std::exp(t.logit - top) * Value(*t.block, t.token, d, shape.dim);
     }
+    if (!tokens.empty()) sum /= mass;
     const int64_t at = row * tile.out_row_stride + head * tile.out_head_stride + d;
     if (tile.out != nullptr) tile.out[at] = ToBf16(static_cast<float>(sum));
     if (tile.out_f32 != nullptr) tile.out_f32[at] = static_cast<float>(sum);
   }
-  if (tile.lse != nullptr) tile.lse[row * shape.heads + head] = static_cast<float>(lse);
+  if (tile.lse != nullptr)
+    tile.lse[row * shape.heads + head] = static_cast<float>(LogSumExp(logits));
 }
 
 }  // namespace
