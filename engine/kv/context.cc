@@ -208,6 +208,13 @@ absl::Status Context::Fetch(int layer, std::span<const int32_t> blocks, Pinned* 
   return absl::OkStatus();
 }
 
+absl::StatusOr<storage::BlockHash> Context::StoredHash(int64_t block) {
+  LECTERN_RETURN_IF_ERROR(EnsureReader(block));
+  absl::StatusOr<storage::BlockInfo> info = reader_->Block(static_cast<uint32_t>(block));
+  if (!info.ok()) return info.status();
+  return info->hash;
+}
+
 Context::StoredBlocks Context::Export(int64_t end) const {
   const KvShape& shape = memory_->shape();
   const int layers = shape.layers();

@@ -63,6 +63,9 @@ class Context {
   const kernels::Bf16* const* IndexTiles(int layer) const;
   int64_t reserved_blocks() const { return static_cast<int64_t>(index_slots_.size()); }
 
+  // The prefix-chain hash of a stored block. REQUIRES: block < own_begin(). Errors: storage's.
+  absl::StatusOr<storage::BlockHash> StoredHash(int64_t block);
+
   // Blocks fetched for one layer; unpins when it goes.
   class Pinned {
    public:

@@ -63,18 +63,18 @@ std::vector<std::pair<std::string, std::string>> NamedInputs(const FingerprintIn
     attention += layer == LayerAttention::kSparse ? 's' : 'd';
   const bool sparse = attention.find('s') != std::string::npos;
   return {
-      {"fingerprint_version", fmt::to_string(kFingerprintVersion)},
+      {"fingerprint_version", std::to_string(kFingerprintVersion)},
       {"weights_sha256", ToHex(inputs.weights)},
       {"tokenizer_sha256", ToHex(HashBytes(inputs.tokenizer.data(), inputs.tokenizer.size()))},
       {"config", inputs.config->CanonicalJson()},
       {"rope_tables", std::string(inputs.rope_tables)},
       {"kv_dtype", std::string(inputs.kv_dtype)},
       {"index_key_dtype", std::string(inputs.index_key_dtype)},
-      {"block_tokens", fmt::to_string(inputs.block_tokens)},
+      {"block_tokens", std::to_string(inputs.block_tokens)},
       {"layer_attention", attention},
-      {"selection_blocks", fmt::to_string(sparse ? inputs.selection_blocks : 0)},
+      {"selection_blocks", std::to_string(sparse ? inputs.selection_blocks : 0)},
       {"prompt_layout", std::string(inputs.prompt_layout)},
-      {"text_extractor_version", fmt::to_string(inputs.text_extractor_version)},
+      {"text_extractor_version", std::to_string(inputs.text_extractor_version)},
   };
 }
 

@@ -199,7 +199,7 @@ absl::Status BpeModel::Encode(std::string_view word, std::vector<WordToken>* tok
                              fmt::format("the text has a word of over {} bytes: it is no running "
                                          "text, put spaces or line breaks into it",
                                          kMaxWordBytes),
-                             {{"limit", fmt::to_string(kMaxWordBytes)}});
+                             {{"limit", std::to_string(kMaxWordBytes)}});
     }
     const std::string_view stretch = word.substr(begin, end - begin);
     stretch.size() <= kShortWordBytes ? EncodeShort(stretch, tokens) : EncodeLong(stretch, tokens);

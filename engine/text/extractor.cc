@@ -83,14 +83,14 @@ absl::Status CheckIsUtf8Text(std::string_view bytes) {
                            fmt::format("the document holds a NUL byte at byte {}, so it is not "
                                        "text; text, Markdown, HTML and PDF are read",
                                        nul),
-                           {{"offset", fmt::to_string(nul)}});
+                           {{"offset", std::to_string(nul)}});
   }
   if (const size_t bad = FirstInvalidUtf8(bytes); bad != std::string_view::npos) {
     return InvalidArgument(reason::kDocumentNotUtf8,
                            fmt::format("the document is not UTF-8: byte {} (0x{:02x}) cannot stand "
                                        "there; convert it, for example with iconv -t UTF-8",
                                        bad, static_cast<uint8_t>(bytes[bad])),
-                           {{"offset", fmt::to_string(bad)}});
+                           {{"offset", std::to_string(bad)}});
   }
   return absl::OkStatus();
 }
@@ -212,7 +212,7 @@ absl::StatusOr<ExtractedText> ExtractText(std::string_view bytes, const ExtractR
         reason::kDocumentTooLarge,
         fmt::format("the document has {} bytes, the limit is {}; split it", bytes.size(),
                     kMaxDocumentBytes),
-        {{"size", fmt::to_string(bytes.size())}, {"limit", fmt::to_string(kMaxDocumentBytes)}});
+        {{"size", std::to_string(bytes.size())}, {"limit", std::to_string(kMaxDocumentBytes)}});
   }
   std::string media_type;
   if (request.media_type.empty()) {

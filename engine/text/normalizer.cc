@@ -105,7 +105,7 @@ class UnicodeForm : public Normalizer::Step {
             reason::kWordTooLong,
             fmt::format("over {} combining characters in a row at byte {}: this is no running text",
                         kMaxCombiningRun, begin),
-            {{"offset", fmt::to_string(begin)}});
+            {{"offset", std::to_string(begin)}});
       }
       segment.append(value);
       end += point.length;

@@ -121,8 +121,9 @@ absl::StatusOr<PreTokenizer::Step> ParseStep(const nlohmann::json& json, const s
 
 absl::Status ParseSteps(const nlohmann::json& json, int depth,
                         std::vector<PreTokenizer::Step>* steps) {
-  LECTERN_ASSIGN_OR_RETURN(const std::string type, ComponentType(json, "pre_tokenizer", depth));
-  if (type == "Sequence") {
+  const absl::StatusOr<std::string> type = ComponentType(json, "pre_tokenizer", depth);
+  if (!type.ok()) return type.status();
+  if (*type == "Sequence") {
     LECTERN_ASSIGN_OR_RETURN(const nlohmann::json* list,
                              ArrayField(json, "pre_tokenizer", "pretokenizers"));
     for (const nlohmann::json& entry : *list) {
@@ -131,9 +132,9 @@ absl::Status ParseSteps(const nlohmann::json& json, int depth,
     return absl::OkStatus();
   }
   if (!steps->empty() && steps->back().byte_level) {
-    return UnsupportedSetting("pre_tokenizer", fmt::format("\"{}\" after ByteLevel", type));
+    return UnsupportedSetting("pre_tokenizer", fmt::format("\"{}\" after ByteLevel", *type));
   }
-  LECTERN_ASSIGN_OR_RETURN(PreTokenizer::Step step, ParseStep(json, type));
+  LECTERN_ASSIGN_OR_RETURN(PreTokenizer::Step step, ParseStep(json, *type));
   steps->push_back(std::move(step));
   return absl::OkStatus();
 }

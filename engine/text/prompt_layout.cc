@@ -23,7 +23,7 @@ absl::Status ContextTooLong(int64_t tokens, const LayoutLimits& limits,
                   "answers); take documents out of the corpus, or split it into several",
                   qualifier, tokens, limits.max_context_tokens(), limits.max_positions,
                   limits.reserve),
-      {{"tokens", fmt::to_string(tokens)}, {"limit", fmt::to_string(limits.max_context_tokens())}});
+      {{"tokens", std::to_string(tokens)}, {"limit", std::to_string(limits.max_context_tokens())}});
 }
 
 }  // namespace
@@ -72,8 +72,8 @@ absl::StatusOr<PromptLayout> PromptLayout::Create(const Tokenizer* tokenizer,
                            fmt::format("the model has {} positions; with {} kept for questions and "
                                        "answers none is left for documents",
                                        limits.max_positions, limits.reserve),
-                           {{"tokens", fmt::to_string(limits.max_positions)},
-                            {"limit", fmt::to_string(limits.reserve)}});
+                           {{"tokens", std::to_string(limits.max_positions)},
+                            {"limit", std::to_string(limits.reserve)}});
   }
   return layout;
 }
@@ -139,8 +139,8 @@ absl::StatusOr<std::vector<TokenId>> PromptLayout::Question(std::string_view que
                            fmt::format("the question has {} tokens, the limit is {}; shorten it, "
                                        "or upload its text as a document",
                                        tokens, limits_.max_question_tokens),
-                           {{"tokens", fmt::to_string(tokens)},
-                            {"limit", fmt::to_string(limits_.max_question_tokens)}});
+                           {{"tokens", std::to_string(tokens)},
+                            {"limit", std::to_string(limits_.max_question_tokens)}});
   }
   std::vector<TokenId> ids;
   ids.reserve(tokens);

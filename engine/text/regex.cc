@@ -236,7 +236,7 @@ absl::StatusOr<std::optional<Match>> RegexMatcher::Find(std::string_view utf8, s
             "cannot split the text after byte {} into words: {}; this is no running text, put "
             "line breaks into it",
             from, MessageOf(count)),
-        {{"offset", fmt::to_string(from)}});
+        {{"offset", std::to_string(from)}});
   }
   const PCRE2_SIZE* ovector = pcre2_get_ovector_pointer(memory_->data);
   return std::optional<Match>(Match{ovector[0], ovector[1]});

@@ -271,13 +271,13 @@ absl::StatusOr<std::vector<Token>> Tokenizer::Encode(std::string_view text,
     return InvalidArgument(
         reason::kTextTooLong,
         fmt::format("the text has {} bytes, the tokenizer takes 4294967295; split it", text.size()),
-        {{"size", fmt::to_string(text.size())}});
+        {{"size", std::to_string(text.size())}});
   }
   if (const size_t bad = FirstInvalidUtf8(text); bad != std::string_view::npos) {
     return InvalidArgument(
         reason::kTextNotUtf8,
         fmt::format("the text is not UTF-8 at byte {}; convert it to UTF-8", bad),
-        {{"offset", fmt::to_string(bad)}});
+        {{"offset", std::to_string(bad)}});
   }
   Encoding encoding(parts_->normalizer, *parts_->pre_tokenizer, *parts_->model,
                     parts_->normalized_added, options.parse_special, text.size());

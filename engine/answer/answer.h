@@ -1,0 +1,71 @@
+// The life of a question before and after the model: who is asked, whether it may be asked now, and in which session. The
+// middle is question_run.h. All public methods may be called from any thread.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "engine/answer/question_run.h"
+#include "engine/engine.h"
+#include "engine/schedule/scheduler.h"
+#include "storage/store.h"
+
+namespace lectern::engine {
+
+// Limits of the API (proto/lectern/v1/answers.proto).
+inline constexpr int32_t kDefaultAnswerTokens = 256;
+inline constexpr int32_t kMaxAnswerTokens = 4096;
+inline constexpr int32_t kDefaultEvidence = 5;
+inline constexpr int32_t kDefaultRetrieved = 10;
+inline constexpr int32_t kMaxEvidence = 64;
+
+class Answers {
+ public:
+  struct Surroundings {
+    storage::Store* store = nullptr;
+    ServingModel* model = nullptr;
+    KvMemory* memory = nullptr;
+    Scheduler* scheduler = nullptr;
+    Counters* counters = nullptr;
+    std::function<int64_t()> clock_us;
+  };
+
+  explicit Answers(const Surroundings& surroundings) : around_(surroundings) {}
+
+  // `corpus` is the target's, already looked up. Errors beside the scheduler's: QUESTION_EMPTY, QUESTION_TOO_LONG, ARGUMENT_OUT_OF_RANGE,
+  // CORPUS_NOT_INGESTED, MODEL_MISMATCH, SESSION_BUSY (ABORTED), SESSION_FULL, GENERATION_NOT_FOUND, SESSION_NOT_FOUND.
+  absl::StatusOr<std::unique_ptr<Ticket>> Ask(const storage::Corpus& corpus, const AskRequest& request, AnswerSink sink);
+  absl::StatusOr<std::unique_ptr<Ticket>> Retrieve(const storage::Corpus& corpus, const RetrieveRequest& request,
+                                                   std::function<void(absl::StatusOr<Retrieval>)> done);
+
+ private:
+  // Marks a session as busy for as long as it lives or until Release.
+  class SessionLock {
+   public:
+    SessionLock(Answers* answers, uint64_t uid) : answers_(answers), uid_(uid) {}
+    ~SessionLock() { Release(); }
+    SessionLock(const SessionLock&) = delete;
+    SessionLock& operator=(const SessionLock&) = delete;
+    void Release();
+
+   private:
+    Answers* const answers_;
+    uint64_t uid_;
+  };
+
+  absl::StatusOr<Question> Resolve(const storage::Corpus& corpus, const Target& target, const std::string& text);
+  absl::StatusOr<std::shared_ptr<SessionLock>> LockSession(const storage::Corpus& corpus, const std::string& session_id);
+  absl::StatusOr<std::unique_ptr<Ticket>> Submit(Question question, AnswerSink sink,
+                                                 std::shared_ptr<SessionLock> session_lock);
+
+  const Surroundings around_;
+  std::mutex mutex_;
+  std::set<uint64_t> busy_sessions_;
+};
+
+}  // namespace lectern::engine

@@ -1,0 +1,227 @@
+#include "engine/answer/question_run.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "engine/answer/evidence.h"
+#include "engine/answer/turn_record.h"
+#include "engine/error/error.h"
+#include "engine/error/status_macros.h"
+#include "engine/names.h"
+#include "kernels/sampling/sampling.h"
+
+namespace lectern::engine {
+namespace {
+
+// The tokens that close an answer: its last one, which was sampled but not yet computed, and <end>.
+constexpr int64_t kClosingTokens = 2;
+
+}  // namespace
+
+QuestionRun::QuestionRun(const Surroundings& surroundings, Question question, AnswerSink sink,
+                         std::shared_ptr<CancelFlag> cancel)
+    : Run(RunKind::kQuestion, std::move(cancel), question.deadline_us),
+      around_(surroundings),
+      question_(std::move(question)),
+      sink_(std::move(sink)),
+      observed_(around_.model->config(),
+                static_cast<int64_t>(question_.generation.contexts[question_.context_index].token_count)),
+      decoder_(&around_.model->tokenizer()) {}
+
+QuestionRun::~QuestionRun() = default;
+
+int64_t QuestionRun::SlotsNeeded() const {
+  const int64_t tokens = static_cast<int64_t>(question_.prompt.size()) + question_.max_tokens + kClosingTokens;
+  // One block more for the copied tail, and one per layer's fetch.
+  return (BlocksOf(tokens) + 2) * around_.memory->shape().layers();
+}
+
+absl::Status QuestionRun::Start() {
+  answer_.usage.queue_time_us = around_.clock_us() - question_.accepted_us;
+  LECTERN_ASSIGN_OR_RETURN(context_,
+                           Context::Open(around_.memory, question_.tenant_uid, question_.segments,
+                                         question_.token_count, around_.memory->NewUnstoredLineage()));
+  open_.emplace(&around_.counters->open_contexts);
+  around_.counters->cached_tokens.fetch_add(question_.token_count, std::memory_order_relaxed);
+  answer_.usage.cached_tokens = question_.token_count;
+  answer_.usage.prompt_tokens = static_cast<int64_t>(question_.prompt.size());
+  LECTERN_RETURN_IF_ERROR(
+      context_->Reserve(static_cast<int64_t>(question_.prompt.size()) + question_.max_tokens + kClosingTokens));
+  if (sink_.started) {
+    sink_.started({.generation = UidName("g", question_.generation.uid), .context_tokens = question_.token_count});
+  }
+  return absl::OkStatus();
+}
+
+Run::Wish QuestionRun::NextWish() const {
+  if (phase_ == Phase::kReading) return {.tokens = static_cast<int64_t>(question_.prompt.size()) - read_, .tiled = true};
+  return {.tokens = static_cast<int64_t>(pending_.size()), .tiled = false};
+}
+
+absl::StatusOr<StepSegment> QuestionRun::Prepare(int64_t tokens) {
+  StepSegment segment = {.context = context_.get()};
+  if (phase_ == Phase::kReading) {
+    const int64_t size = static_cast<int64_t>(question_.prompt.size());
+    segment.tokens = std::span(question_.prompt).subspan(static_cast<size_t>(read_), static_cast<size_t>(tokens));
+    segment.tiled = true;
+    segment.wants_logits = read_ + tokens == size && !question_.retrieve;
+    segment.observer = &observed_;
+    segment.observed_from = static_cast<int32_t>(std::max<int64_t>(0, size - kObservedQuestionRows - read_));
+  } else {
+    segment.tokens = pending_;
+    segment.tiled = false;
+    segment.wants_logits = phase_ == Phase::kAnswering;
+    if (phase_ == Phase::kAnswering && sampled_ <= kObservedAnswerRows) segment.observer = &observed_;
+  }
+  return segment;
+}
+
+absl::Status QuestionRun::AfterStep(SegmentResult result) {
+  switch (phase_) {
+    case Phase::kReading: {
+      const int64_t tokens = context_->token_count() - question_.token_count - read_;
+      read_ += tokens;
+      around_.counters->prefill_tokens.fetch_add(tokens, std::memory_order_relaxed);
+      if (read_ < static_cast<int64_t>(question_.prompt.size())) return absl::OkStatus();
+      written_ = question_.prompt;
+      if (question_.retrieve) return Finish();
+      phase_ = Phase::kAnswering;
+      return OnLogits(std::move(result.logits));
+    }
+    case Phase::kAnswering:
+      written_.insert(written_.end(), pending_.begin(), pending_.end());
+      return OnLogits(std::move(result.logits));
+    case Phase::kClosing:
+      written_.insert(written_.end(), pending_.begin(), pending_.end());
+      return Finish();
+    case Phase::kDone:
+      break;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status QuestionRun::OnLogits(std::vector<float> logits) {
+  const PromptLayout& layout = around_.model->layout();
+  // An answer is text, or <none> alone, and ends with <end>: the layout's other marks are not the model's to say.
+  for (const TokenId mark : {layout.pad(), layout.bos(), layout.doc(), layout.text(), layout.question(), layout.answer()}) {
+    logits[mark] = -std::numeric_limits<float>::infinity();
+  }
+  if (sampled_ > 0) logits[layout.none()] = -std::numeric_limits<float>::infinity();
+  // Ids that the tokenizer does not have spell nothing.
+  for (size_t id = static_cast<size_t>(around_.model->tokenizer().vocab_size()); id < logits.size(); ++id) {
+    logits[id] = -std::numeric_limits<float>::infinity();
+  }
+  const TokenId id = kernels::Sample({.logits = logits.data(),
+                                      .vocabulary = static_cast<int32_t>(logits.size()),
+                                      .temperature = static_cast<float>(question_.sampling.temperature),
+                                      .top_p = static_cast<float>(question_.sampling.top_p),
+                                      .seed = question_.sampling.seed,
+                                      .counter = static_cast<uint64_t>(sampled_)})
+                         .id;
+  if (sampled_++ == 0) answer_.usage.time_to_first_token_us = around_.clock_us() - question_.accepted_us;
+  ++answer_.usage.generated_tokens;
+  around_.counters->generated_tokens.fetch_add(1, std::memory_order_relaxed);
+
+  if (around_.model->EndsAnswer(id)) {
+    answer_.finish_reason = FinishReason::kStop;
+    return CloseAnswer({id});
+  }
+  if (id == layout.none()) {
+    answer_.not_in_documents = true;
+    answer_.finish_reason = FinishReason::kStop;
+    Emit(kNotInDocuments);
+    return CloseAnswer({id, layout.end()});
+  }
+  Emit(decoder_.Push(id));
+  if (sampled_ >= question_.max_tokens) {
+    answer_.finish_reason = FinishReason::kMaxTokens;
+    return CloseAnswer({id, layout.end()});
+  }
+  pending_ = {id};
+  return absl::OkStatus();
+}
+
+void QuestionRun::Emit(std::string_view text) {
+  if (answer_.text.empty()) text = PromptLayout::TrimAnswer(text);
+  if (text.empty()) return;
+  answer_.text += text;
+  if (sink_.text) sink_.text(text);
+}
+
+absl::Status QuestionRun::CloseAnswer(std::vector<TokenId> unwritten) {
+  Emit(decoder_.Finish());
+  if (!question_.session.has_value()) return Finish();
+  // The next turn stands on these tokens: compute their keys and values before the turn is stored.
+  pending_ = std::move(unwritten);
+  phase_ = Phase::kClosing;
+  return absl::OkStatus();
+}
+
+absl::Status QuestionRun::Finish() {
+  LECTERN_ASSIGN_OR_RETURN(answer_.evidence, FindEvidence(observed_, *around_.catalog, question_.generation,
+                                                          question_.context_index, question_.evidence_limit));
+  answer_.coverage = observed_.coverage();
+  answer_.usage.disk_bytes = context_->moved().disk;
+  answer_.usage.memory_bytes = context_->moved().memory;
+  answer_.usage.total_time_us = around_.clock_us() - question_.accepted_us;
+  if (question_.session.has_value() && !question_.retrieve) LECTERN_RETURN_IF_ERROR(CommitTurn());
+  Complete();
+  return absl::OkStatus();
+}
+
+// The turn, its blocks and the session's new length become durable together.
+absl::Status QuestionRun::CommitTurn() {
+  const storage::Session& session = *question_.session;
+  const int64_t first = question_.token_count / kBlockTokens;
+  const int64_t end = BlocksOf(context_->token_count());
+
+  // The tokens of the blocks from `first` on: what the partial block held before, and what this turn wrote.
+  std::vector<int32_t> tokens = question_.tail_tokens;
+  tokens.insert(tokens.end(), written_.begin(), written_.end());
+  const PrefixChain chain(around_.model->fingerprint(), *around_.secret, question_.tenant_uid);
+  storage::BlockHash previous = {};
+  if (first > 0) {
+    LECTERN_ASSIGN_OR_RETURN(previous, context_->StoredHash(first - 1));
+  }
+  Context::StoredBlocks blocks = context_->Export(end);
+  for (int64_t block = first; block < end; ++block) {
+    const size_t begin = static_cast<size_t>((block - first) * kBlockTokens);
+    const size_t count = std::min<size_t>(kBlockTokens, tokens.size() - begin);
+    previous = chain.Next(previous, std::span(tokens).subspan(begin, count));
+    blocks.inputs()[block - first].hash = previous;
+  }
+  const size_t tail = static_cast<size_t>(context_->token_count() % kBlockTokens);
+  TurnRecord record = {.turn = {.number = static_cast<int>(session.turn_count) + 1,
+                                .question = question_.text,
+                                .create_time_us = around_.clock_us()},
+                       .tail_tokens = {tokens.end() - static_cast<int64_t>(tail), tokens.end()}};
+  answer_.turn = record.turn.number;
+  record.turn.answer = answer_;
+  absl::StatusOr<storage::Session> committed = around_.catalog->CommitTurn(
+      session.uid,
+      {.number = session.turn_count,
+       .token_count = static_cast<uint64_t>(context_->token_count()),
+       .create_time = record.turn.create_time_us,
+       .payload = record.Serialize()},
+      {.first_block = static_cast<uint32_t>(first), .blocks = blocks.inputs(), .provenance = around_.model->provenance()},
+      record.turn.create_time_us);
+  if (!committed.ok()) return committed.status();
+  context_->Adopt(committed->lineage, end);
+  return absl::OkStatus();
+}
+
+void QuestionRun::Complete() {
+  phase_ = Phase::kDone;
+  context_.reset();  // before the caller can ask the next question of the session
+  around_.ended();
+  sink_.done(std::move(answer_));
+}
+
+void QuestionRun::Fail(const absl::Status& status, bool draining) {
+  phase_ = Phase::kDone;
+  context_.reset();
+  around_.ended();
+  sink_.done(WithReason(status));
+}
+
+}  // namespace lectern::engine

@@ -1,0 +1,99 @@
+// One question on its way through the model: read behind the context, answered token by token, closed.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "engine/answer/observed_mass.h"
+#include "engine/engine.h"
+#include "engine/kv/context.h"
+#include "engine/kv/prefix_chain.h"
+#include "engine/model/serving_model.h"
+#include "engine/schedule/counters.h"
+#include "engine/schedule/run.h"
+#include "storage/catalog.h"
+
+namespace lectern::engine {
+
+// What the answer says when the model says that the documents do not.
+inline constexpr std::string_view kNotInDocuments = "The documents do not say.";
+
+// A question that has been resolved to a context and tokenized.
+struct Question {
+  storage::Generation generation;
+  uint32_t context_index = 0;
+  uint64_t tenant_uid = 0;
+  std::string corpus_id;
+  std::optional<storage::Session> session;
+  std::vector<storage::Segment> segments;
+  int64_t token_count = 0;
+  std::vector<int32_t> tail_tokens;  // of the partial last block
+  std::string text;
+  std::vector<TokenId> prompt;  // <q> question <a>
+  bool retrieve = false;        // evidence only, no answer
+  int32_t max_tokens = 0;
+  Sampling sampling;
+  int32_t evidence_limit = 0;
+  int64_t deadline_us = 0;
+  int64_t accepted_us = 0;
+};
+
+class QuestionRun final : public Run {
+ public:
+  struct Surroundings {
+    storage::Catalog* catalog = nullptr;
+    ServingModel* model = nullptr;
+    KvMemory* memory = nullptr;
+    Counters* counters = nullptr;
+    const storage::Digest* secret = nullptr;
+    std::function<int64_t()> clock_us;
+    std::function<void()> ended;  // called once, last, on the step thread
+  };
+  // Ask: started, text, done. Retrieve: only `done`, with an Answer that holds evidence, coverage and usage.
+  QuestionRun(const Surroundings& surroundings, Question question, AnswerSink sink, std::shared_ptr<CancelFlag> cancel);
+  ~QuestionRun() override;
+
+  int64_t SlotsNeeded() const override;
+  absl::Status Start() override;
+  Wish NextWish() const override;
+  absl::StatusOr<StepSegment> Prepare(int64_t tokens) override;
+  absl::Status AfterStep(SegmentResult result) override;
+  bool done() const override { return phase_ == Phase::kDone; }
+  void Fail(const absl::Status& status, bool draining) override;
+
+ private:
+  enum class Phase {
+    kReading,    // prompt tokens are left
+    kAnswering,  // the next token is being computed
+    kClosing,    // a session's last tokens are being written to its tail
+    kDone,
+  };
+
+  absl::Status OnLogits(std::vector<float> logits);
+  void Emit(std::string_view text);
+  absl::Status CloseAnswer(std::vector<TokenId> unwritten);
+  absl::Status Finish();
+  absl::Status CommitTurn();
+  void Complete();
+
+  const Surroundings around_;
+  const Question question_;
+  const AnswerSink sink_;
+  std::unique_ptr<Context> context_;
+  std::optional<LevelGuard> open_;
+  ObservedMass observed_;
+  StreamingDecoder decoder_;
+
+  Phase phase_ = Phase::kReading;
+  int64_t read_ = 0;                // prompt tokens computed
+  std::vector<TokenId> pending_;    // tokens of the next step: the last sampled one, or the closing ones
+  std::vector<TokenId> written_;    // all tokens behind the context so far, for the prefix chain
+  int32_t sampled_ = 0;
+  Answer answer_;
+};
+
+}  // namespace lectern::engine

@@ -1,0 +1,315 @@
+// The life of a document, from top to bottom:
+//
+//   uploaded     storage::DocumentWriter (engine/documents.cc) has checked and synced the bytes
+//   Begin        an operation record; from here on a crash loses nothing
+//   Prepare      text, layout, tokens, hashes (ingest_plan.cc); BeginIngest writes the intent and takes references on stored prefixes
+//   IngestRun    chunks through the model (ingest_run.cc); each commit makes whole blocks visible with the intent's progress
+//   Publish      the manifest, the corpus's current generation and the operation's success in one batch
+#include "engine/ingest/ingest.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "engine/error/error.h"
+#include "engine/error/status_macros.h"
+#include "engine/names.h"
+
+namespace lectern::engine {
+
+std::string IngestDetail::Serialize() const {
+  return nlohmann::json{{"tokens_cached", tokens_cached},
+                        {"documents", documents},
+                        {"cache_bytes", cache_bytes},
+                        {"resumed", resumed},
+                        {"error_metadata", error_metadata}}
+      .dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
+IngestDetail IngestDetail::Parse(const std::string& bytes) {
+  IngestDetail detail;
+  const nlohmann::json json = nlohmann::json::parse(bytes, nullptr, /*allow_exceptions=*/false);
+  if (!json.is_object()) return detail;
+  const auto number = [&](const char* key) {
+    return json.contains(key) && json[key].is_number_integer() ? json[key].get<int64_t>() : 0;
+  };
+  detail.tokens_cached = number("tokens_cached");
+  detail.documents = number("documents");
+  detail.cache_bytes = number("cache_bytes");
+  detail.resumed = static_cast<int>(number("resumed"));
+  if (json.contains("error_metadata") && json["error_metadata"].is_object()) {
+    for (const auto& [key, value] : json["error_metadata"].items()) {
+      if (value.is_string()) detail.error_metadata[key] = value.get<std::string>();
+    }
+  }
+  return detail;
+}
+
+Ingest::Ingest(const Surroundings& surroundings) : around_(surroundings), thread_([this] { Loop(); }) {}
+
+Ingest::~Ingest() {
+  {
+    std::lock_guard lock(mutex_);
+    stop_ = true;
+    // Whoever prepares stops at the next look at its flag; the operations stay running in storage.
+    for (auto& [uid, job] : running_) job.cancel->Cancel();
+  }
+  wake_.notify_all();
+  thread_.join();
+}
+
+absl::Status Ingest::Resume() {
+  absl::StatusOr<std::vector<storage::Operation>> operations = around_.store->catalog().RunningOperations();
+  if (!operations.ok()) return operations.status();
+  for (const storage::Operation& operation : *operations) {
+    IngestDetail detail = IngestDetail::Parse(operation.detail);
+    ++detail.resumed;
+    absl::StatusOr<storage::Operation> updated = around_.store->catalog().UpdateOperation(
+        operation.uid, {.phase = "queued", .detail = detail.Serialize()}, around_.clock_us());
+    if (!updated.ok()) return updated.status();
+    std::lock_guard lock(mutex_);
+    const Job job = {.operation_uid = operation.uid,
+                     .corpus_uid = operation.corpus_uid,
+                     .cancel = std::make_shared<CancelFlag>()};
+    running_[operation.uid] = job;
+    queue_.push_back(job);
+  }
+  wake_.notify_all();
+  return absl::OkStatus();
+}
+
+absl::StatusOr<storage::Operation> Ingest::Begin(const storage::Corpus& corpus) {
+  if (corpus.document_count == 0) {
+    return Error(absl::StatusCode::kFailedPrecondition, "CORPUS_EMPTY",
+                 fmt::format("corpus {} has no documents: upload some first", corpus.id));
+  }
+  std::lock_guard lock(mutex_);
+  for (const auto& [uid, job] : running_) {
+    if (job.corpus_uid == corpus.uid) {
+      return Error(absl::StatusCode::kFailedPrecondition, "INGEST_RUNNING",
+                   fmt::format("corpus {} is being ingested: wait for operation op{} or cancel it", corpus.id, uid),
+                   {{"operation", UidName("op", uid)}});
+    }
+  }
+  absl::StatusOr<storage::Operation> operation = around_.store->catalog().CreateOperation(
+      corpus.uid, {.kind = "ingest", .phase = "queued"}, around_.clock_us());
+  if (!operation.ok()) return operation.status();
+  const Job job = {
+      .operation_uid = operation->uid, .corpus_uid = corpus.uid, .cancel = std::make_shared<CancelFlag>()};
+  running_[operation->uid] = job;
+  queue_.push_back(job);
+  wake_.notify_all();
+  return operation;
+}
+
+void Ingest::Loop() {
+  for (;;) {
+    Job job;
+    {
+      std::unique_lock lock(mutex_);
+      wake_.wait(lock, [this] { return stop_ || !queue_.empty(); });
+      if (stop_) return;
+      job = queue_.front();
+      queue_.pop_front();
+    }
+    const absl::Status status = WithReason(Prepare(job));
+    if (status.ok()) continue;  // the step thread has it now
+    const bool stopping = [this] {
+      std::lock_guard lock(mutex_);
+      return stop_;
+    }();
+    if (!stopping && !absl::IsUnavailable(status)) {
+      const bool cancelled = absl::IsCancelled(status);
+      storage::Catalog& catalog = around_.store->catalog();
+      if (absl::StatusOr<storage::Operation> operation = catalog.GetOperation(job.operation_uid); operation.ok()) {
+        IngestDetail detail = IngestDetail::Parse(operation->detail);
+        detail.error_metadata = MetadataOf(status);
+        catalog.UpdateOperation(job.operation_uid, {.detail = detail.Serialize()}, around_.clock_us())
+            .status()
+            .IgnoreError();
+      }
+      // Refused when the corpus is gone, and its operation with it; anything else leaves it to be resumed.
+      catalog
+          .EndOperation(job.operation_uid,
+                        {.state = cancelled ? storage::OperationState::kCancelled : storage::OperationState::kFailed,
+                         .error_code = static_cast<int32_t>(status.code()),
+                         .error_reason = ReasonOf(status),
+                         .error_message = std::string(status.message())},
+                        around_.clock_us())
+          .status()
+          .IgnoreError();
+    }
+    Ended(job.operation_uid);
+  }
+}
+
+absl::Status Ingest::Prepare(const Job& job) {
+  storage::Catalog& catalog = around_.store->catalog();
+  const auto cancelled = [&] {
+    return job.cancel->cancelled()
+               ? Error(absl::StatusCode::kCancelled, "CANCELLED", "the ingest was cancelled")
+               : absl::OkStatus();
+  };
+  LECTERN_RETURN_IF_ERROR(cancelled());
+  absl::StatusOr<storage::Operation> operation =
+      catalog.UpdateOperation(job.operation_uid, {.phase = "preparing"}, around_.clock_us());
+  if (!operation.ok()) return operation.status();
+
+  // An intent from an earlier process fixes the documents; else they are what the corpus holds now.
+  absl::StatusOr<storage::IngestIntent> intent = catalog.GetIngest(job.operation_uid);
+  if (!intent.ok() && !absl::IsNotFound(intent.status())) return intent.status();
+  std::vector<storage::Document> documents;
+  if (intent.ok()) {
+    if (intent->plan != ToHex(around_.model->fingerprint())) {
+      return Error(absl::StatusCode::kFailedPrecondition, "MODEL_MISMATCH",
+                   "the ingest was begun with another model or attention mode: ingest the corpus again");
+    }
+    for (uint64_t uid : intent->documents) {
+      absl::StatusOr<storage::Document> document = catalog.GetDocumentByUid(uid);
+      if (!document.ok()) return document.status();
+      documents.push_back(*std::move(document));
+    }
+  } else {
+    LECTERN_ASSIGN_OR_RETURN(documents, Documents(job.corpus_uid));
+    if (documents.empty()) {
+      return Error(absl::StatusCode::kFailedPrecondition, "CORPUS_EMPTY",
+                   "the corpus has no documents any more: upload some first");
+    }
+  }
+  LECTERN_ASSIGN_OR_RETURN(IngestPlan plan, Plan(operation->tenant_uid, documents));
+  LECTERN_RETURN_IF_ERROR(cancelled());
+
+  if (!intent.ok()) {
+    storage::IngestRequest request = {.operation_uid = job.operation_uid,
+                                      .geometry = around_.memory->shape().geometry(),
+                                      .hashes = {plan.FullBlockHashes()},
+                                      .plan = ToHex(around_.model->fingerprint())};
+    for (const storage::Document& document : documents) request.documents.push_back(document.uid);
+    intent = catalog.BeginIngest(request, around_.clock_us());
+    if (!intent.ok()) return intent.status();
+    IngestDetail detail = Measure(plan, intent->contexts[0].first_block);
+    detail.resumed = IngestDetail::Parse(operation->detail).resumed;
+    operation = catalog.UpdateOperation(
+        job.operation_uid, {.tokens_total = plan.tokens.size(), .detail = detail.Serialize()}, around_.clock_us());
+    if (!operation.ok()) return operation.status();
+  }
+  // Written again on resume: the parts are buffered, and the same bytes do no harm.
+  LECTERN_RETURN_IF_ERROR(WriteLayout(job, plan));
+  plan.layout = {};  // the prefill needs tokens and hashes only
+  plan.texts.clear();
+
+  return around_.scheduler->Submit(std::make_unique<IngestRun>(
+      IngestRun::Surroundings{.catalog = &catalog,
+                              .model = around_.model,
+                              .memory = around_.memory,
+                              .counters = around_.counters,
+                              .clock_us = around_.clock_us,
+                              .chunk_tokens = around_.chunk_tokens,
+                              .ended = [this](uint64_t operation_uid) { Ended(operation_uid); }},
+      *std::move(intent), std::move(plan), job.cancel));
+}
+
+absl::Status Ingest::WriteLayout(const Job& job, const IngestPlan& plan) {
+  storage::Catalog& catalog = around_.store->catalog();
+  const int64_t parts = (BlocksOf(plan.token_count()) + kLayoutPartBlocks - 1) / kLayoutPartBlocks;
+  for (int64_t part = 0; part < parts; ++part) {
+    LECTERN_RETURN_IF_ERROR(
+        catalog.PutLayoutPart(job.operation_uid, /*context=*/0, static_cast<uint32_t>(part),
+                              plan.layout.Part(part * kLayoutPartBlocks, kLayoutPartBlocks, kBlockTokens).Serialize()));
+  }
+  for (const auto& [document, text] : plan.texts) {
+    LECTERN_RETURN_IF_ERROR(catalog.PutLayoutPart(job.operation_uid, /*context=*/0, kTextPartBase + document, text));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<storage::Document>> Ingest::Documents(uint64_t corpus_uid) const {
+  std::vector<storage::Document> documents;
+  storage::PageRequest page = {.size = storage::kMaxPageSize};
+  do {
+    absl::StatusOr<storage::Page<storage::Document>> found = around_.store->catalog().ListDocuments(corpus_uid, page);
+    if (!found.ok()) return found.status();
+    documents.insert(documents.end(), found->items.begin(), found->items.end());
+    page.token = found->next_token;
+  } while (!page.token.empty());
+  return documents;
+}
+
+absl::StatusOr<IngestPlan> Ingest::Plan(uint64_t tenant_uid, const std::vector<storage::Document>& documents) const {
+  return PlanIngest(around_.store->catalog(), documents, around_.model->layout(),
+                    PrefixChain(around_.model->fingerprint(), around_.store->secret(), tenant_uid));
+}
+
+IngestDetail Ingest::Measure(const IngestPlan& plan, int64_t cached_blocks) const {
+  const storage::Geometry& geometry = around_.memory->shape().geometry();
+  const int64_t bytes_per_token = static_cast<int64_t>(geometry.layers * geometry.KvBytes(1) +
+                                                       geometry.IndexedLayers() * geometry.IndexBytes(1));
+  return {.tokens_cached = std::min(cached_blocks * kBlockTokens, plan.token_count()),
+          .documents = static_cast<int64_t>(plan.layout.documents.size()),
+          .cache_bytes = plan.token_count() * bytes_per_token};
+}
+
+absl::StatusOr<Ingest::Estimate> Ingest::Validate(const storage::Corpus& corpus) {
+  LECTERN_ASSIGN_OR_RETURN(const std::vector<storage::Document> documents, Documents(corpus.uid));
+  if (documents.empty()) {
+    return Error(absl::StatusCode::kFailedPrecondition, "CORPUS_EMPTY",
+                 fmt::format("corpus {} has no documents: upload some first", corpus.id));
+  }
+  LECTERN_ASSIGN_OR_RETURN(const IngestPlan plan, Plan(corpus.tenant_uid, documents));
+  absl::StatusOr<std::vector<storage::Segment>> stored =
+      around_.store->blocks().LookupPrefix(corpus.tenant_uid, plan.FullBlockHashes());
+  if (!stored.ok()) return stored.status();
+  return Estimate{.tokens_total = plan.token_count(),
+                  .detail = Measure(plan, stored->empty() ? 0 : stored->back().end_block())};
+}
+
+void Ingest::Cancel(uint64_t operation_uid) {
+  {
+    std::lock_guard lock(mutex_);
+    if (auto it = running_.find(operation_uid); it != running_.end()) it->second.cancel->Cancel();
+  }
+  around_.scheduler->Wake();
+}
+
+void Ingest::CancelCorpus(uint64_t corpus_uid) {
+  {
+    std::lock_guard lock(mutex_);
+    for (auto& [uid, job] : running_) {
+      if (job.corpus_uid == corpus_uid) job.cancel->Cancel();
+    }
+  }
+  around_.scheduler->Wake();
+}
+
+void Ingest::Ended(uint64_t operation_uid) {
+  std::vector<std::function<void()>> done;
+  {
+    std::lock_guard lock(mutex_);
+    running_.erase(operation_uid);
+    for (auto it = watchers_.begin(); it != watchers_.end();) {
+      if (it->second.operation_uid == operation_uid) {
+        done.push_back(std::move(it->second.done));
+        it = watchers_.erase(it);
+      } else {
+        ++it;
+      }
+    }
+  }
+  for (const std::function<void()>& call : done) call();
+}
+
+bool Ingest::Watch(uint64_t operation_uid, std::function<void()> done, uint64_t* watch) {
+  std::lock_guard lock(mutex_);
+  if (!running_.contains(operation_uid)) return false;
+  *watch = next_watch_++;
+  watchers_.emplace(*watch, Watcher{.operation_uid = operation_uid, .done = std::move(done)});
+  return true;
+}
+
+void Ingest::Unwatch(uint64_t watch) {
+  std::lock_guard lock(mutex_);
+  watchers_.erase(watch);
+}
+
+}  // namespace lectern::engine

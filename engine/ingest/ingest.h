@@ -1,0 +1,107 @@
+// The life of a document after its upload: ingest operations, from the request to the committed generation.
+//
+// An operation is a durable record (storage). Its work is done by two threads: the preparing thread extracts, tokenizes and writes the
+// ingest intent; the scheduler's step thread prefills (ingest_run.h). Every state between is on disk, so that Resume, called when the engine
+// opens, continues whatever an earlier process left. All public methods may be called from any thread.
+#pragma once
+
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <thread>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "engine/ingest/ingest_plan.h"
+#include "engine/ingest/ingest_run.h"
+#include "engine/schedule/scheduler.h"
+#include "storage/store.h"
+
+namespace lectern::engine {
+
+// What an ingest operation keeps in storage::Operation::detail.
+struct IngestDetail {
+  int64_t tokens_cached = 0;
+  int64_t documents = 0;
+  int64_t cache_bytes = 0;
+  int resumed = 0;
+  std::map<std::string, std::string> error_metadata;
+
+  std::string Serialize() const;
+  static IngestDetail Parse(const std::string& bytes);  // what cannot be read is zero
+};
+
+class Ingest {
+ public:
+  struct Surroundings {
+    storage::Store* store = nullptr;
+    ServingModel* model = nullptr;
+    KvMemory* memory = nullptr;
+    Scheduler* scheduler = nullptr;
+    Counters* counters = nullptr;
+    std::function<int64_t()> clock_us;
+    int64_t chunk_tokens = 0;
+  };
+
+  explicit Ingest(const Surroundings& surroundings);
+  // REQUIRES: the scheduler is drained. Operations that were not finished resume at the next start.
+  ~Ingest();
+
+  // Continues the operations that storage knows as running.
+  absl::Status Resume();
+
+  // Creates and enqueues an operation. FAILED_PRECONDITION: CORPUS_EMPTY, INGEST_RUNNING (operation).
+  absl::StatusOr<storage::Operation> Begin(const storage::Corpus& corpus);
+
+  // What Begin would prefill, without storing anything; takes as long as reading and tokenizing the documents.
+  struct Estimate {
+    int64_t tokens_total = 0;
+    IngestDetail detail;
+  };
+  absl::StatusOr<Estimate> Validate(const storage::Corpus& corpus);
+
+  // Asks a running operation to stop; what has ended already stays as it is.
+  void Cancel(uint64_t operation_uid);
+  // The same for whatever runs on a corpus that is about to be deleted.
+  void CancelCorpus(uint64_t corpus_uid);
+
+  // Calls `done` from the thread that ends the operation. Returns false, and does not keep `done`, if it is not running. The number names the
+  // watch for Unwatch, after which `done` is not called any more.
+  bool Watch(uint64_t operation_uid, std::function<void()> done, uint64_t* watch);
+  void Unwatch(uint64_t watch);
+
+ private:
+  struct Job {
+    uint64_t operation_uid = 0;
+    uint64_t corpus_uid = 0;
+    std::shared_ptr<CancelFlag> cancel;
+  };
+
+  void Loop();
+  absl::Status Prepare(const Job& job);
+  absl::Status WriteLayout(const Job& job, const IngestPlan& plan);
+  void Ended(uint64_t operation_uid);
+  absl::StatusOr<std::vector<storage::Document>> Documents(uint64_t corpus_uid) const;
+  absl::StatusOr<IngestPlan> Plan(uint64_t tenant_uid, const std::vector<storage::Document>& documents) const;
+  IngestDetail Measure(const IngestPlan& plan, int64_t cached_blocks) const;
+
+  const Surroundings around_;
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  std::deque<Job> queue_;                       // to be prepared
+  std::map<uint64_t, Job> running_;             // by operation, from Begin to Ended
+  struct Watcher {
+    uint64_t operation_uid;
+    std::function<void()> done;
+  };
+  std::map<uint64_t, Watcher> watchers_;
+  uint64_t next_watch_ = 1;
+  bool stop_ = false;
+  std::thread thread_;
+};
+
+}  // namespace lectern::engine

@@ -1,0 +1,136 @@
+#include "engine/ingest/ingest_run.h"
+
+#include <algorithm>
+
+#include "engine/error/check.h"
+#include "engine/error/error.h"
+#include "engine/error/status_macros.h"
+#include "engine/names.h"
+#include "engine/text/extractor.h"
+
+namespace lectern::engine {
+namespace {
+
+// Whole blocks that wait for the next commit at most: a crash costs the prefill of these and of the chunk at hand.
+constexpr int64_t kCommitBlocks = 8;
+
+}  // namespace
+
+IngestRun::IngestRun(const Surroundings& surroundings, storage::IngestIntent intent, IngestPlan plan,
+                     std::shared_ptr<CancelFlag> cancel)
+    : Run(RunKind::kIngest, std::move(cancel), /*deadline_us=*/0),
+      around_(surroundings),
+      intent_(std::move(intent)),
+      plan_(std::move(plan)) {
+  LECTERN_CHECK(intent_.contexts.size() == 1);
+}
+
+IngestRun::~IngestRun() = default;
+
+int64_t IngestRun::SlotsNeeded() const {
+  // The blocks of a chunk, those that wait for the commit, and a block begun at either end.
+  return (BlocksOf(around_.chunk_tokens) + kCommitBlocks + 2) * around_.memory->shape().layers();
+}
+
+absl::Status IngestRun::Start() {
+  const storage::IngestContext& state = intent_.contexts[0];
+  std::vector<storage::Segment> segments = state.reused;
+  if (state.end_block > state.first_block) {
+    segments.push_back({.lineage = state.lineage,
+                        .first_block = state.first_block,
+                        .block_count = state.end_block - state.first_block});
+  }
+  LECTERN_ASSIGN_OR_RETURN(context_, Context::Open(around_.memory, intent_.tenant_uid, std::move(segments),
+                                                   static_cast<int64_t>(state.token_count), state.lineage));
+  open_.emplace(&around_.counters->open_contexts);
+  around_.counters->cached_tokens.fetch_add(context_->token_count(), std::memory_order_relaxed);
+  absl::StatusOr<storage::Operation> operation = around_.catalog->UpdateOperation(
+      intent_.operation_uid,
+      {.phase = "prefilling", .tokens_done = state.token_count, .tokens_total = plan_.tokens.size()}, around_.clock_us());
+  if (!operation.ok()) return operation.status();
+  if (context_->token_count() == plan_.token_count()) return Publish();  // everything was stored already
+  return absl::OkStatus();
+}
+
+Run::Wish IngestRun::NextWish() const {
+  return {.tokens = plan_.token_count() - context_->token_count(), .tiled = true};
+}
+
+absl::StatusOr<StepSegment> IngestRun::Prepare(int64_t tokens) {
+  LECTERN_RETURN_IF_ERROR(context_->Reserve(tokens));
+  return StepSegment{.context = context_.get(),
+                     .tokens = std::span(plan_.tokens).subspan(static_cast<size_t>(context_->token_count()),
+                                                               static_cast<size_t>(tokens)),
+                     .tiled = true};
+}
+
+absl::Status IngestRun::AfterStep(SegmentResult result) {
+  const int64_t stored = std::min(context_->token_count(), context_->own_begin() * kBlockTokens);
+  const bool complete = context_->token_count() == plan_.token_count();
+  if (complete || context_->token_count() - stored >= kCommitBlocks * kBlockTokens) {
+    LECTERN_RETURN_IF_ERROR(Commit(complete));
+  }
+  return complete ? Publish() : absl::OkStatus();
+}
+
+absl::Status IngestRun::Commit(bool complete) {
+  const int64_t first = context_->own_begin();
+  const int64_t end = complete ? BlocksOf(context_->token_count()) : context_->token_count() / kBlockTokens;
+  if (end == first) return absl::OkStatus();
+  Context::StoredBlocks blocks = context_->Export(end);
+  for (int64_t block = first; block < end; ++block) blocks.inputs()[block - first].hash = plan_.hashes[block];
+  const int64_t tokens_before = first * kBlockTokens;
+  absl::StatusOr<storage::IngestIntent> intent = around_.catalog->CommitIngestBlocks(
+      intent_.operation_uid, /*context=*/0,
+      {.first_block = static_cast<uint32_t>(first), .blocks = blocks.inputs(), .provenance = around_.model->provenance()});
+  if (!intent.ok()) return intent.status();
+  intent_ = *std::move(intent);
+  context_->Adopt(intent_.contexts[0].lineage, end);
+  const int64_t tokens = std::min(context_->token_count(), end * kBlockTokens) - tokens_before;
+  around_.counters->prefill_tokens.fetch_add(tokens, std::memory_order_relaxed);
+  around_.counters->corpus_prefill_tokens.fetch_add(tokens, std::memory_order_relaxed);
+  return around_.catalog
+      ->UpdateOperation(intent_.operation_uid,
+                        {.phase = complete ? "committing" : "prefilling",
+                         .tokens_done = intent_.contexts[0].token_count},
+                        around_.clock_us())
+      .status();
+}
+
+absl::Status IngestRun::Publish() {
+  const size_t tail = plan_.tokens.size() % static_cast<size_t>(kBlockTokens);
+  storage::GenerationSpec spec = {.documents = intent_.documents,
+                                  .layout_version = std::string(kPromptLayoutName),
+                                  .extractor_version = std::to_string(kTextExtractorVersion),
+                                  .model_fingerprint = around_.model->fingerprint(),
+                                  .contexts = {{.token_count = plan_.tokens.size(),
+                                                .tail_tokens = {plan_.tokens.end() - static_cast<int64_t>(tail),
+                                                                plan_.tokens.end()}}}};
+  absl::StatusOr<storage::Generation> generation =
+      around_.catalog->PublishGeneration(intent_.operation_uid, spec, around_.clock_us());
+  if (!generation.ok()) return generation.status();
+  done_ = true;
+  around_.ended(intent_.operation_uid);
+  return absl::OkStatus();
+}
+
+void IngestRun::Fail(const absl::Status& untyped, bool draining) {
+  const absl::Status status = WithReason(untyped);
+  if (!draining) {
+    const bool cancelled = status.code() == absl::StatusCode::kCancelled;
+    // If this fails too, the operation is still running in storage and resumes at the next start; if the corpus is gone, storage has
+    // ended the operation already.
+    around_.catalog
+        ->EndOperation(intent_.operation_uid,
+                       {.state = cancelled ? storage::OperationState::kCancelled : storage::OperationState::kFailed,
+                        .error_code = static_cast<int32_t>(status.code()),
+                        .error_reason = ReasonOf(status),
+                        .error_message = std::string(status.message())},
+                       around_.clock_us())
+        .IgnoreError();
+  }
+  done_ = true;
+  around_.ended(intent_.operation_uid);
+}
+
+}  // namespace lectern::engine

@@ -1,0 +1,55 @@
+// Prefill of one generation: chunks through the model, committed as their blocks become whole, published at the end.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+
+#include "engine/ingest/ingest_plan.h"
+#include "engine/kv/context.h"
+#include "engine/model/serving_model.h"
+#include "engine/schedule/counters.h"
+#include "engine/schedule/run.h"
+#include "storage/catalog.h"
+
+namespace lectern::engine {
+
+class IngestRun final : public Run {
+ public:
+  struct Surroundings {
+    storage::Catalog* catalog = nullptr;
+    ServingModel* model = nullptr;
+    KvMemory* memory = nullptr;
+    Counters* counters = nullptr;
+    std::function<int64_t()> clock_us;
+    int64_t chunk_tokens = 0;  // most tokens that one step may grant
+    // Called once on the step thread, after storage knows the end (or, when draining, knows nothing new).
+    std::function<void(uint64_t operation_uid)> ended;
+  };
+
+  IngestRun(const Surroundings& surroundings, storage::IngestIntent intent, IngestPlan plan,
+            std::shared_ptr<CancelFlag> cancel);
+  ~IngestRun() override;
+
+  int64_t SlotsNeeded() const override;
+  absl::Status Start() override;
+  Wish NextWish() const override;
+  absl::StatusOr<StepSegment> Prepare(int64_t tokens) override;
+  absl::Status AfterStep(SegmentResult result) override;
+  bool done() const override { return done_; }
+  void Fail(const absl::Status& status, bool draining) override;
+
+ private:
+  absl::Status Commit(bool complete);
+  absl::Status Publish();
+
+  const Surroundings around_;
+  storage::IngestIntent intent_;
+  const IngestPlan plan_;
+  std::unique_ptr<Context> context_;
+  std::optional<LevelGuard> open_;
+  bool done_ = false;
+};
+
+}  // namespace lectern::engine

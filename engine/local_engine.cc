@@ -1,0 +1,245 @@
+#include "engine/local_engine.h"
+
+#include <fmt/format.h>
+#include <omp.h>
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+#include "engine/error/error.h"
+#include "engine/error/status_macros.h"
+#include "engine/names.h"
+#include "kernels/matmul/matmul.h"
+
+namespace lectern::engine {
+namespace {
+
+// How often expiry is looked at.
+constexpr std::chrono::seconds kMaintenanceInterval(2);
+// Expired resources deleted at a time.
+constexpr size_t kExpiredBatch = 100;
+// K/V slots per layer that no run may hold, so that every attention call can fetch: the selected blocks of a decode row,
+// twice over.
+constexpr int64_t kFetchSlots = 32;
+
+absl::Status InvalidOption(std::string_view option, std::string message) {
+  return InvalidArgument("OPTION_INVALID", fmt::format("--{}: {}", option, message), {{"option", std::string(option)}});
+}
+
+}  // namespace
+
+int64_t NowUs() {
+  return std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::system_clock::now().time_since_epoch()).count();
+}
+
+absl::StatusOr<std::unique_ptr<Engine>> Engine::Open(const EngineOptions& options) { return LocalEngine::Open(options); }
+
+absl::StatusOr<std::unique_ptr<LocalEngine>> LocalEngine::Open(const EngineOptions& options) {
+  if (options.threads < 0) return InvalidOption("threads", "must be 0 (all cores) or more");
+  if (options.prefill_chunk_tokens < 1) return InvalidOption("prefill_chunk_tokens", "must be at least 1");
+  if (options.queue_limit < 1) return InvalidOption("queue_limit", "must be at least 1");
+  if (options.batch_limit < 1 || options.batch_limit > kMaxDecodeRows) {
+    return InvalidOption("batch_limit", fmt::format("must be 1 to {}", kMaxDecodeRows));
+  }
+  auto engine = std::unique_ptr<LocalEngine>(new LocalEngine(options));
+  if (options.threads > 0) omp_set_num_threads(options.threads);
+  LECTERN_ASSIGN_OR_RETURN(engine->model_,
+                           ServingModel::Load(options.model_dir, options.attention == AttentionMode::kDense));
+
+  const storage::StoreOptions store_options = {
+      .directory = options.data_dir, .reader_threads = options.threads, .now = NowUs()};
+  absl::StatusOr<std::unique_ptr<storage::Store>> store = options.data_dir.empty()
+                                                              ? storage::Store::OpenInMemory(store_options)
+                                                              : storage::Store::Open(store_options);
+  if (!store.ok()) return WithReason(store.status(), "DATA_DIR_NOT_FOUND");
+  engine->store_ = *std::move(store);
+
+  const KvShape shape(engine->model_->decoder().geometry());
+  // A chunk takes at most a quarter of the pool: small pools get small chunks, and answers their share.
+  const int64_t pool_slots = options.pool_bytes / shape.kv_slot_bytes();
+  const int64_t affordable = pool_slots / shape.layers() / 4;
+  engine->chunk_tokens_ =
+      std::min<int64_t>(options.prefill_chunk_tokens, std::max<int64_t>(1, affordable) * kBlockTokens);
+  const int64_t needed_slots = (BlocksOf(engine->chunk_tokens_) + 10) * shape.layers() + kFetchSlots;
+  if (pool_slots < needed_slots) {
+    return InvalidOption("pool_bytes", fmt::format("{} is too little for this model: at least {} are needed",
+                                                   options.pool_bytes, needed_slots * shape.kv_slot_bytes()));
+  }
+  engine->memory_ = std::make_unique<KvMemory>(
+      shape, &engine->store_->blocks(),
+      KvMemory::Options{.pool_bytes = options.pool_bytes, .index_bytes = options.index_bytes});
+  engine->scheduler_ = std::make_unique<Scheduler>(
+      &engine->model_->decoder(),
+      SchedulerOptions{.limits = {.decode_rows = options.batch_limit,
+                                  .chunk_tokens = engine->chunk_tokens_,
+                                  .shared_chunk_tokens = std::min<int64_t>(256, engine->chunk_tokens_)},
+                       .question_limit = options.queue_limit,
+                       .active_questions_limit = options.batch_limit,
+                       .pool_slots = pool_slots - kFetchSlots},
+      NowUs);
+  engine->answers_ = std::make_unique<Answers>(Answers::Surroundings{.store = engine->store_.get(),
+                                                                     .model = engine->model_.get(),
+                                                                     .memory = engine->memory_.get(),
+                                                                     .scheduler = engine->scheduler_.get(),
+                                                                     .counters = &engine->counters_,
+                                                                     .clock_us = NowUs});
+  engine->ingest_ = std::make_unique<Ingest>(Ingest::Surroundings{.store = engine->store_.get(),
+                                                                  .model = engine->model_.get(),
+                                                                  .memory = engine->memory_.get(),
+                                                                  .scheduler = engine->scheduler_.get(),
+                                                                  .counters = &engine->counters_,
+                                                                  .clock_us = NowUs,
+                                                                  .chunk_tokens = engine->chunk_tokens_});
+  LECTERN_RETURN_IF_ERROR(WithReason(engine->CountAll()));
+  LECTERN_RETURN_IF_ERROR(WithReason(engine->ingest_->Resume()));
+  engine->maintenance_ = std::thread([raw = engine.get()] { raw->Maintain(); });
+  return engine;
+}
+
+LocalEngine::~LocalEngine() {
+  if (scheduler_ != nullptr) scheduler_->Drain(0);
+  if (maintenance_.joinable()) {
+    {
+      std::lock_guard lock(maintenance_mutex_);
+      stop_ = true;
+    }
+    maintenance_wake_.notify_all();
+    maintenance_.join();
+  }
+  // The preparing thread submits to the scheduler, the scheduler's runs call back into Ingest: with the scheduler drained, both are still.
+  ingest_.reset();
+  answers_.reset();
+  scheduler_.reset();
+}
+
+void LocalEngine::Drain(int64_t grace_us) { scheduler_->Drain(grace_us); }
+
+void LocalEngine::WakeMaintenance() {
+  {
+    std::lock_guard lock(maintenance_mutex_);
+    maintenance_due_ = true;
+  }
+  maintenance_wake_.notify_all();
+}
+
+void LocalEngine::Maintain() {
+  bool again = false;  // what was in use the last time is looked at once more after the interval
+  for (;;) {
+    bool due;
+    {
+      std::unique_lock lock(maintenance_mutex_);
+      maintenance_wake_.wait_for(lock, kMaintenanceInterval, [this] { return stop_ || maintenance_due_; });
+      if (stop_) return;
+      due = std::exchange(maintenance_due_, false);
+    }
+    DeleteExpired();
+    if (!due && !again) continue;
+    const absl::StatusOr<storage::GarbageReport> report = store_->CollectGarbage();
+    again = !report.ok() || report->lineages_in_use > 0;
+  }
+}
+
+void LocalEngine::DeleteExpired() {
+  const int64_t now = NowUs();
+  if (absl::StatusOr<std::vector<storage::Corpus>> corpora = store_->catalog().ExpiredCorpora(now, kExpiredBatch);
+      corpora.ok()) {
+    for (const storage::Corpus& corpus : *corpora) {
+      ingest_->CancelCorpus(corpus.uid);
+      if (store_->catalog().DeleteCorpus(corpus.uid, now).ok()) {
+        documents_.fetch_sub(static_cast<int64_t>(corpus.document_count), std::memory_order_relaxed);
+        WakeMaintenance();
+      }
+    }
+  }
+  if (absl::StatusOr<std::vector<storage::Session>> sessions = store_->catalog().ExpiredSessions(now, kExpiredBatch);
+      sessions.ok()) {
+    for (const storage::Session& session : *sessions) {
+      if (store_->catalog().DeleteSession(session.uid).ok()) {
+        sessions_.fetch_sub(1, std::memory_order_relaxed);
+        WakeMaintenance();
+      }
+    }
+  }
+}
+
+absl::StatusOr<std::unique_ptr<Ticket>> LocalEngine::Ask(const AskRequest& request, AnswerSink sink) {
+  LECTERN_ASSIGN_OR_RETURN(const storage::Corpus corpus, FindCorpus(request.target.corpus));
+  auto ticket = answers_->Ask(corpus, request, std::move(sink));
+  if (!ticket.ok()) return WithReason(ticket.status());
+  return ticket;
+}
+
+absl::StatusOr<std::unique_ptr<Ticket>> LocalEngine::Retrieve(const RetrieveRequest& request,
+                                                              std::function<void(absl::StatusOr<Retrieval>)> done) {
+  LECTERN_ASSIGN_OR_RETURN(const storage::Corpus corpus, FindCorpus(request.target.corpus));
+  auto ticket = answers_->Retrieve(corpus, request, std::move(done));
+  if (!ticket.ok()) return WithReason(ticket.status());
+  return ticket;
+}
+
+absl::StatusOr<TokenCount> LocalEngine::CountTextTokens(std::string_view text) {
+  LECTERN_ASSIGN_OR_RETURN(const std::vector<TokenId> ids, model_->tokenizer().EncodeIds(text));
+  return TokenCount{.tokens = static_cast<int64_t>(ids.size()),
+                    .limit_tokens = model_->layout().limits().max_context_tokens()};
+}
+
+absl::StatusOr<TokenCount> LocalEngine::CountQuestionTokens(std::string_view question) {
+  LECTERN_ASSIGN_OR_RETURN(const std::vector<TokenId> ids, model_->layout().Question(question));
+  return TokenCount{.tokens = static_cast<int64_t>(ids.size()),
+                    .limit_tokens = model_->layout().limits().max_question_tokens};
+}
+
+ModelInfo LocalEngine::GetModel() {
+  const ModelConfig& config = model_->config();
+  const storage::Geometry& geometry = memory_->shape().geometry();
+  return {.display_name = model_->name(),
+          .fingerprint = ToHex(model_->fingerprint()),
+          .backend = model_->provenance(),
+          .attention = model_->dense() ? "dense" : "sparse",
+          .prompt_layout = std::string(kPromptLayoutName),
+          .context_limit_tokens = model_->layout().limits().max_context_tokens(),
+          .question_limit_tokens = model_->layout().limits().max_question_tokens,
+          .answer_limit_tokens = kMaxAnswerTokens,
+          .document_limit_bytes = options_.document_limit_bytes,
+          .layers = config.num_layers,
+          .query_heads = config.num_heads,
+          .kv_heads = config.num_kv_heads,
+          .head_dim = config.head_dim,
+          .index_dim = geometry.index_dim,
+          .block_tokens = static_cast<int>(kBlockTokens),
+          .selected_blocks = model_->dense() ? 0 : config.sparse.topk_blocks,
+          .parameters = model_->parameters(),
+          .kv_bytes_per_token = static_cast<int64_t>(geometry.layers * geometry.KvBytes(1)),
+          .index_bytes_per_token = static_cast<int64_t>(geometry.IndexedLayers() * geometry.IndexBytes(1))};
+}
+
+absl::StatusOr<Stats> LocalEngine::GetStats() {
+  absl::StatusOr<storage::Stats> stored = store_->GetStats();
+  if (!stored.ok()) return WithReason(stored.status());
+  const storage::BlockCounters blocks = store_->blocks().Counters();
+  const BlockPool::Usage pool = memory_->kv_pool().GetUsage();
+  const BlockPool::Usage index = memory_->index_pool().GetUsage();
+  return Stats{.queued_requests = scheduler_->queued(),
+               .running_requests = scheduler_->running(),
+               .open_contexts = counters_.open_contexts.load(),
+               .prefill_tokens = counters_.prefill_tokens.load(),
+               .corpus_prefill_tokens = counters_.corpus_prefill_tokens.load(),
+               .cached_tokens = counters_.cached_tokens.load(),
+               .generated_tokens = counters_.generated_tokens.load(),
+               .pool_blocks = pool.capacity_slots,
+               .pool_blocks_used = pool.used_slots,
+               .pool_hits = pool.hits,
+               .pool_misses = pool.misses,
+               .block_lookups = static_cast<int64_t>(blocks.hash_lookups),
+               .block_hits = static_cast<int64_t>(blocks.hash_hits),
+               .disk_read_bytes = static_cast<int64_t>(blocks.kv_bytes_read + blocks.index_bytes_read),
+               .disk_written_bytes = static_cast<int64_t>(blocks.kv_bytes_written + blocks.index_bytes_written),
+               .disk_used_bytes = static_cast<int64_t>(stored->disk.total()),
+               .memory_index_bytes = index.used_slots * memory_->shape().index_slot_bytes(),
+               .corpora = static_cast<int64_t>(stored->corpora),
+               .documents = documents_.load(),
+               .sessions = sessions_.load()};
+}
+
+}  // namespace lectern::engine

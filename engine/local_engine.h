@@ -1,0 +1,125 @@
+// The Engine of one process: one store, one model, one step thread. The rooms do the work; this class wires them together and
+// answers what needs no model (corpora, documents, sessions) from the catalog.
+//
+// Split over three files by what a caller asks for: local_engine.cc (life of the engine, questions), local_engine_corpora.cc (corpora,
+// documents, ingests), local_engine_sessions.cc.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+
+#include "engine/answer/answer.h"
+#include "engine/engine.h"
+#include "engine/ingest/ingest.h"
+#include "engine/kv/kv_memory.h"
+#include "engine/model/serving_model.h"
+#include "engine/schedule/counters.h"
+#include "engine/schedule/scheduler.h"
+#include "storage/store.h"
+
+namespace lectern::engine {
+
+class LocalEngine final : public Engine {
+ public:
+  static absl::StatusOr<std::unique_ptr<LocalEngine>> Open(const EngineOptions& options);
+  ~LocalEngine() override;
+
+  void Drain(int64_t grace_us) override;
+
+  absl::StatusOr<Corpus> CreateCorpus(const CorpusName& name, std::string_view display_name,
+                                      int64_t expire_time_us) override;
+  absl::StatusOr<Corpus> GetCorpus(const CorpusName& name) override;
+  absl::StatusOr<Page<Corpus>> ListCorpora(std::string_view tenant, const PageRequest& page) override;
+  absl::StatusOr<Corpus> UpdateCorpus(const CorpusName& name, const CorpusUpdate& update) override;
+  absl::Status DeleteCorpus(const CorpusName& name) override;
+
+  absl::StatusOr<std::unique_ptr<DocumentUpload>> BeginUpload(const UploadHeader& header) override;
+  absl::StatusOr<Document> GetDocument(const ResourceName& name) override;
+  absl::StatusOr<Page<Document>> ListDocuments(const CorpusName& name, const PageRequest& page) override;
+  absl::Status DeleteDocument(const ResourceName& name) override;
+
+  absl::StatusOr<Operation> IngestCorpus(const CorpusName& name, bool validate_only) override;
+  absl::StatusOr<Generation> GetGeneration(const ResourceName& name) override;
+  absl::StatusOr<Page<Generation>> ListGenerations(const CorpusName& name, const PageRequest& page) override;
+  absl::StatusOr<Operation> GetOperation(const ResourceName& name) override;
+  absl::StatusOr<Page<Operation>> ListOperations(const CorpusName& name, const PageRequest& page) override;
+  absl::StatusOr<std::unique_ptr<Ticket>> WatchOperation(const ResourceName& name,
+                                                         std::function<void(Operation)> done) override;
+  absl::StatusOr<Operation> CancelOperation(const ResourceName& name) override;
+
+  absl::StatusOr<Session> CreateSession(const ResourceName& name, std::string_view generation,
+                                        int64_t expire_time_us) override;
+  absl::StatusOr<Session> GetSession(const ResourceName& name) override;
+  absl::StatusOr<Page<Session>> ListSessions(const CorpusName& name, const PageRequest& page) override;
+  absl::StatusOr<Session> ForkSession(const ResourceName& name, std::optional<int> turn,
+                                      std::string_view new_session_id) override;
+  absl::Status DeleteSession(const ResourceName& name) override;
+  absl::StatusOr<Page<Turn>> ListTurns(const ResourceName& name, const PageRequest& page) override;
+
+  absl::StatusOr<std::unique_ptr<Ticket>> Ask(const AskRequest& request, AnswerSink sink) override;
+  absl::StatusOr<std::unique_ptr<Ticket>> Retrieve(const RetrieveRequest& request,
+                                                   std::function<void(absl::StatusOr<Retrieval>)> done) override;
+  absl::StatusOr<TokenCount> CountTextTokens(std::string_view text) override;
+  absl::StatusOr<TokenCount> CountQuestionTokens(std::string_view question) override;
+
+  ModelInfo GetModel() override;
+  absl::StatusOr<Stats> GetStats() override;
+
+ private:
+  explicit LocalEngine(const EngineOptions& options) : options_(options) {}
+
+  // The records behind names; NOT_FOUND (TENANT_, CORPUS_, SESSION_NOT_FOUND), also for what has expired but is not yet deleted.
+  absl::StatusOr<storage::Tenant> FindTenant(std::string_view id);
+  absl::StatusOr<storage::Corpus> FindCorpus(const CorpusName& name);
+  absl::StatusOr<storage::Session> FindSession(const storage::Corpus& corpus, std::string_view id);
+  absl::StatusOr<storage::Operation> FindOperation(const ResourceName& name);
+
+  absl::StatusOr<Corpus> Present(const storage::Corpus& corpus, const std::string& tenant);
+  Operation Present(const storage::Operation& operation, const CorpusName& corpus);
+  Generation Present(const storage::Generation& generation, const CorpusName& corpus);
+  absl::StatusOr<Session> Present(const storage::Session& session, const CorpusName& corpus);
+
+  // Deletes what has expired and gives back the bytes of what was deleted.
+  void Maintain();
+  void DeleteExpired();
+  void WakeMaintenance();
+  absl::Status CountAll();
+
+  const EngineOptions options_;
+  // In order of construction; destroyed from the bottom up.
+  std::unique_ptr<storage::Store> store_;
+  std::unique_ptr<ServingModel> model_;
+  std::unique_ptr<KvMemory> memory_;
+  Counters counters_;
+  int64_t chunk_tokens_ = 0;
+  std::unique_ptr<Scheduler> scheduler_;
+  std::unique_ptr<Answers> answers_;
+  std::unique_ptr<Ingest> ingest_;
+
+  std::atomic<int64_t> documents_{0};
+  std::atomic<int64_t> sessions_{0};
+
+  std::mutex maintenance_mutex_;
+  std::condition_variable maintenance_wake_;
+  bool maintenance_due_ = true;  // what an earlier process left
+  bool stop_ = false;
+  std::thread maintenance_;
+};
+
+// Unix microseconds.
+int64_t NowUs();
+
+// engine/document_upload.cc
+absl::StatusOr<std::unique_ptr<DocumentUpload>> BeginDocumentUpload(storage::Catalog* catalog,
+                                                                    const storage::Corpus& corpus,
+                                                                    const UploadHeader& header, int64_t limit_bytes,
+                                                                    std::atomic<int64_t>* documents);
+Document PresentDocument(const storage::Document& document, const CorpusName& corpus);
+
+}  // namespace lectern::engine
