@@ -71,10 +71,9 @@ std::string LineagePrefix(uint64_t tenant_uid, uint64_t lineage);
 enum class DocumentSpace : uint8_t { kChunk = 1, kLayout = 2 };
 std::string DocumentChunkKey(uint64_t corpus_uid, uint64_t document_uid, uint32_t chunk);
 std::string DocumentPrefix(uint64_t corpus_uid, uint64_t document_uid);
-std::string LayoutPieceKey(uint64_t corpus_uid, uint64_t generation_uid, uint32_t context, uint32_t part, uint32_t piece);
-std::string LayoutPartPrefix(uint64_t corpus_uid, uint64_t generation_uid, uint32_t context, uint32_t part);
-std::string LayoutPrefix(uint64_t corpus_uid, uint64_t generation_uid);
-std::string CorpusBytesPrefix(DocumentSpace space, uint64_t corpus_uid);
+std::string CorpusDocumentsPrefix(uint64_t corpus_uid);
+std::string LayoutPieceKey(uint64_t generation_uid, uint32_t context, uint32_t part, uint32_t piece);
+std::string LayoutPrefix(uint64_t generation_uid);
 
 // The first key after every key that begins with `prefix`; the prefix must have a byte other than 0xff.
 std::string PrefixEnd(std::string_view prefix);

@@ -1,0 +1,412 @@
+#include "storage/rocksdb_store.h"
+
+#include <sys/statvfs.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <map>
+#include <mutex>
+
+#include <fmt/format.h>
+#include <rocksdb/convenience.h>
+#include <rocksdb/db.h>
+#include <rocksdb/env.h>
+#include <rocksdb/file_system.h>
+#include <rocksdb/sst_file_writer.h>
+#include <rocksdb/write_batch.h>
+
+#include "storage/rocksdb_tuning.h"
+
+namespace lectern::storage {
+namespace {
+
+namespace fs = std::filesystem;
+
+rocksdb::Slice ToSlice(std::string_view text) { return {text.data(), text.size()}; }
+std::string_view ToView(const rocksdb::Slice& slice) { return {slice.data(), slice.size()}; }
+
+bool Mentions(const std::string& message, int error_number) {
+  return message.find(std::strerror(error_number)) != std::string::npos;
+}
+
+bool IsOutOfSpace(const rocksdb::Status& status) {
+  return status.IsNoSpace() || status.subcode() == rocksdb::Status::kSpaceLimit ||
+         (status.IsIOError() && Mentions(status.ToString(), EDQUOT));
+}
+
+// The one place where RocksDB's errors become ours.
+absl::Status ToStatus(const rocksdb::Status& status, std::string_view doing) {
+  if (status.ok()) return absl::OkStatus();
+  const std::string message = fmt::format("{}: {}", doing, status.ToString());
+  if (status.IsNotFound()) return absl::NotFoundError(message);
+  if (IsOutOfSpace(status)) {
+    return absl::ResourceExhaustedError(
+        fmt::format("{}. The disk is full: free space on it or raise its quota; writing goes on "
+                    "without a restart",
+                    message));
+  }
+  if (status.IsCorruption()) return absl::DataLossError(message);
+  if (status.IsIOError()) {
+    if (Mentions(message, EACCES) || Mentions(message, EROFS) || Mentions(message, EPERM)) {
+      return absl::PermissionDeniedError(message);
+    }
+    return absl::UnavailableError(message);
+  }
+  if (status.IsBusy() || status.IsTimedOut() || status.IsTryAgain() || status.IsAborted() ||
+      status.IsShutdownInProgress() || status.IsIncomplete()) {
+    return absl::UnavailableError(message);
+  }
+  if (status.IsInvalidArgument()) return absl::InvalidArgumentError(message);
+  return absl::InternalError(message);
+}
+
+class RocksCursor final : public Cursor {
+ public:
+  RocksCursor(rocksdb::DB* db, rocksdb::ColumnFamilyHandle* handle, rocksdb::ReadOptions options,
+              std::string_view begin, std::string_view end)
+      : end_(end), upper_bound_(ToSlice(end_)) {
+    options.iterate_upper_bound = &upper_bound_;
+    iterator_.reset(db->NewIterator(options, handle));
+    iterator_->Seek(ToSlice(begin));
+  }
+
+  bool Valid() const override { return iterator_->Valid(); }
+  void Next() override { iterator_->Next(); }
+  std::string_view key() const override { return ToView(iterator_->key()); }
+  std::string_view value() const override { return ToView(iterator_->value()); }
+  absl::Status status() const override { return ToStatus(iterator_->status(), "scan"); }
+
+ private:
+  std::string end_;
+  rocksdb::Slice upper_bound_;
+  std::unique_ptr<rocksdb::Iterator> iterator_;
+};
+
+class RocksStore final : public KeyValueStore {
+ public:
+  RocksStore(RocksDbOptions options, std::unique_ptr<rocksdb::Env> env)
+      : options_(std::move(options)), env_(std::move(env)) {}
+
+  ~RocksStore() override {
+    if (db_ == nullptr) return;
+    for (rocksdb::ColumnFamilyHandle* handle : handles_) {
+      if (handle != nullptr) db_->DestroyColumnFamilyHandle(handle);
+    }
+    db_->Close();
+  }
+
+  absl::Status Open();
+
+  absl::Status Get(ColumnFamily family, std::string_view key, PinnedValue* value) const override {
+    auto pinned = std::make_shared<rocksdb::PinnableSlice>();
+    const rocksdb::Status status =
+        db_->Get(TunedReadOptions(family), Handle(family), ToSlice(key), pinned.get());
+    if (!status.ok()) return ToStatus(status, "get");
+    const std::string_view view = ToView(*pinned);
+    *value = PinnedValue(view, std::move(pinned));
+    return absl::OkStatus();
+  }
+
+  std::vector<absl::Status> MultiGet(ColumnFamily family, std::span<const std::string> keys,
+                                     std::span<PinnedValue> values) const override;
+
+  absl::Status Write(const Batch& batch, Durability durability) override;
+
+  std::unique_ptr<Cursor> NewCursor(ColumnFamily family, std::string_view begin,
+                                    std::string_view end, size_t read_ahead) const override {
+    rocksdb::ReadOptions options = TunedReadOptions(family);
+    options.readahead_size = read_ahead;
+    return std::make_unique<RocksCursor>(db_.get(), Handle(family), options, begin, end);
+  }
+
+  absl::StatusOr<std::unique_ptr<BulkLoad>> NewBulkLoad() override;
+
+  absl::Status ReclaimRange(ColumnFamily family, std::string_view begin,
+                            std::string_view end) override;
+
+  absl::Status Flush() override {
+    return Attempt("flush", [&] {
+      return db_->Flush(rocksdb::FlushOptions(),
+                        std::vector<rocksdb::ColumnFamilyHandle*>(handles_.begin(), handles_.end()));
+    });
+  }
+
+  absl::StatusOr<DiskUsage> Usage() const override;
+
+  // Runs a write; where the store stopped writing (disk full, I/O error), asks it to resume and tries once more.
+  // Repeating is safe: every write of ours sets the same keys to the same values.
+  template <typename Operation>
+  absl::Status Attempt(std::string_view doing, const Operation& operation) {
+    rocksdb::Status status = operation();
+    if (!status.ok() && (IsOutOfSpace(status) || status.severity() > rocksdb::Status::kNoError)) {
+      if (db_->Resume().ok()) status = operation();
+    }
+    return ToStatus(status, doing);
+  }
+
+  rocksdb::DB* db() const { return db_.get(); }
+  rocksdb::Env* env() const { return env_ != nullptr ? env_.get() : rocksdb::Env::Default(); }
+  rocksdb::ColumnFamilyHandle* Handle(ColumnFamily family) const {
+    return handles_[static_cast<size_t>(family)];
+  }
+  rocksdb::Options FileOptions(ColumnFamily family) const {
+    rocksdb::Options options(TunedDbOptions(/*direct_reads=*/false),
+                             TunedFamilyOptions(family, block_cache_));
+    options.env = env();
+    return options;
+  }
+  std::string NextLoadFile() {
+    return fmt::format("{}/{:06}.sst", options_.load_directory, next_load_file_++);
+  }
+
+ private:
+  absl::Status EmptyLoadDirectory();
+
+  const RocksDbOptions options_;
+  std::unique_ptr<rocksdb::Env> env_;  // null: the system's
+  std::shared_ptr<rocksdb::Cache> block_cache_ = NewBlockCache();
+  std::unique_ptr<rocksdb::DB> db_;
+  std::array<rocksdb::ColumnFamilyHandle*, kColumnFamilyCount> handles_ = {};
+  std::atomic<uint64_t> next_load_file_ = 0;
+};
+
+absl::Status RocksStore::EmptyLoadDirectory() {
+  rocksdb::Env* const env = this->env();
+  if (rocksdb::Status status = env->CreateDirIfMissing(options_.load_directory); !status.ok()) {
+    return ToStatus(status, fmt::format("make {}", options_.load_directory));
+  }
+  std::vector<std::string> names;
+  if (rocksdb::Status status = env->GetChildren(options_.load_directory, &names); !status.ok()) {
+    return ToStatus(status, fmt::format("list {}", options_.load_directory));
+  }
+  for (const std::string& name : names) {
+    if (!name.ends_with(".sst")) continue;
+    const std::string path = options_.load_directory + "/" + name;
+    if (rocksdb::Status status = env->DeleteFile(path); !status.ok()) {
+      return ToStatus(status, fmt::format("delete {}", path));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status RocksStore::Open() {
+  if (absl::Status status = EmptyLoadDirectory(); !status.ok()) return status;
+  rocksdb::DBOptions db_options = TunedDbOptions(options_.direct_reads);
+  db_options.env = env();
+  std::vector<rocksdb::ColumnFamilyDescriptor> descriptors;
+  for (int i = 0; i < kColumnFamilyCount; ++i) {
+    const auto family = static_cast<ColumnFamily>(i);
+    descriptors.emplace_back(std::string(ColumnFamilyName(family)),
+                             TunedFamilyOptions(family, block_cache_));
+  }
+  std::vector<rocksdb::ColumnFamilyHandle*> handles;
+  rocksdb::DB* db = nullptr;
+  const rocksdb::Status status =
+      rocksdb::DB::Open(db_options, options_.directory, descriptors, &handles, &db);
+  if (!status.ok()) {
+    const std::string doing = fmt::format("open {}", options_.directory);
+    if (status.IsInvalidArgument() && status.ToString().find("not opened") != std::string::npos) {
+      return absl::FailedPreconditionError(
+          fmt::format("{}: {}. It was written by a newer Lectern; use that one", doing,
+                      status.ToString()));
+    }
+    if (status.IsIOError() && status.ToString().find("lock") != std::string::npos) {
+      return absl::FailedPreconditionError(
+          fmt::format("{}: another process has it open ({})", doing, status.ToString()));
+    }
+    return ToStatus(status, doing);
+  }
+  db_.reset(db);
+  std::copy(handles.begin(), handles.end(), handles_.begin());
+  return absl::OkStatus();
+}
+
+std::vector<absl::Status> RocksStore::MultiGet(ColumnFamily family,
+                                               std::span<const std::string> keys,
+                                               std::span<PinnedValue> values) const {
+  std::vector<rocksdb::Slice> slices;
+  slices.reserve(keys.size());
+  for (const std::string& key : keys) slices.push_back(ToSlice(key));
+  auto pinned = std::make_shared<std::vector<rocksdb::PinnableSlice>>(keys.size());
+  std::vector<rocksdb::Status> found(keys.size());
+  db_->MultiGet(TunedReadOptions(family), Handle(family), keys.size(), slices.data(),
+                pinned->data(), found.data());
+  std::vector<absl::Status> statuses;
+  statuses.reserve(keys.size());
+  for (size_t i = 0; i < keys.size(); ++i) {
+    if (found[i].ok()) values[i] = PinnedValue(ToView((*pinned)[i]), pinned);
+    statuses.push_back(ToStatus(found[i], "get"));
+  }
+  return statuses;
+}
+
+absl::Status RocksStore::Write(const Batch& batch, Durability durability) {
+  constexpr size_t kBytesPerOperation = 16;  // tag, family and lengths
+  rocksdb::WriteBatch write(batch.bytes() + batch.operations().size() * kBytesPerOperation);
+  for (const Batch::Operation& operation : batch.operations()) {
+    rocksdb::ColumnFamilyHandle* const handle = Handle(operation.family);
+    rocksdb::Status status;
+    switch (operation.kind) {
+      case Batch::Kind::kPut: status = write.Put(handle, operation.key, operation.value); break;
+      case Batch::Kind::kDelete: status = write.Delete(handle, operation.key); break;
+      case Batch::Kind::kDeleteRange:
+        status = write.DeleteRange(handle, operation.key, operation.value);
+        break;
+    }
+    if (!status.ok()) return ToStatus(status, "compose a batch");
+  }
+  rocksdb::WriteOptions options;
+  options.sync = durability == Durability::kSynced;
+  return Attempt("write", [&] { return db_->Write(options, &write); });
+}
+
+class RocksBulkLoad final : public BulkLoad {
+ public:
+  explicit RocksBulkLoad(RocksStore* store) : store_(store) {}
+
+  ~RocksBulkLoad() override {
+    for (auto& [family, table] : tables_) {
+      // An unfinished writer must be closed before its file can go; the result does not matter.
+      if (table.writer != nullptr) table.writer->Finish().PermitUncheckedError();
+      for (const std::string& path : table.files) {
+        store_->env()->DeleteFile(path).PermitUncheckedError();
+      }
+    }
+  }
+
+  absl::Status Add(ColumnFamily family, std::string_view key, std::string_view value) override {
+    Table& table = tables_[family];
+    if (table.writer != nullptr && table.writer->FileSize() >= kBulkFileBytes) {
+      if (absl::Status status = Finish(&table); !status.ok()) return status;
+    }
+    if (table.writer == nullptr) {
+      if (!table.last_key.empty() && key <= table.last_key) {
+        return absl::InvalidArgumentError("bulk load: keys must ascend");
+      }
+      if (absl::Status status = Begin(family, &table); !status.ok()) return status;
+    }
+    table.last_key = key;
+    return ToStatus(table.writer->Put(ToSlice(key), ToSlice(value)), "bulk load");
+  }
+
+  absl::Status Commit() override {
+    std::vector<rocksdb::IngestExternalFileArg> arguments;
+    for (auto& [family, table] : tables_) {
+      if (absl::Status status = Finish(&table); !status.ok()) return status;
+      rocksdb::IngestExternalFileArg& argument = arguments.emplace_back();
+      argument.column_family = store_->Handle(family);
+      argument.external_files = table.files;
+      argument.options = TunedIngestOptions();
+    }
+    if (arguments.empty()) return absl::OkStatus();
+    return store_->Attempt("ingest", [&] { return store_->db()->IngestExternalFiles(arguments); });
+  }
+
+ private:
+  struct Table {
+    std::unique_ptr<rocksdb::SstFileWriter> writer;
+    std::vector<std::string> files;
+    std::string last_key;
+  };
+
+  absl::Status Begin(ColumnFamily family, Table* table) {
+    // The pages are kept: what was just ingested is what the next question reads.
+    table->writer = std::make_unique<rocksdb::SstFileWriter>(
+        rocksdb::EnvOptions(), store_->FileOptions(family), store_->Handle(family),
+        /*invalidate_page_cache=*/false);
+    table->files.push_back(store_->NextLoadFile());
+    return ToStatus(table->writer->Open(table->files.back()), "open a bulk file");
+  }
+
+  static absl::Status Finish(Table* table) {
+    if (table->writer == nullptr) return absl::OkStatus();
+    const rocksdb::Status status = table->writer->Finish();  // syncs the file
+    table->writer.reset();
+    return ToStatus(status, "finish a bulk file");
+  }
+
+  RocksStore* store_;
+  std::map<ColumnFamily, Table> tables_;
+};
+
+absl::StatusOr<std::unique_ptr<BulkLoad>> RocksStore::NewBulkLoad() {
+  return std::make_unique<RocksBulkLoad>(this);
+}
+
+absl::Status RocksStore::ReclaimRange(ColumnFamily family, std::string_view begin,
+                                      std::string_view end) {
+  const rocksdb::Slice first = ToSlice(begin);
+  const rocksdb::Slice last = ToSlice(end);
+  // Files wholly inside go without being read ...
+  if (absl::Status status = Attempt("drop files",
+                                    [&] {
+                                      return rocksdb::DeleteFilesInRange(
+                                          db_.get(), Handle(family), &first, &last,
+                                          /*include_end=*/false);
+                                    });
+      !status.ok()) {
+    return status;
+  }
+  // ... and compaction takes the range's tombstone down through the rest, which removes the bytes.
+  rocksdb::CompactRangeOptions options;
+  options.exclusive_manual_compaction = false;
+  return Attempt("compact", [&] { return db_->CompactRange(options, Handle(family), &first, &last); });
+}
+
+absl::StatusOr<DiskUsage> RocksStore::Usage() const {
+  DiskUsage usage;
+  std::error_code error;
+  for (fs::directory_iterator it(options_.directory, error), end; !error && it != end;
+       it.increment(error)) {
+    // A file may go while we look: its size is then 0, which is what it takes.
+    std::error_code gone;
+    const uint64_t size = it->is_regular_file(gone) ? it->file_size(gone) : 0;
+    if (gone) continue;
+    const fs::path extension = it->path().extension();
+    if (extension == ".sst") {
+      usage.table_bytes += size;
+    } else if (extension == ".log") {
+      usage.log_bytes += size;
+    } else {
+      usage.other_bytes += size;
+    }
+  }
+  if (error) {
+    return absl::UnavailableError(fmt::format("list {}: {}", options_.directory, error.message()));
+  }
+  for (fs::directory_iterator it(options_.load_directory, error), end; !error && it != end;
+       it.increment(error)) {
+    std::error_code gone;
+    const uint64_t size = it->file_size(gone);
+    if (!gone) usage.loading_bytes += size;
+  }
+  struct statvfs file_system;
+  if (statvfs(options_.directory.c_str(), &file_system) == 0) {
+    usage.free_bytes = uint64_t{file_system.f_bavail} * file_system.f_frsize;
+  }
+  for (int i = 0; i < kColumnFamilyCount; ++i) {
+    rocksdb::ColumnFamilyHandle* const handle = handles_[static_cast<size_t>(i)];
+    uint64_t tables = 0;
+    uint64_t memtables = 0;
+    db_->GetIntProperty(handle, rocksdb::DB::Properties::kLiveSstFilesSize, &tables);
+    db_->GetIntProperty(handle, rocksdb::DB::Properties::kCurSizeAllMemTables, &memtables);
+    usage.family_bytes[i] = tables + memtables;
+  }
+  return usage;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<KeyValueStore>> OpenRocksDbStore(const RocksDbOptions& options) {
+  std::unique_ptr<rocksdb::Env> env;
+  if (options.file_system != nullptr) env = rocksdb::NewCompositeEnv(options.file_system);
+  auto store = std::make_unique<RocksStore>(options, std::move(env));
+  if (absl::Status status = store->Open(); !status.ok()) return status;
+  return std::unique_ptr<KeyValueStore>(std::move(store));
+}
+
+}  // namespace lectern::storage
