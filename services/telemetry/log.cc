@@ -115,6 +115,14 @@ void InitLogs(LogFormat format, LogLevel level) {
   gpr_set_log_function(LogGrpc);
 }
 
+std::string FormatFields(const std::vector<LogField>& fields) {
+  std::string text;
+  for (const LogField& field : fields) {
+    text += fmt::format(" {}={}", field.key, TextValue(field));
+  }
+  return text;
+}
+
 std::string FormatLog(LogFormat format, std::string_view time, LogLevel level,
                       std::string_view event, const std::vector<LogField>& fields) {
   if (format == LogFormat::kJson) {
@@ -124,11 +132,7 @@ std::string FormatLog(LogFormat format, std::string_view time, LogLevel level,
     }
     return line.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
   }
-  std::string line = fmt::format("{} {} {}", time, NameOf(level), event);
-  for (const LogField& field : fields) {
-    line += fmt::format(" {}={}", field.key, TextValue(field));
-  }
-  return line;
+  return fmt::format("{} {} {}{}", time, NameOf(level), event, FormatFields(fields));
 }
 
 void Log(LogLevel level, std::string_view event, const std::vector<LogField>& fields) {

@@ -45,7 +45,10 @@ struct LogField {
 
 void Log(LogLevel level, std::string_view event, const std::vector<LogField>& fields = {});
 
-// The line's part after time and level, as Log writes it in `format`.
+// " key=value key=value", values quoted where they must be.
+std::string FormatFields(const std::vector<LogField>& fields);
+
+// A line as Log writes it in `format`.
 std::string FormatLog(LogFormat format, std::string_view time, LogLevel level,
                       std::string_view event, const std::vector<LogField>& fields);
 

@@ -12,12 +12,11 @@ WorkerService::WorkerService(engine::Engine& engine, CallMetrics* metrics, const
 
 WorkerService::~WorkerService() = default;
 
-void WorkerService::BeginDrain() {
-  admission_.Close();
+void WorkerService::EndWaits() {
   std::set<std::shared_ptr<WaitCall>> waits;
   {
     const std::lock_guard lock(waits_mutex_);
-    draining_ = true;
+    waits_ended_ = true;
     waits = waits_;
   }
   for (const std::shared_ptr<WaitCall>& call : waits) call->Drain();
@@ -25,7 +24,7 @@ void WorkerService::BeginDrain() {
 
 bool WorkerService::AddWait(std::shared_ptr<WaitCall> call) {
   const std::lock_guard lock(waits_mutex_);
-  if (draining_) return false;
+  if (waits_ended_) return false;
   waits_.insert(std::move(call));
   return true;
 }

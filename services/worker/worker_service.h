@@ -40,14 +40,14 @@ class WorkerService final : public worker::v1::Worker::CallbackService {
   WorkerService(engine::Engine& engine, CallMetrics* metrics, const Options& options);
   ~WorkerService() override;
 
-  // Refuses new calls and ends WaitOperation calls with UNAVAILABLE SERVER_DRAINING; the rest goes on.
-  void BeginDrain();
+  // Ends WaitOperation calls, now and from now on, with UNAVAILABLE SERVER_DRAINING.
+  void EndWaits();
   Admission& admission() { return admission_; }
 
   engine::Engine& engine() { return engine_; }
   Executor& executor() { return executor_; }
   CallMetrics* metrics() { return metrics_; }
-  // Calls that BeginDrain ends. AddWait is false when it has been called already.
+  // Calls that EndWaits ends. AddWait is false when it has been called already.
   [[nodiscard]] bool AddWait(std::shared_ptr<WaitCall> call);
   void RemoveWait(const std::shared_ptr<WaitCall>& call);
 
@@ -98,7 +98,7 @@ class WorkerService final : public worker::v1::Worker::CallbackService {
   Admission admission_;
   std::mutex waits_mutex_;
   std::set<std::shared_ptr<WaitCall>> waits_;
-  bool draining_ = false;
+  bool waits_ended_ = false;
   // Last, so that its threads end before what their tasks use.
   Executor executor_;
 };

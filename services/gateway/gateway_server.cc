@@ -1,0 +1,119 @@
+#include "services/gateway/gateway_server.h"
+
+#include <grpcpp/ext/proto_server_reflection_plugin.h>
+
+#include <mutex>
+#include <utility>
+#include <vector>
+
+#include "engine/error/status_macros.h"
+#include "services/process/listen.h"
+#include "services/telemetry/log.h"
+
+namespace lectern::services {
+namespace {
+
+constexpr std::chrono::milliseconds kFollowPoll{500};
+constexpr std::chrono::milliseconds kStopGrace{500};
+constexpr int kKeepaliveMs = 20'000;
+constexpr int kKeepaliveTimeoutMs = 10'000;
+constexpr int kFirstReconnectMs = 200;
+constexpr int kLastReconnectMs = 2'000;
+// Client-side health checks exist for round_robin, not for the default policy.
+constexpr char kServiceConfig[] =
+    R"({"loadBalancingConfig":[{"round_robin":{}}],"healthCheckConfig":{"serviceName":""}})";
+
+const std::vector<std::string>& PublicServices() {
+  static const auto* const names = new std::vector<std::string>{
+      v1::Answers::service_full_name(),    v1::Corpora::service_full_name(),
+      v1::Documents::service_full_name(),  v1::Models::service_full_name(),
+      v1::Operations::service_full_name(), v1::Sessions::service_full_name()};
+  return *names;
+}
+
+}  // namespace
+
+GatewayServer::GatewayServer(const Options& options, std::shared_ptr<grpc::Channel> worker,
+                             CallMetrics& metrics)
+    : worker_(std::move(worker)),
+      gateway_(worker_, metrics, options.call_limit),
+      corpora_(gateway_),
+      documents_(gateway_),
+      operations_(gateway_),
+      sessions_(gateway_),
+      answers_(gateway_),
+      models_(gateway_) {}
+
+absl::StatusOr<std::unique_ptr<GatewayServer>> GatewayServer::Start(
+    const Options& options, std::shared_ptr<grpc::Channel> worker, CallMetrics& metrics) {
+  std::unique_ptr<GatewayServer> gateway(new GatewayServer(options, std::move(worker), metrics));
+  grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+  grpc::ServerBuilder builder;
+  builder.RegisterService(&gateway->corpora_);
+  builder.RegisterService(&gateway->documents_);
+  builder.RegisterService(&gateway->operations_);
+  builder.RegisterService(&gateway->sessions_);
+  builder.RegisterService(&gateway->answers_);
+  builder.RegisterService(&gateway->models_);
+  LECTERN_ASSIGN_OR_RETURN(RunningServer running,
+                           StartServer(builder, options.listen, PublicServices()));
+  gateway->server_ = std::move(running.server);
+  gateway->address_ = std::move(running.address);
+  return gateway;
+}
+
+GatewayServer::~GatewayServer() {
+  if (server_ == nullptr) return;
+  Refuse();
+  Stop();
+}
+
+void GatewayServer::SetServing(bool serving) {
+  const std::lock_guard lock(serving_mutex_);
+  if (refusing_ && serving) return;
+  serving_ = serving;
+  services::SetServing(*server_, PublicServices(), serving);
+}
+
+void GatewayServer::FollowWorker() {
+  follower_ = std::thread([this] {
+    while (!refusing_) {
+      const grpc_connectivity_state state = worker_->GetState(/*try_to_connect=*/true);
+      if (const bool ready = state == GRPC_CHANNEL_READY; ready != serving_ && !refusing_) {
+        Log(LogLevel::kInfo, ready ? "worker_ready" : "worker_unreachable");
+        SetServing(ready);
+      }
+      worker_->WaitForStateChange(state, std::chrono::system_clock::now() + kFollowPoll);
+    }
+  });
+}
+
+void GatewayServer::Refuse() {
+  refusing_ = true;
+  SetServing(false);
+  gateway_.admission().Close();
+}
+
+bool GatewayServer::WaitIdle(std::chrono::steady_clock::time_point until) {
+  return gateway_.admission().WaitIdle(until);
+}
+
+void GatewayServer::Stop() {
+  StopServer(*server_, kStopGrace);
+  if (follower_.joinable()) follower_.join();
+}
+
+std::shared_ptr<grpc::Channel> ConnectToWorker(const std::string& address) {
+  grpc::ChannelArguments arguments;
+  arguments.SetServiceConfigJSON(kServiceConfig);
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveMs);
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveTimeoutMs);
+  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, kFirstReconnectMs);
+  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, kFirstReconnectMs);
+  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, kLastReconnectMs);
+  arguments.SetMaxReceiveMessageSize(kMaxRelayBytes);
+  arguments.SetMaxSendMessageSize(-1);
+  return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
+}
+
+}  // namespace lectern::services

@@ -1,0 +1,72 @@
+// The public server: the services, health, reflection, and what a drain needs.
+#pragma once
+
+#include <absl/status/statusor.h>
+#include <grpcpp/grpcpp.h>
+
+#include <atomic>
+#include <chrono>
+#include <memory>
+#include <string>
+#include <thread>
+
+#include "services/gateway/gateway.h"
+#include "services/gateway/public_services.h"
+
+namespace lectern::services {
+
+class GatewayServer {
+ public:
+  struct Options {
+    std::string listen;
+    int call_limit = 1024;
+  };
+
+  // Calls go to `worker`. Not serving yet: see SetServing and FollowWorker. `metrics` outlives the
+  // server. UNAVAILABLE LISTEN_FAILED.
+  static absl::StatusOr<std::unique_ptr<GatewayServer>> Start(const Options& options,
+                                                              std::shared_ptr<grpc::Channel> worker,
+                                                              CallMetrics& metrics);
+  ~GatewayServer();
+
+  const std::string& address() const { return address_; }
+
+  // What the health service says. After Refuse it stays at not serving.
+  void SetServing(bool serving);
+  bool serving() const { return serving_; }
+
+  // Serves whenever the worker's channel is ready, until Refuse; for workers across a network, whose
+  // channel (ConnectToWorker) follows their health service.
+  void FollowWorker();
+
+  // The steps of a drain (services/process/lifecycle.h).
+  void Refuse();
+  bool WaitIdle(std::chrono::steady_clock::time_point until);
+  void Stop();
+
+ private:
+  GatewayServer(const Options& options, std::shared_ptr<grpc::Channel> worker,
+                CallMetrics& metrics);
+
+  const std::shared_ptr<grpc::Channel> worker_;
+  Gateway gateway_;
+  CorporaGateway corpora_;
+  DocumentsGateway documents_;
+  OperationsGateway operations_;
+  SessionsGateway sessions_;
+  AnswersGateway answers_;
+  ModelsGateway models_;
+
+  std::unique_ptr<grpc::Server> server_;
+  std::string address_;
+  std::mutex serving_mutex_;
+  std::atomic<bool> serving_ = false;
+  std::atomic<bool> refusing_ = false;
+  std::thread follower_;
+};
+
+// A channel to a worker across the network: it is ready when the worker's health service says so,
+// and notices a dead connection within half a minute.
+std::shared_ptr<grpc::Channel> ConnectToWorker(const std::string& address);
+
+}  // namespace lectern::services

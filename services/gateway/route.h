@@ -1,0 +1,54 @@
+// Which corpus a request is about. That decides who answers it; a request whose name is malformed or
+// of a tenant that the caller may not touch ends here (services/rpc/names.h says with which error).
+#pragma once
+
+#include <absl/status/statusor.h>
+
+#include <string_view>
+
+#include "engine/types.h"
+#include "lectern/v1/answers.pb.h"
+#include "lectern/v1/corpora.pb.h"
+#include "lectern/v1/models.pb.h"
+#include "lectern/v1/operations.pb.h"
+#include "lectern/v1/sessions.pb.h"
+
+namespace lectern::services {
+
+// The corpus is empty for requests that are about the tenant as a whole or about the server.
+using Route = absl::StatusOr<engine::CorpusName>;
+
+Route RouteOf(const v1::CreateCorpusRequest& request, std::string_view tenant);
+Route RouteOf(const v1::GetCorpusRequest& request, std::string_view tenant);
+Route RouteOf(const v1::ListCorporaRequest& request, std::string_view tenant);
+Route RouteOf(const v1::UpdateCorpusRequest& request, std::string_view tenant);
+Route RouteOf(const v1::DeleteCorpusRequest& request, std::string_view tenant);
+Route RouteOf(const v1::IngestCorpusRequest& request, std::string_view tenant);
+Route RouteOf(const v1::GetGenerationRequest& request, std::string_view tenant);
+Route RouteOf(const v1::ListGenerationsRequest& request, std::string_view tenant);
+
+Route RouteOf(const v1::UploadDocumentRequest::Header& header, std::string_view tenant);
+Route RouteOf(const v1::GetDocumentRequest& request, std::string_view tenant);
+Route RouteOf(const v1::ListDocumentsRequest& request, std::string_view tenant);
+Route RouteOf(const v1::DeleteDocumentRequest& request, std::string_view tenant);
+
+Route RouteOf(const v1::GetOperationRequest& request, std::string_view tenant);
+Route RouteOf(const v1::ListOperationsRequest& request, std::string_view tenant);
+Route RouteOf(const v1::WaitOperationRequest& request, std::string_view tenant);
+Route RouteOf(const v1::CancelOperationRequest& request, std::string_view tenant);
+
+Route RouteOf(const v1::CreateSessionRequest& request, std::string_view tenant);
+Route RouteOf(const v1::GetSessionRequest& request, std::string_view tenant);
+Route RouteOf(const v1::ListSessionsRequest& request, std::string_view tenant);
+Route RouteOf(const v1::ForkSessionRequest& request, std::string_view tenant);
+Route RouteOf(const v1::DeleteSessionRequest& request, std::string_view tenant);
+Route RouteOf(const v1::ListTurnsRequest& request, std::string_view tenant);
+
+Route RouteOf(const v1::AskRequest& request, std::string_view tenant);
+Route RouteOf(const v1::RetrieveRequest& request, std::string_view tenant);
+Route RouteOf(const v1::CountTokensRequest& request, std::string_view tenant);
+
+Route RouteOf(const v1::GetModelRequest& request, std::string_view tenant);
+Route RouteOf(const v1::GetStatsRequest& request, std::string_view tenant);
+
+}  // namespace lectern::services

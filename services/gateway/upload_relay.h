@@ -1,0 +1,44 @@
+// An upload on its way through the gateway: read a message from the caller, write it to the worker,
+// read the next.
+#pragma once
+
+#include <absl/status/status.h>
+#include <grpcpp/grpcpp.h>
+
+#include "lectern/v1/corpora.pb.h"
+#include "services/gateway/gateway.h"
+
+namespace lectern::services {
+
+// Towards the caller a ServerReadReactor, towards the worker a ClientWriteReactor, held as in
+// AskRelay.
+//
+// A read that fails means that the caller has sent everything or that the connection is gone, and
+// gRPC does not say which. Sending the initial metadata tells: on a dead stream it fails. Only then
+// the worker gets its mark that the upload is complete.
+class UploadRelay final : public grpc::ServerReadReactor<v1::UploadDocumentRequest>,
+                          public grpc::ClientWriteReactor<v1::UploadDocumentRequest> {
+ public:
+  UploadRelay(Gateway& gateway, grpc::CallbackServerContext& context, v1::Document& response);
+
+  // From the caller.
+  void OnReadDone(bool ok) override;
+  void OnSendInitialMetadataDone(bool ok) override;
+  void OnCancel() override { call_.upstream().TryCancel(); }
+  void OnDone() override { delete this; }
+  // From the worker.
+  void OnWriteDone(bool ok) override;
+  void OnDone(const grpc::Status& status) override;
+
+ private:
+  absl::Status Check();
+  void Abandon();
+
+  RelayedCall call_;
+  v1::UploadDocumentRequest message_;
+  bool header_seen_ = false;
+  bool complete_ = false;
+  absl::Status refused_;
+};
+
+}  // namespace lectern::services
