@@ -79,7 +79,7 @@ struct ReflowedText {
 // and FF; blanks are space, TAB, VT and U+00A0. A run of both becomes LF if it holds two newlines
 // or more, else one space; runs at either end and a byte order mark at the start are dropped, as
 // are the other control characters (U+0000-001F, U+007F-009F), wherever they are. A dropped control
-// character inside a run of whitespace does not end the run. Titles are reflowed too.
+// character is as if it were not there: inside a run of whitespace it does not end the run. Titles are reflowed too.
 ReflowedText Reflow(std::string_view utf8);
 
 }  // namespace lectern::engine

@@ -119,21 +119,43 @@ class TextAligner {
     while (t_ < text_.size()) {
       if (s_ >= source_.size()) return Rest();
       if (source_[s_] == '&' ? Entity() : Literal()) continue;
-      // Bytes the parser swallowed, such as the newline after <pre>.
-      if (source_[s_] == '\n' || source_[s_] == '\r') {
-        ++s_;
-        continue;
-      }
-      return Rest();
+      if (!SkipSwallowed()) return Rest();
     }
   }
 
  private:
+  // Bytes that left no text: the newline after <pre>, a tag that has no meaning where it stands.
+  bool SkipSwallowed() {
+    if (source_[s_] == '\n' || source_[s_] == '\r') {
+      ++s_;
+      return true;
+    }
+    if (source_[s_] != '<') return false;
+    char quote = '\0';
+    for (size_t s = s_ + 1; s < source_.size(); ++s) {
+      const char c = source_[s];
+      if (quote != '\0') {
+        if (c == quote) quote = '\0';
+      } else if (c == '"' || c == '\'') {
+        quote = c;
+      } else if (c == '>') {
+        s_ = s + 1;
+        return true;
+      }
+    }
+    return false;
+  }
+
+  // What looks like a tag is text only if the text has it, too (as inside <xmp>).
+  bool IsTag(size_t t, size_t s) const {
+    return source_[s] == '<' && text_.substr(t, 2) != source_.substr(s, 2);
+  }
+
   bool Literal() {
     size_t length = 0;
     while (t_ + length < text_.size() && s_ + length < source_.size() &&
            source_[s_ + length] != '&' && source_[s_ + length] != '\r' &&
-           text_[t_ + length] == source_[s_ + length]) {
+           text_[t_ + length] == source_[s_ + length] && !IsTag(t_ + length, s_ + length)) {
       ++length;
     }
     if (length > 0) {
@@ -176,7 +198,9 @@ class TextAligner {
   // Takes source [s_, end) for one entity if what follows then agrees.
   bool TryEntity(size_t end) {
     size_t t = t_;
-    for (int characters = 1; characters <= 2 && t < text_.size(); ++characters) {
+    // Only names with their semicolon stand for two characters.
+    const int most = source_[end - 1] == ';' ? 2 : 1;
+    for (int characters = 1; characters <= most && t < text_.size(); ++characters) {
       t += DecodeUtf8(text_, t).length;
       if (Agree(t, end)) {
         Unit(t - t_, end - s_);
@@ -191,7 +215,7 @@ class TextAligner {
       const bool text_ends = t + i >= text_.size();
       const bool source_ends = s + i >= source_.size();
       if (text_ends || source_ends) return text_ends && source_ends;
-      if (source_[s + i] == '&' || source_[s + i] == '\r') return true;
+      if (source_[s + i] == '&' || source_[s + i] == '\r' || source_[s + i] == '<') return true;
       if (text_[t + i] != source_[s + i]) return false;
     }
     return true;

@@ -69,21 +69,20 @@ struct Run {
 Run ReadRun(std::string_view text, size_t begin) {
   Run run{begin, begin, begin, 0};
   bool any = false;
+  bool after_cr =
+      false;  // also with dropped characters in between: they are as if they were not there
   while (run.end < text.size()) {
     const Classified c = Classify(text, run.end);
     if (c.kind == Kind::kKept) break;
-    size_t length = c.length;
     if (c.kind != Kind::kDropped) {
       if (!any) run.whitespace_begin = run.end;
       any = true;
-      if (c.kind == Kind::kNewline) {
-        ++run.newlines;
-        if (text[run.end] == '\r' && run.end + 1 < text.size() && text[run.end + 1] == '\n')
-          length = 2;
-      }
-      run.whitespace_end = run.end + length;
+      const bool second_half = after_cr && text[run.end] == '\n';
+      if (c.kind == Kind::kNewline && !second_half) ++run.newlines;
+      after_cr = text[run.end] == '\r';
+      run.whitespace_end = run.end + c.length;
     }
-    run.end += length;
+    run.end += c.length;
   }
   if (!any) run.whitespace_begin = run.whitespace_end = run.end;
   return run;
