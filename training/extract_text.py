@@ -58,7 +58,7 @@ def split_of(package: str, name: str) -> str:
 
 def first_sentence(text: str) -> str:
     """The text up to its first sentence end, without the final full stop."""
-    match = re.search(r"(?<![ .][A-Za-z])(?<!e\.g)(?<!i\.e)(?<!etc)[.:;](?= |\n|$)|\n", text)
+    match = re.search(r"(?<![ .][A-Za-z])(?<!e\.g)(?<!i\.e)(?<!etc)(?<=\S)[.:;](?= |\n|$)|\n", text)
     return text[: match.start()].strip() if match else text.strip()
 
 

@@ -1,0 +1,383 @@
+"""The bundled model: a small decoder with MiniMax Sparse Attention (MSA) in every layer, for training.
+
+Shapes: B sequences, T tokens, D width, H query heads, K key/value heads (= groups), G = H / K, d head size, e index size,
+R sampled query rows a sequence. Formulas: shared/reference/msa.md, sections 1-3 (arXiv 2606.13392, eq. 4-11).
+
+The index branch is cut off both ways: its input is detached (no KL gradient in the backbone), and its scores enter
+the attention only through a hard selection (no language-model gradient in it). tests/training shows both.
+"""
+
+import dataclasses
+import json
+import math
+import pathlib
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.attention.flex_attention import BlockMask, flex_attention
+
+BLOCK = 128
+MASKED = -1e30  # a large negative number: infinities leave NaN gradients behind
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    vocab_size: int = 8192
+    hidden_size: int = 512
+    intermediate_size: int = 1408
+    num_hidden_layers: int = 8
+    num_attention_heads: int = 8
+    num_key_value_heads: int = 2
+    head_dim: int = 64
+    index_dim: int = 64
+    topk_blocks: int = 16
+    rms_norm_eps: float = 1e-6
+    use_gemma_norm: bool = True
+    use_qk_norm: bool = True
+    rope_theta: float = 1e6
+    rotary_dim: int = 32
+    max_position_embeddings: int = 1 << 20
+    tie_word_embeddings: bool = True
+    sparse_layers: tuple[int, ...] | None = None  # 1 or 0 a layer; None: all 1
+
+    def is_sparse(self, layer: int) -> bool:
+        return self.sparse_layers is None or bool(self.sparse_layers[layer])
+
+    def to_json(self, dtype: str = "bfloat16") -> dict:
+        """config.json as notes/FORMATS and the loader define it."""
+        return {
+            "model_type": "lectern_msa",
+            "architectures": ["LecternMsaForCausalLM"],
+            "vocab_size": self.vocab_size,
+            "hidden_size": self.hidden_size,
+            "intermediate_size": self.intermediate_size,
+            "num_hidden_layers": self.num_hidden_layers,
+            "num_attention_heads": self.num_attention_heads,
+            "num_key_value_heads": self.num_key_value_heads,
+            "head_dim": self.head_dim,
+            "rms_norm_eps": self.rms_norm_eps,
+            "use_gemma_norm": self.use_gemma_norm,
+            "use_qk_norm": self.use_qk_norm,
+            "qk_norm_type": "per_head",
+            "rope_theta": self.rope_theta,
+            "rotary_dim": self.rotary_dim,
+            "max_position_embeddings": self.max_position_embeddings,
+            "tie_word_embeddings": self.tie_word_embeddings,
+            "hidden_act": "silu",
+            "torch_dtype": dtype,
+            "bos_token_id": 1,
+            "eos_token_id": 6,
+            "pad_token_id": 0,
+            "prompt_layout": "lectern-qa-1",
+            "sparse_attention_config": {
+                "use_sparse_attention": any(self.is_sparse(i) for i in range(self.num_hidden_layers)),
+                "sparse_index_dim": self.index_dim,
+                "sparse_num_index_heads": self.num_key_value_heads,
+                "sparse_topk_blocks": self.topk_blocks,
+                "sparse_block_size": BLOCK,
+                "sparse_score_type": "max",
+                "sparse_init_block": 0,
+                "sparse_local_block": 1,
+                "sparse_attention_freq": [int(self.is_sparse(i)) for i in range(self.num_hidden_layers)],
+            },
+        }
+
+    @staticmethod
+    def from_json(values: dict) -> "Config":
+        sparse = values["sparse_attention_config"]
+        names = {field.name for field in dataclasses.fields(Config)}
+        return Config(
+            **{key: value for key, value in values.items() if key in names},
+            index_dim=sparse["sparse_index_dim"],
+            topk_blocks=sparse["sparse_topk_blocks"],
+            sparse_layers=tuple(sparse["sparse_attention_freq"]),
+        )
+
+    @staticmethod
+    def from_file(path: pathlib.Path) -> "Config":
+        return Config.from_json(json.loads(path.read_text(encoding="utf-8")))
+
+
+def row_scales(weight: Tensor) -> Tensor:
+    """Power-of-two scales [rows] such that every weight over its row's scale rounds into -127..127."""
+    largest = weight.detach().float().abs().amax(1).clamp_min(2.0**-100)
+    exponent = torch.ceil(torch.log2(largest / 127.0))
+    return torch.exp2(exponent)
+
+
+class RoundToInt8(torch.autograd.Function):
+    """Rounds a matrix to int8 with power-of-two row scales; the gradient passes straight through."""
+
+    @staticmethod
+    def forward(ctx, weight: Tensor) -> Tensor:
+        scale = row_scales(weight)[:, None]
+        return (weight / scale).round().clamp(-127, 127) * scale
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        return gradient
+
+
+def fake_quantised(weight: Tensor) -> Tensor:
+    """As RoundToInt8, in plain operations (which torch.compile fuses)."""
+    scale = row_scales(weight)[:, None]
+    rounded = (weight.detach() / scale).round().clamp(-127, 127) * scale
+    return weight + (rounded - weight).detach()
+
+
+def rope_tables(positions: Tensor, config: Config) -> tuple[Tensor, Tensor]:
+    """cos, sin [..., rotary_dim / 2] fp32 of angle = position * theta^(-2i / rotary_dim), computed in fp64."""
+    half = config.rotary_dim // 2
+    exponents = torch.arange(half, dtype=torch.float64, device=positions.device) / half
+    angles = positions.double()[..., None] * torch.pow(torch.tensor(config.rope_theta, dtype=torch.float64), -exponents)
+    return angles.cos().float(), angles.sin().float()
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """RoPE (split-half) on the first rotary dimensions. x [B, T, heads, d], cos and sin [B, T, rotary / 2]."""
+    half = cos.shape[-1]
+    cos, sin = cos[:, :, None], sin[:, :, None]
+    first, second, rest = x[..., :half], x[..., half : 2 * half], x[..., 2 * half :]
+    return torch.cat((first * cos - second * sin, second * cos + first * sin, rest), -1)
+
+
+class Norm(nn.Module):
+    def __init__(self, size: int, config: Config):
+        super().__init__()
+        self.gemma, self.eps = config.use_gemma_norm, config.rms_norm_eps
+        self.weight = nn.Parameter(torch.zeros(size) if self.gemma else torch.ones(size))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.float()
+        gain = 1 + self.weight if self.gemma else self.weight
+        return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self.eps) * gain
+
+
+class Linear(nn.Module):
+    """y = x W^T in bf16; W is kept in fp32 and, when `quantise` is set, rounded to int8 on the way."""
+
+    def __init__(self, inputs: int, outputs: int, zero: bool = False):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(outputs, inputs) if zero else torch.randn(outputs, inputs) / math.sqrt(inputs))
+        self.quantise = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = fake_quantised(self.weight) if self.quantise else self.weight
+        return F.linear(x.to(torch.bfloat16), weight.to(torch.bfloat16))
+
+
+def select_blocks(iq: Tensor, ik: Tensor, topk: int) -> Tensor:
+    """The blocks every query token and group attends to: bool [B, K, T, ceil(T / 128)].
+
+    iq [B, T, K, e], ik [B, T, e] in bf16. Block score = max over causally visible tokens; the own block is always in.
+    T must be a multiple of 128, and tokens sit at positions that keep blocks whole (contexts.positions).
+    """
+    batch, length, groups, _ = iq.shape
+    blocks = length // BLOCK
+    out = torch.zeros(batch, groups, length, blocks, dtype=torch.bool, device=iq.device)
+    step = min(length, 2048)
+    block_of = torch.arange(blocks, device=iq.device)
+    for begin in range(0, length, step):
+        end = begin + step
+        scores = torch.einsum("bqge,bke->bgqk", iq[:, begin:end], ik[:, :end])
+        rows = torch.arange(begin, end, device=iq.device)
+        visible = rows[:, None] >= torch.arange(end, device=iq.device)
+        best = scores.masked_fill(~visible, MASKED).view(batch, groups, step, end // BLOCK, BLOCK).amax(-1).float()
+        own = rows[:, None] // BLOCK == block_of[: end // BLOCK]
+        best = best.masked_fill(own, math.inf)
+        chosen = best.topk(min(topk, end // BLOCK), -1)
+        picked = torch.zeros_like(best, dtype=torch.bool).scatter_(-1, chosen.indices, chosen.values > MASKED / 2)
+        out[:, :, begin:end, : end // BLOCK] = picked
+    return out
+
+
+def selection_mask(selected: Tensor, group_size: int) -> BlockMask:
+    """The flex_attention mask of a selection [B, K, T, blocks]: tiles of 128 x 128 that any row needs, then row by row."""
+    batch, groups, length, blocks = selected.shape
+    tiles = selected.view(batch, groups, blocks, BLOCK, blocks).any(3)
+    tiles = tiles.repeat_interleave(group_size, 1)
+    counts = tiles.sum(-1).to(torch.int32)
+    order = torch.argsort(tiles.to(torch.int32), dim=-1, descending=True, stable=True).to(torch.int32)
+
+    def allowed(b, h, q, k):
+        return selected[b, h // group_size, q, k // BLOCK] & (q >= k)
+
+    return BlockMask.from_kv_blocks(counts, order, BLOCK_SIZE=BLOCK, mask_mod=allowed, seq_lengths=(length, length))
+
+
+def selected_attention(q: Tensor, k: Tensor, v: Tensor, selected: Tensor) -> Tensor:
+    """Causal attention over the selected blocks. q [B, T, H, d], k and v [B, T, K, d] -> [B, H, T, d]."""
+    group_size = q.shape[2] // k.shape[2]
+    q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
+    if q.is_cuda:
+        return flex_attention(q, k, v, block_mask=selection_mask(selected, group_size), enable_gqa=True)
+    length = q.shape[2]  # flex_attention has no backward pass on a CPU
+    causal = torch.ones(length, length, dtype=torch.bool, device=q.device).tril()
+    mask = selected.repeat_interleave(BLOCK, -1) & causal
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask.repeat_interleave(group_size, 1), enable_gqa=True)
+
+
+def index_loss(q: Tensor, k: Tensor, iq: Tensor, ik: Tensor, rows: Tensor, selected: Tensor | None, negatives: int) -> Tensor:
+    """KL(teacher || student) over sampled rows (msa.md, 3.1), mean over rows and groups.
+
+    q [B, T, H, d], k [B, T, K, d]: main branch, used detached. iq [B, T, K, e], ik [B, T, e]. rows int64 [B, R].
+    Teacher: mean over a group's heads of their softmax. Without `selected` (warm-up) both run over the whole history; with
+    it the first half of the rows is restricted to the selected tokens and the rest keeps learning on the whole history.
+    `negatives`: index keys of that many other sequences of the batch join the student's softmax as extra wrong keys.
+    """
+    batch, length, heads, dim = q.shape
+    groups = k.shape[2]
+    take = rows[:, :, None, None]
+    q_rows = q.detach().gather(1, take.expand(-1, -1, heads, dim)).view(batch, -1, groups, heads // groups, dim)
+    iq_rows = iq.gather(1, take.expand(-1, -1, groups, iq.shape[-1]))
+    hidden = rows[:, :, None] < torch.arange(length, device=rows.device)  # [B, R, T]
+    if selected is not None:
+        half = rows.shape[1] // 2
+        of_rows = selected.gather(2, rows[:, None, :, None].expand(-1, groups, -1, selected.shape[-1]))
+        outside = ~of_rows.repeat_interleave(BLOCK, -1)
+        outside[:, :, half:] = False
+        hidden = hidden[:, None] | outside  # [B, K, R, T]
+    else:
+        hidden = hidden[:, None]
+    logits = torch.einsum("brghd,btgd->bghrt", q_rows, k.detach()).float() * dim**-0.5
+    teacher = logits.masked_fill(hidden[:, :, None], MASKED).softmax(-1).mean(2)
+    scale = iq.shape[-1] ** -0.5
+    scores = (torch.einsum("brge,bte->bgrt", iq_rows, ik).float() * scale).masked_fill(hidden, MASKED)
+    total = scores.logsumexp(-1, keepdim=True)
+    for shift in range(1, min(negatives, batch - 1) + 1):
+        other = torch.einsum("brge,bte->bgrt", iq_rows, ik.roll(shift, 0)).float() * scale
+        total = torch.logaddexp(total, other.logsumexp(-1, keepdim=True))
+    student = scores - total
+    entropy = torch.where(teacher > 1e-30, teacher * teacher.clamp_min(1e-30).log(), 0.0)
+    cross = torch.where(hidden, 0.0, teacher * student)
+    return (entropy - cross).sum(-1).mean()
+
+
+class Attention(nn.Module):
+    def __init__(self, config: Config, sparse: bool):
+        super().__init__()
+        self.config, self.sparse = config, sparse
+        width, dim = config.hidden_size, config.head_dim
+        self.q_proj = Linear(width, config.num_attention_heads * dim)
+        self.k_proj = Linear(width, config.num_key_value_heads * dim)
+        self.v_proj = Linear(width, config.num_key_value_heads * dim)
+        self.o_proj = Linear(config.num_attention_heads * dim, width, zero=True)
+        if config.use_qk_norm:
+            self.q_norm, self.k_norm = Norm(dim, config), Norm(dim, config)
+        if sparse:
+            self.index_q_proj = Linear(width, config.num_key_value_heads * config.index_dim)
+            self.index_k_proj = Linear(width, config.index_dim)
+            self.index_q_norm, self.index_k_norm = Norm(config.index_dim, config), Norm(config.index_dim, config)
+
+    def heads(self, h: Tensor, cos: Tensor, sin: Tensor):
+        """q [B, T, H, d], k and v [B, T, K, d] in bf16."""
+        batch, length, _ = h.shape
+        q = self.q_proj(h).view(batch, length, -1, self.config.head_dim)
+        k = self.k_proj(h).view(batch, length, -1, self.config.head_dim)
+        v = self.v_proj(h).view(batch, length, -1, self.config.head_dim)
+        if self.config.use_qk_norm:
+            q, k = self.q_norm(q), self.k_norm(k)
+        return rotate(q, cos, sin).to(torch.bfloat16), rotate(k, cos, sin).to(torch.bfloat16), v
+
+    def index(self, h: Tensor, cos: Tensor, sin: Tensor):
+        """iq [B, T, K, e] and ik [B, T, e] in bf16, from the detached layer input."""
+        h = h.detach()
+        batch, length, _ = h.shape
+        iq = self.index_q_norm(self.index_q_proj(h).view(batch, length, -1, self.config.index_dim))
+        ik = self.index_k_norm(self.index_k_proj(h).view(batch, length, 1, self.config.index_dim))
+        return rotate(iq, cos, sin).to(torch.bfloat16), rotate(ik, cos, sin)[:, :, 0].to(torch.bfloat16)
+
+
+class Layer(nn.Module):
+    def __init__(self, config: Config, sparse: bool):
+        super().__init__()
+        self.self_attn = Attention(config, sparse)
+        self.input_layernorm = Norm(config.hidden_size, config)
+        self.post_attention_layernorm = Norm(config.hidden_size, config)
+        self.mlp = nn.ModuleDict(
+            {
+                "gate_proj": Linear(config.hidden_size, config.intermediate_size),
+                "up_proj": Linear(config.hidden_size, config.intermediate_size),
+                "down_proj": Linear(config.intermediate_size, config.hidden_size, zero=True),
+            }
+        )
+
+    def before(self, x: Tensor, cos: Tensor, sin: Tensor):
+        h = self.input_layernorm(x)
+        return (*self.self_attn.heads(h, cos, sin), *self.self_attn.index(h, cos, sin))
+
+    def after(self, x: Tensor, attended: Tensor) -> Tensor:
+        """x [B, T, D] fp32, attended [B, H, T, d]."""
+        batch, length, _ = x.shape
+        x = x + self.self_attn.o_proj(attended.transpose(1, 2).reshape(batch, length, -1)).float()
+        h = self.post_attention_layernorm(x).to(torch.bfloat16)
+        return x + self.mlp["down_proj"](F.silu(self.mlp["gate_proj"](h)) * self.mlp["up_proj"](h)).float()
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, rows: Tensor, negatives: int):
+        """Dense attention (the warm-up of msa.md, 3.2): returns x and the KL over the whole history."""
+        q, k, v, iq, ik = self.before(x, cos, sin)
+        loss = index_loss(q, k, iq, ik, rows, None, negatives)
+        attended = F.scaled_dot_product_attention(
+            q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), is_causal=True, enable_gqa=True
+        )
+        return self.after(x, attended), loss
+
+    def forward_sparse(self, x: Tensor, cos: Tensor, sin: Tensor, rows: Tensor, negatives: int):
+        """Sparse attention over the selected blocks: returns x and the KL (half of the rows on the selected tokens)."""
+        q, k, v, iq, ik = self.before(x, cos, sin)
+        with torch.no_grad():
+            selected = select_blocks(iq, ik, self.self_attn.config.topk_blocks)
+        loss = index_loss(q, k, iq, ik, rows, selected, negatives)
+        return self.after(x, selected_attention(q, k, v, selected)), loss
+
+
+class Lectern(nn.Module):
+    def __init__(self, config: Config):
+        super().__init__()
+        self.config = config
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        nn.init.normal_(self.embed_tokens.weight, std=0.02)
+        self.layers = nn.ModuleList(Layer(config, config.is_sparse(i)) for i in range(config.num_hidden_layers))
+        self.norm = Norm(config.hidden_size, config)
+        self.quantise = False
+        self.dense_step = Layer.forward
+        self.sparse_step = Layer.forward_sparse
+
+    def compile(self) -> None:
+        """Compiles one layer's step, which all layers share; a new shape costs one layer's compilation only."""
+        self.dense_step = torch.compile(Layer.forward, dynamic=False)
+        self.sparse_step = torch.compile(Layer.forward_sparse, dynamic=False)
+
+    def set_quantise(self, on: bool) -> None:
+        self.quantise = on
+        for module in self.modules():
+            if isinstance(module, Linear):
+                module.quantise = on
+
+    def embedding(self) -> Tensor:
+        weight = self.embed_tokens.weight
+        return fake_quantised(weight) if self.quantise else weight
+
+    def forward(self, tokens: Tensor, positions: Tensor, rows: Tensor, sparse: bool, negatives: int):
+        """tokens, positions int [B, T]; rows int64 [B, R]: query rows of the KL. Returns hidden [B, T, D] and the mean KL."""
+        cos, sin = rope_tables(positions, self.config)
+        x = F.embedding(tokens, self.embedding()).float()
+        step = self.sparse_step if sparse else self.dense_step
+        losses = []
+        for layer in self.layers:
+            x, loss = step(layer, x, cos, sin, rows, negatives)
+            losses.append(loss)
+        return self.norm(x), torch.stack(losses)
+
+    def head_loss(self, hidden: Tensor, where: Tensor, targets: Tensor, weights: Tensor):
+        """Weighted cross entropy. hidden [B, T, D]; where int64 [M]: flat rows; targets int64 [M]; weights fp32 [M]."""
+        rows = hidden.flatten(0, 1)[where].to(torch.bfloat16)
+        logits = F.linear(rows, self.embedding().to(torch.bfloat16)).float()
+        losses = F.cross_entropy(logits, targets, reduction="none")
+        return (losses * weights).sum(), losses.detach(), (logits.argmax(-1) == targets).detach()
+
+
+def tensor_names(model: Lectern) -> dict[str, Tensor]:
+    """Every parameter under its Hugging Face name (FORMATS: model.layers.N.self_attn.q_proj.weight ...)."""
+    return {f"model.{name}": parameter for name, parameter in model.named_parameters()}
