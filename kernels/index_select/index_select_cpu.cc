@@ -72,8 +72,8 @@ inline constexpr int kTileVectors = 4;
 
 // maxima[m] = max over the 128 tokens of q[m] . k.
 template <int kM, int kV>
-HWY_INLINE void BlockMaxima(const Pair* const (&q)[kM], const Bf16* tile, int pairs, float* maxima,
-                            int64_t stride) {
+HWY_INLINE void BlockMaxima(const Pair* const (&q)[kM], const Bf16* tile, const Bf16* ahead,
+                            int pairs, float* maxima, int64_t stride) {
   const DF df;
   const uint32_t* words = reinterpret_cast<const uint32_t*>(tile);
   VF best[kM];
@@ -83,7 +83,9 @@ HWY_INLINE void BlockMaxima(const Pair* const (&q)[kM], const Bf16* tile, int pa
     for (int m = 0; m < kM; ++m) {
       for (int v = 0; v < kV; ++v) acc[m][v] = hn::Zero(df);
     }
-    PairGemm<kM, kV>(q, words + t, kBlockTokens, pairs, acc);
+    const uint32_t* fetch =
+        ahead != nullptr ? reinterpret_cast<const uint32_t*>(ahead) + t : nullptr;
+    PairGemm<kM, kV>(q, words + t, kBlockTokens, pairs, acc, fetch);
     for (int m = 0; m < kM; ++m) {
       // A NaN score on the left is passed over: it counts as minus infinity.
       for (int v = 0; v < kV; ++v) best[m] = hn::Max(acc[m][v], best[m]);
@@ -93,14 +95,15 @@ HWY_INLINE void BlockMaxima(const Pair* const (&q)[kM], const Bf16* tile, int pa
 }
 
 template <int kM>
-HWY_INLINE void ScoreGroup(const Pair* const* q, const Bf16* tile, int pairs, float* maxima) {
+HWY_INLINE void ScoreGroup(const Pair* const* q, const Bf16* tile, const Bf16* ahead, int pairs,
+                           float* maxima) {
   const Pair* group[kM];
   for (int m = 0; m < kM; ++m) group[m] = q[m];
   // One or two queries leave registers for a whole row of the tile: the reads run straight through
   // memory.
   constexpr int kWhole = kBlockTokens / kLanes;
   constexpr int kV = (kM <= 2 && kLanes == 16) ? kWhole : kTileVectors;
-  BlockMaxima<kM, kV>(group, tile, pairs, maxima, kBlocksPerChunk);
+  BlockMaxima<kM, kV>(group, tile, ahead, pairs, maxima, kBlocksPerChunk);
 }
 
 void ScoreBlocks(const ScoreRange& r) {
@@ -114,36 +117,31 @@ void ScoreBlocks(const ScoreRange& r) {
 #endif
   const Pair* q[kQueriesPerTile];
   for (int i = 0; i < r.count; ++i) q[i] = PairsOf(r.queries[i], pairs, room + i * kRoomPairs);
-  const bool streaming = r.count <= 8;
   for (int b = 0; b < r.end - r.begin; ++b) {
     const Bf16* tile = r.key_blocks[b];
-    if (streaming) {
-      const Bf16* ahead = b + 1 < r.end - r.begin ? r.key_blocks[b + 1] : r.next;
-      if (ahead != nullptr) {
-        const char* bytes = reinterpret_cast<const char*>(ahead);
-        for (int64_t i = 0; i < TileBytes(r.dim); i += 64) __builtin_prefetch(bytes + i, 0, 2);
-      }
-    }
+    // The first group of queries fetches the next tile while it works.
+    const Bf16* next = b + 1 < r.end - r.begin ? r.key_blocks[b + 1] : r.next;
+    const auto ahead = [&](int first) { return first == 0 ? next : nullptr; };
     float* out = r.scores + b;
     int i = 0;
     for (; i + kTileQueries <= r.count; i += kTileQueries) {
-      ScoreGroup<kTileQueries>(q + i, tile, pairs, out + i * kBlocksPerChunk);
+      ScoreGroup<kTileQueries>(q + i, tile, ahead(i), pairs, out + i * kBlocksPerChunk);
     }
     switch (r.count - i) {
       case 5:
-        ScoreGroup<5>(q + i, tile, pairs, out + i * kBlocksPerChunk);
+        ScoreGroup<5>(q + i, tile, ahead(i), pairs, out + i * kBlocksPerChunk);
         break;
       case 4:
-        ScoreGroup<4>(q + i, tile, pairs, out + i * kBlocksPerChunk);
+        ScoreGroup<4>(q + i, tile, ahead(i), pairs, out + i * kBlocksPerChunk);
         break;
       case 3:
-        ScoreGroup<3>(q + i, tile, pairs, out + i * kBlocksPerChunk);
+        ScoreGroup<3>(q + i, tile, ahead(i), pairs, out + i * kBlocksPerChunk);
         break;
       case 2:
-        ScoreGroup<2>(q + i, tile, pairs, out + i * kBlocksPerChunk);
+        ScoreGroup<2>(q + i, tile, ahead(i), pairs, out + i * kBlocksPerChunk);
         break;
       case 1:
-        ScoreGroup<1>(q + i, tile, pairs, out + i * kBlocksPerChunk);
+        ScoreGroup<1>(q + i, tile, ahead(i), pairs, out + i * kBlocksPerChunk);
         break;
       default:
         break;

@@ -172,15 +172,20 @@ HWY_INLINE const Pair* PairsOf(const Bf16* row, int pairs, Pair* room) {
 
 // acc[m][v] += sum over i < pairs of a[m][i] * b[i * b_stride + v * kLanes + lane], i ascending,
 // low half before high half. kMask: only the low halves of b count (the last, odd token of a
-// block). b_stride in 32-bit lanes.
+// block). b_stride in 32-bit lanes. ahead: the same place in the tile that comes next, or null. A
+// line is fetched for every line used, so that a scattered pool streams like an array.
 template <int kM, int kV, bool kMask = false>
 HWY_INLINE void PairGemm(const Pair* const (&a)[kM], const uint32_t* b, int64_t b_stride, int pairs,
-                         VF (&acc)[kM][kV]) {
+                         VF (&acc)[kM][kV], const uint32_t* ahead = nullptr) {
   const DF df;
   const DU du;
   (void)df;
   (void)du;
   for (int i = 0; i < pairs; ++i, b += b_stride) {
+    if (ahead != nullptr) {
+      for (int v = 0; v < kV * kLanes; v += 16) __builtin_prefetch(ahead + v, 0, 2);
+      ahead += b_stride;
+    }
 #if LECTERN_NATIVE_BF16
     VU bv[kV];
     for (int v = 0; v < kV; ++v) {

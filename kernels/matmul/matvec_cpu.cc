@@ -59,6 +59,15 @@ void PrepareRow(const Bf16* x, int64_t k, uint32_t* lanes) {
 #endif
 }
 
+// Into the second-level cache, in the order of memory whatever the order of use: on Zen 4 that
+// reads near the memory's rate, where several streams of rows of a few KB, or a fetch into the
+// first level, reach half of it.
+HWY_INLINE void FetchAhead(const Bf16* weights) {
+  constexpr uintptr_t kAhead = 8192;
+  __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<uintptr_t>(weights) + kAhead),
+                     0, 2);
+}
+
 // Sums of kRows x kColumns products, one accumulator each: the order of additions is the same for
 // every shape.
 template <int kRows, int kColumns>
@@ -95,6 +104,7 @@ HWY_INLINE void Products(const MatVecInput& x, int64_t row, const Bf16* weights,
   for (int64_t s = 0; s < whole; ++s) {
     for (int c = 0; c < kColumns; ++c) {
       w[c] = reinterpret_cast<const uint32_t*>(weights + c * x.k + s * 2 * kLanes);
+      if (row == 0) FetchAhead(weights + (s * kColumns + c) * 2 * kLanes);
     }
     step(w, s);
   }
@@ -129,10 +139,9 @@ void MultiplyRange(const MatVecInput& x, const MatVecRange& r) {
   constexpr int kColumns = HWY_TARGET == HWY_AVX2 ? 2 : 4;
   int64_t column = 0;
   if (x.rows == 1) {
-    // One row: more columns at once, so that several streams of weights are under way and additions
-    // do not wait.
-    for (; column + 8 <= r.count; column += 8) {
-      Products<1, 8>(x, 0, r.weights + column * x.k, r, column);
+    // One row: column by column, the order of memory. The processor overlaps them.
+    for (; column < r.count; ++column) {
+      Products<1, 1>(x, 0, r.weights + column * x.k, r, column);
     }
   }
   for (; column + kColumns <= r.count; column += kColumns) AllRows<kColumns>(x, r, column);

@@ -6,6 +6,8 @@
 #include <cassert>
 #include <cmath>
 #include <limits>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 #undef HWY_TARGET_INCLUDE
@@ -38,6 +40,8 @@ struct QueryGroup {
   int64_t query[kGroup];     // index into the state
   float* block_lse[kGroup];  // each one float or null
   int32_t count;             // 1..kGroup
+  const Bf16* next_k;        // tiles that come next, fetched while this group works; or null
+  const Bf16* next_v;
 };
 
 // A block's partial softmax of one query, for rows whose blocks are worked on by several threads.
@@ -72,8 +76,8 @@ struct GroupRoom {
 };
 
 template <int kM>
-HWY_INLINE void GroupScores(const Pair* const (&q)[kM], const Bf16* k, int pairs, int tokens,
-                            GroupRoom& room) {
+HWY_INLINE void GroupScores(const Pair* const (&q)[kM], const Bf16* k, const Bf16* next_k,
+                            int pairs, int tokens, GroupRoom& room) {
   const DF df;
   const uint32_t* words = reinterpret_cast<const uint32_t*>(k);
   for (int t = 0; t < tokens; t += kTileVectors * kLanes) {
@@ -81,7 +85,9 @@ HWY_INLINE void GroupScores(const Pair* const (&q)[kM], const Bf16* k, int pairs
     for (int m = 0; m < kM; ++m) {
       for (int v = 0; v < kTileVectors; ++v) acc[m][v] = hn::Zero(df);
     }
-    PairGemm<kM, kTileVectors>(q, words + t, kBlockTokens, pairs, acc);
+    const uint32_t* ahead =
+        next_k != nullptr ? reinterpret_cast<const uint32_t*>(next_k) + t : nullptr;
+    PairGemm<kM, kTileVectors>(q, words + t, kBlockTokens, pairs, acc, ahead);
     for (int m = 0; m < kM; ++m) {
       for (int v = 0; v < kTileVectors; ++v) {
         hn::Store(acc[m][v], df, room.scores[m] + t + v * kLanes);
@@ -124,14 +130,16 @@ HWY_INLINE void GroupSoftmax(int m, int tokens, float exponent, GroupRoom& room)
 // sums[m][...] of kV vectors of dims from `d`: P V over the visible tokens. A last token without a
 // partner meets a masked lane, so that the unused slot beside it never enters.
 template <int kM, int kV>
-HWY_INLINE void GroupValues(const Pair* const (&p)[kM], const Bf16* v, int dim, int d, int tokens,
-                            VF (&acc)[kM][kV]) {
+HWY_INLINE void GroupValues(const Pair* const (&p)[kM], const Bf16* v, const Bf16* next_v, int dim,
+                            int d, int tokens, VF (&acc)[kM][kV]) {
   const DF df;
   for (int m = 0; m < kM; ++m) {
     for (int j = 0; j < kV; ++j) acc[m][j] = hn::Zero(df);
   }
   const uint32_t* words = reinterpret_cast<const uint32_t*>(v) + d;
-  PairGemm<kM, kV>(p, words, dim, tokens / 2, acc);
+  const uint32_t* ahead =
+      next_v != nullptr ? reinterpret_cast<const uint32_t*>(next_v) + d : nullptr;
+  PairGemm<kM, kV>(p, words, dim, tokens / 2, acc, ahead);
   if (tokens % 2 != 0) {
     const int last = tokens / 2;
     const Pair* tail[kM];
@@ -159,13 +167,9 @@ void AttendGroup(const AttentionShape& shape, const QueryGroup& g, const Attenti
   GroupRoom room;
   const int pairs = shape.dim / 2;
   const Pair* q[kM];
-#if LECTERN_NATIVE_BF16
   Pair unaligned[kM][kMaxHeadDim / 2];
-#else
-  Pair unaligned[kM][kMaxHeadDim / 2];
-#endif
   for (int m = 0; m < kM; ++m) q[m] = PairsOf(g.q[m], pairs, unaligned[m]);
-  GroupScores<kM>(q, block.k, pairs, tokens, room);
+  GroupScores<kM>(q, block.k, g.next_k, pairs, tokens, room);
 
   const float exponent = shape.scale * kLog2E;
   const Pair* p[kM];
@@ -195,7 +199,7 @@ void AttendGroup(const AttentionShape& shape, const QueryGroup& g, const Attenti
   const auto values = [&](auto width, int d) HWY_ATTR {
     constexpr int kV = decltype(width)::value;
     VF acc[kM][kV];
-    GroupValues<kM, kV>(p, block.v, shape.dim, d, tokens, acc);
+    GroupValues<kM, kV>(p, block.v, g.next_v, shape.dim, d, tokens, acc);
     for (int m = 0; m < kM; ++m) {
       if (partials != nullptr) {
         for (int j = 0; j < kV; ++j) hn::StoreU(acc[m][j], df, partials[m].sum + d + j * kLanes);
@@ -300,32 +304,91 @@ int VisibleTokens(const AttentionTile& tile, int row, int block) {
   return std::min(kBlockTokens, tile.positions[row] - block * kBlockTokens + 1);
 }
 
-// Collects queries of one block into groups and attends when a group is full or its length of
-// visible tokens changes.
+// Some rows of a tile.
+struct TileRows {
+  const AttentionTile* tile;
+  int32_t first_row, end_row;
+};
+
+// A block and those of its rows that one thread works on now.
+struct BlockRows {
+  const AttentionTile* tile;
+  const AttentionBlock* block;
+  int32_t begin, end;  // entries of block->rows
+};
+
+// The blocks of several tiles in ascending order, tiles side by side within a block: where they
+// share keys and values (the tiles of a chunk, one KV head), these are read once for all of them.
+std::vector<BlockRows> InBlockOrder(const TileRows* parts, int64_t num_parts) {
+  std::vector<BlockRows> order;
+  std::vector<int32_t> cursor(static_cast<size_t>(num_parts), 0);
+  for (;;) {
+    int32_t lowest = std::numeric_limits<int32_t>::max();
+    for (int64_t i = 0; i < num_parts; ++i) {
+      const AttentionTile& tile = *parts[i].tile;
+      const int32_t at = cursor[static_cast<size_t>(i)];
+      if (at < tile.num_blocks) lowest = std::min(lowest, tile.blocks[at].block);
+    }
+    if (lowest == std::numeric_limits<int32_t>::max()) return order;
+    for (int64_t i = 0; i < num_parts; ++i) {
+      const AttentionTile& tile = *parts[i].tile;
+      int32_t& at = cursor[static_cast<size_t>(i)];
+      if (at == tile.num_blocks || tile.blocks[at].block != lowest) continue;
+      const AttentionBlock& block = tile.blocks[at++];
+      assert(at == tile.num_blocks || tile.blocks[at].block > block.block);
+      const int32_t* rows = block.rows;
+      const int32_t* begin = std::lower_bound(rows, rows + block.num_rows, parts[i].first_row);
+      const int32_t* end = std::lower_bound(begin, rows + block.num_rows, parts[i].end_row);
+      if (begin != end) {
+        order.push_back(
+            {&tile, &block, static_cast<int32_t>(begin - rows), static_cast<int32_t>(end - rows)});
+      }
+    }
+  }
+}
+
+// Attends with one block's queries in groups; a group is full or ends where the number of visible
+// tokens changes.
 class GroupFeeder {
  public:
-  GroupFeeder(Attend attend, const AttentionShape& shape, const AttentionTile& tile)
-      : attend_(attend), shape_(shape), tile_(tile), state_(SoftmaxState::Of(shape, tile)) {}
+  // next: whose keys and values the first groups fetch meanwhile, or null.
+  GroupFeeder(Attend attend, const AttentionShape& shape, const BlockRows& work,
+              const AttentionBlock* next)
+      : attend_(attend),
+        shape_(shape),
+        tile_(*work.tile),
+        block_(*work.block),
+        state_(SoftmaxState::Of(shape, *work.tile)) {
+    if (next == nullptr || next->k == block_.k) return;
+    next_k_ = next->k;
+    next_v_ = next->v;
+    // Spread over two groups where there are two.
+    together_ = int64_t{work.end - work.begin} * shape.heads <= kGroup;
+  }
 
-  void Feed(const AttentionBlock& block, int entry) {
-    const int row = block.rows[entry];
-    const int tokens = VisibleTokens(tile_, row, block.block);
+  void Feed(int entry) {
+    const int row = block_.rows[entry];
+    const int tokens = VisibleTokens(tile_, row, block_.block);
     assert(row >= 0 && row < tile_.rows && tokens >= 1);
-    if (tokens != tokens_) Flush(block);
+    if (tokens != tokens_) Flush();
     tokens_ = tokens;
     for (int h = 0; h < shape_.heads; ++h) {
       const int i = group_.count++;
       group_.q[i] = tile_.q + row * tile_.q_row_stride + h * tile_.q_head_stride;
       group_.query[i] = int64_t{row} * shape_.heads + h;
-      group_.block_lse[i] = block.block_lse != nullptr
-                                ? block.block_lse + int64_t{entry} * shape_.heads + h
+      group_.block_lse[i] = block_.block_lse != nullptr
+                                ? block_.block_lse + int64_t{entry} * shape_.heads + h
                                 : nullptr;
-      if (group_.count == kGroup) Flush(block);
+      if (group_.count == kGroup) Flush();
     }
   }
 
-  void Flush(const AttentionBlock& block) {
-    if (group_.count > 0) attend_(shape_, group_, block, tokens_, state_, nullptr);
+  void Flush() {
+    if (group_.count == 0) return;
+    group_.next_k = std::exchange(next_k_, nullptr);
+    const bool values_now = together_ || group_.next_k == nullptr;
+    group_.next_v = values_now ? std::exchange(next_v_, nullptr) : nullptr;
+    attend_(shape_, group_, block_, tokens_, state_, nullptr);
     group_.count = 0;
   }
 
@@ -333,45 +396,50 @@ class GroupFeeder {
   Attend attend_;
   const AttentionShape& shape_;
   const AttentionTile& tile_;
+  const AttentionBlock& block_;
   SoftmaxState state_;
   QueryGroup group_ = {};
   int tokens_ = 0;
+  const Bf16* next_k_ = nullptr;
+  const Bf16* next_v_ = nullptr;
+  bool together_ = false;
 };
 
-// All blocks of a tile for its rows [first_row, end_row).
-void AttendRows(const AttentionShape& shape, const AttentionTile& tile, int first_row,
-                int end_row) {
-  GroupFeeder feeder(&LECTERN_DISPATCH(AttendBlock), shape, tile);
-  for (int i = 0; i < tile.num_blocks; ++i) {
-    const AttentionBlock& block = tile.blocks[i];
-    assert(i == 0 || tile.blocks[i - 1].block < block.block);
-    const int32_t* begin = std::lower_bound(block.rows, block.rows + block.num_rows, first_row);
-    const int32_t* end = std::lower_bound(begin, block.rows + block.num_rows, end_row);
-    for (const int32_t* r = begin; r != end; ++r) {
-      feeder.Feed(block, static_cast<int>(r - block.rows));
-    }
-    feeder.Flush(block);
+void AttendParts(const AttentionShape& shape, const TileRows* parts, int64_t num_parts) {
+  const Attend attend = &LECTERN_DISPATCH(AttendBlock);
+  const std::vector<BlockRows> order = InBlockOrder(parts, num_parts);
+  for (size_t i = 0; i < order.size(); ++i) {
+    GroupFeeder feeder(attend, shape, order[i],
+                       i + 1 < order.size() ? order[i + 1].block : nullptr);
+    for (int32_t e = order[i].begin; e < order[i].end; ++e) feeder.Feed(e);
+    feeder.Flush();
   }
 }
 
-// Rows of a tile for one thread.
-struct RowJob {
-  int64_t tile;
-  int32_t first_row, end_row;
-};
-
-std::vector<RowJob> SplitRows(const AttentionTile* tiles, int64_t num_tiles, int threads) {
-  constexpr int kLeastRows = 16;  // a block's keys and values are read once per job
-  std::vector<RowJob> jobs;
-  for (int64_t t = 0; t < num_tiles; ++t) {
-    const int64_t wanted = num_tiles >= 2 * threads ? 1 : (2 * threads + num_tiles - 1) / num_tiles;
-    const int parts =
-        static_cast<int>(std::clamp<int64_t>(wanted, 1, std::max(1, tiles[t].rows / kLeastRows)));
-    for (int i = 0; i < parts; ++i) {
-      jobs.push_back({t, tiles[t].rows * i / parts, tiles[t].rows * (i + 1) / parts});
+// Work for the threads: whole tiles, several neighbours together, where there are enough of them;
+// else pieces of tiles.
+std::vector<std::vector<TileRows>> SplitTiles(const AttentionTile* tiles, int64_t num_tiles,
+                                              int threads) {
+  constexpr int kLeastRows = 16;  // of a piece: each reads all its blocks' keys and values
+  const int64_t wanted = 2 * int64_t{threads};
+  const int64_t jobs = std::min(wanted, num_tiles);
+  std::vector<std::vector<TileRows>> split;
+  for (int64_t j = 0; j < jobs; ++j) {
+    split.emplace_back();
+    for (int64_t t = num_tiles * j / jobs; t < num_tiles * (j + 1) / jobs; ++t) {
+      split.back().push_back({&tiles[t], 0, tiles[t].rows});
     }
   }
-  return jobs;
+  if (threads == 1 || num_tiles >= wanted) return split;
+  std::vector<std::vector<TileRows>> pieces;
+  for (int64_t t = 0; t < num_tiles; ++t) {
+    const int parts = static_cast<int>(std::clamp<int64_t>(
+        (wanted + num_tiles - 1) / num_tiles, 1, std::max(1, tiles[t].rows / kLeastRows)));
+    for (int i = 0; i < parts; ++i) {
+      pieces.push_back({{&tiles[t], tiles[t].rows * i / parts, tiles[t].rows * (i + 1) / parts}});
+    }
+  }
+  return pieces;
 }
 
 // One (tile, block) of tiles of one row: heads as groups, into partials.
@@ -382,7 +450,7 @@ struct BlockJob {
 };
 
 // Decode with more threads than tiles: every block on its own, then merged in ascending order,
-// which gives the bits that AttendRows gives.
+// which gives the bits that AttendParts gives.
 void AttendBlocks(const AttentionShape& shape, const AttentionTile* tiles, int64_t num_tiles) {
   std::vector<BlockJob> jobs;
   int64_t count = 0;
@@ -454,10 +522,10 @@ void AccumulateAttention(const AttentionShape& shape, const AttentionTile* tiles
     rows += tiles[t].rows;
   }
   if (rows == num_tiles && num_tiles < threads) return AttendBlocks(shape, tiles, num_tiles);
-  const std::vector<RowJob> jobs = SplitRows(tiles, num_tiles, threads);
+  const std::vector<std::vector<TileRows>> jobs = SplitTiles(tiles, num_tiles, threads);
 #pragma omp parallel for schedule(dynamic, 1) if (jobs.size() > 1)
   for (size_t j = 0; j < jobs.size(); ++j) {
-    AttendRows(shape, tiles[jobs[j].tile], jobs[j].first_row, jobs[j].end_row);
+    AttendParts(shape, jobs[j].data(), static_cast<int64_t>(jobs[j].size()));
   }
 }
 
