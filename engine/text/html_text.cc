@@ -105,7 +105,7 @@ bool Contains(const std::array<GumboTag, kSize>& tags, GumboTag tag) {
 }
 
 constexpr size_t kMaxEntityBytes = 40;  // the longest name has 31 letters
-constexpr size_t kLookAhead = 24;
+constexpr int kLookAhead = 24;
 
 // Aligns the decoded text of one text node with its bytes in the file and appends both.
 class TextAligner {
@@ -148,7 +148,11 @@ class TextAligner {
 
   // What looks like a tag is text only if the text has it, too (as inside <xmp>).
   bool IsTag(size_t t, size_t s) const {
-    return source_[s] == '<' && text_.substr(t, 2) != source_.substr(s, 2);
+    if (source_[s] != '<' || s + 1 >= source_.size()) return false;
+    const char next = source_[s + 1];
+    const bool opens =
+        std::isalpha(static_cast<unsigned char>(next)) || next == '/' || next == '!' || next == '?';
+    return opens && text_.substr(t, 2) != source_.substr(s, 2);
   }
 
   bool Literal() {
@@ -183,42 +187,54 @@ class TextAligner {
       Linear(1);  // an & that begins no entity
       return true;
     }
-    const bool semicolon = name_end < limit && source_[name_end] == ';';
-    if (semicolon && TryEntity(name_end + 1)) return true;
     // Without its semicolon an old entity may be a prefix of what looks like its name
-    // ("&copy2026").
-    for (size_t end = name_end; end > s_ + 2; --end) {
-      if (TryEntity(end)) return true;
+    // ("&copy2026"), so every end is tried; the one after which most agrees is right.
+    const size_t longest = name_end < limit && source_[name_end] == ';' ? name_end + 1 : name_end;
+    Reading best;
+    for (size_t end = longest; end > s_ + 2; --end) {
+      const Reading reading = Read(end);
+      if (reading.agreed > best.agreed) best = reading;
     }
-    if (!ampersand) return false;
-    Linear(1);
+    if (best.agreed < 0 && !ampersand) return false;
+    if (best.agreed < 0) {
+      Linear(1);
+    } else {
+      Unit(best.text_end - t_, best.source_end - s_);
+    }
     return true;
   }
 
-  // Takes source [s_, end) for one entity if what follows then agrees.
-  bool TryEntity(size_t end) {
+  // One way to read an entity, and how many bytes after it agree (-1: it cannot be read so).
+  struct Reading {
+    int agreed = -1;
+    size_t text_end = 0;
+    size_t source_end = 0;
+  };
+
+  // Source [s_, end) as an entity.
+  Reading Read(size_t end) const {
+    Reading best;
     size_t t = t_;
     // Only names with their semicolon stand for two characters.
     const int most = source_[end - 1] == ';' ? 2 : 1;
     for (int characters = 1; characters <= most && t < text_.size(); ++characters) {
       t += DecodeUtf8(text_, t).length;
-      if (Agree(t, end)) {
-        Unit(t - t_, end - s_);
-        return true;
-      }
+      const int agreed = Agreed(t, end);
+      if (agreed > best.agreed) best = {agreed, t, end};
     }
-    return false;
+    return best;
   }
 
-  bool Agree(size_t t, size_t s) const {
-    for (size_t i = 0; i < kLookAhead; ++i) {
-      const bool text_ends = t + i >= text_.size();
-      const bool source_ends = s + i >= source_.size();
-      if (text_ends || source_ends) return text_ends && source_ends;
-      if (source_[s + i] == '&' || source_[s + i] == '\r' || source_[s + i] == '<') return true;
-      if (text_[t + i] != source_[s + i]) return false;
+  int Agreed(size_t t, size_t s) const {
+    for (int i = 0; i < kLookAhead; ++i, ++t, ++s) {
+      if (s >= source_.size()) return t >= text_.size() ? i : -1;
+      // From here on the two may differ by right: another entity, a swallowed tag.
+      if (source_[s] == '&' || source_[s] == '<') return i;
+      if (t >= text_.size()) return -1;
+      if (source_[s] == '\r' && text_[t] == '\n') return i;
+      if (text_[t] != source_[s]) return -1;
     }
-    return true;
+    return kLookAhead;
   }
 
   void Linear(size_t length) {
