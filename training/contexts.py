@@ -199,11 +199,11 @@ class ContextMaker:
             style = 0.6
         if style < 0.84:
             return pages.continuation(rng, placed.text, everything, self.held_out)
-        if style < 0.87:
+        if style < 0.845:
             return pages.preceding(rng, placed.text, everything)
-        if style < 0.89:
+        if style < 0.855:
             return pages.mentioning(rng, placed.text)
-        if style < 0.95:
+        if style < 0.93:
             return pages.absent_page(rng, self._any_page(), everything)
         if placed.page is not None:
             return pages.absent_item(rng, self._any_page()["items"], placed.name, placed.text)

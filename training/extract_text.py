@@ -108,7 +108,7 @@ def manual_items(rendered: str) -> list[tuple[str, str, str]]:
         follows = lines[number + 1] if number + 1 < len(lines) else ""
         follow_indent = len(follows) - len(follows.lstrip(" "))
         tag, description = "", []
-        if stripped and 3 <= indent <= 14 and (number == 0 or not lines[number - 1].strip()):
+        if stripped and 3 <= indent <= 14 and (number == 0 or not lines[number - 1].startswith(" ")):
             inline = re.match(r"(\S.{0,24}?) {2,}(\S.*)$", stripped)
             if follows.strip() and follow_indent > indent and not (inline and follow_indent > indent + 40):
                 if inline and re.match(r"[-/\w]", stripped) and follow_indent == line.index(inline.group(2), indent):

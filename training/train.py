@@ -49,8 +49,8 @@ PLANS = {
         Stage(8192, 8, 170, 0.22, rows=64, rate=(0.9, 0.6)),
     ],
     "second": [
-        Stage(8192, 8, 150, 0.22, rows=64, quantise=True, rate=(0.6, 0.45)),
-        Stage(32768, 2, 165, 0.1, rows=128, quantise=True, rate=(0.45, 0.25)),
+        Stage(8192, 8, 130, 0.22, rows=64, quantise=True, rate=(0.6, 0.45)),
+        Stage(32768, 2, 145, 0.1, rows=128, quantise=True, rate=(0.45, 0.25)),
         Stage(8192, 8, 150, 0.22, rows=64, sparse=True, quantise=True, rate=(0.25, 0.0)),
     ],
     "tiny": [Stage(512, 2, 20, 0.4, rows=8), Stage(512, 2, 20, 0.4, rows=8, sparse=True, quantise=True)],
