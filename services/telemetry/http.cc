@@ -2,6 +2,7 @@
 
 #include <CivetServer.h>
 #include <fmt/format.h>
+#include <prometheus/metric_family.h>
 #include <prometheus/text_serializer.h>
 
 #include <string>
@@ -26,15 +27,21 @@ bool Reply(mg_connection* connection, std::string_view status, std::string_view 
 
 class MetricsPage final : public CivetHandler {
  public:
-  explicit MetricsPage(std::shared_ptr<prometheus::Registry> registry)
-      : registry_(std::move(registry)) {}
+  explicit MetricsPage(std::vector<std::shared_ptr<prometheus::Collectable>> sources)
+      : sources_(std::move(sources)) {}
   bool handleGet(CivetServer*, mg_connection* connection) override {
+    std::vector<prometheus::MetricFamily> families;
+    for (const auto& source : sources_) {
+      for (prometheus::MetricFamily& family : source->Collect()) {
+        families.push_back(std::move(family));
+      }
+    }
     return Reply(connection, "200 OK", "text/plain; version=0.0.4; charset=utf-8",
-                 prometheus::TextSerializer().Serialize(registry_->Collect()));
+                 prometheus::TextSerializer().Serialize(families));
   }
 
  private:
-  const std::shared_ptr<prometheus::Registry> registry_;
+  const std::vector<std::shared_ptr<prometheus::Collectable>> sources_;
 };
 
 class HealthPage final : public CivetHandler {
@@ -51,9 +58,10 @@ class HealthPage final : public CivetHandler {
 
 class CivetMetricsServer final : public MetricsServer {
  public:
-  CivetMetricsServer(const std::string& address, std::shared_ptr<prometheus::Registry> registry,
+  CivetMetricsServer(const std::string& address,
+                     std::vector<std::shared_ptr<prometheus::Collectable>> sources,
                      std::function<bool()> healthy)
-      : metrics_(std::move(registry)),
+      : metrics_(std::move(sources)),
         health_(std::move(healthy)),
         server_(std::vector<std::string>{"listening_ports", address, "num_threads", "2"}) {
     server_.addHandler("/metrics", metrics_);
@@ -77,10 +85,10 @@ class CivetMetricsServer final : public MetricsServer {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<MetricsServer>> MetricsServer::Start(
-    const std::string& address, std::shared_ptr<prometheus::Registry> registry,
+    const std::string& address, std::vector<std::shared_ptr<prometheus::Collectable>> sources,
     std::function<bool()> healthy) {
   try {
-    return std::make_unique<CivetMetricsServer>(address, std::move(registry), std::move(healthy));
+    return std::make_unique<CivetMetricsServer>(address, std::move(sources), std::move(healthy));
   } catch (const CivetException& error) {
     return engine::Error(
         absl::StatusCode::kUnavailable, reason::kListenFailed,

@@ -3,21 +3,22 @@
 #pragma once
 
 #include <absl/status/statusor.h>
-#include <prometheus/registry.h>
+#include <prometheus/collectable.h>
 
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 namespace lectern::services {
 
 class MetricsServer {
  public:
-  // Serves `registry` on `address` ("127.0.0.1:7422"; port 0 takes a free one). `healthy` is called
+  // Serves what `sources` collect on `address` ("127.0.0.1:7422"; port 0 takes a free one). `healthy` is called
   // for every /healthz, from any thread, until the server is destroyed.
   //   UNAVAILABLE LISTEN_FAILED
   static absl::StatusOr<std::unique_ptr<MetricsServer>> Start(
-      const std::string& address, std::shared_ptr<prometheus::Registry> registry,
+      const std::string& address, std::vector<std::shared_ptr<prometheus::Collectable>> sources,
       std::function<bool()> healthy);
   virtual ~MetricsServer() = default;
   // With the port in use.

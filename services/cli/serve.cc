@@ -1,0 +1,96 @@
+#include <absl/flags/flag.h>
+
+#include <memory>
+
+#include "engine/engine.h"
+#include "engine/error/status_macros.h"
+#include "services/cli/client.h"
+#include "services/cli/command.h"
+#include "services/gateway/gateway_server.h"
+#include "services/process/lifecycle.h"
+#include "services/process/server_flags.h"
+#include "services/process/signals.h"
+#include "services/process/version.h"
+#include "services/telemetry/http.h"
+#include "services/telemetry/metrics.h"
+#include "services/worker/engine_collector.h"
+#include "services/worker/engine_flags.h"
+#include "services/worker/worker_server.h"
+
+ABSL_FLAG(std::string, listen, "127.0.0.1:7421", "address of the API; port 0 takes a free one");
+ABSL_FLAG(std::string, metrics_listen, "127.0.0.1:7422", "address of /metrics and /healthz");
+ABSL_FLAG(int32_t, call_limit, 1024, "calls of every kind that may run at once");
+
+namespace lectern::services {
+namespace {
+
+// Gateway, worker and engine in one process; the gateway reaches the worker without a socket.
+absl::Status Serve() {
+  LECTERN_RETURN_IF_ERROR(ApplyServerFlags());
+  const int call_limit = absl::GetFlag(FLAGS_call_limit);
+  LECTERN_RETURN_IF_ERROR(CheckAtLeast("call_limit", call_limit, 1));
+  LECTERN_ASSIGN_OR_RETURN(const engine::EngineOptions options, EngineOptionsFromFlags());
+  LECTERN_ASSIGN_OR_RETURN(const std::unique_ptr<engine::Engine> engine,
+                           engine::Engine::Open(options));
+  const auto registry = std::make_shared<prometheus::Registry>();
+  const auto collector = std::make_shared<EngineCollector>(*engine);
+  CallMetrics metrics(*registry, "gateway", Version());
+  LECTERN_ASSIGN_OR_RETURN(const std::unique_ptr<WorkerServer> worker,
+                           WorkerServer::Start("", *engine, nullptr, {}));
+  LECTERN_ASSIGN_OR_RETURN(const std::unique_ptr<GatewayServer> gateway,
+                           GatewayServer::Start({absl::GetFlag(FLAGS_listen), call_limit},
+                                                worker->InProcessChannel(), metrics));
+  LECTERN_ASSIGN_OR_RETURN(
+      const std::unique_ptr<MetricsServer> http,
+      MetricsServer::Start(absl::GetFlag(FLAGS_metrics_listen), {registry, collector},
+                           [&gateway] { return gateway->serving(); }));
+  gateway->SetServing(true);
+  const engine::ModelInfo model = engine->GetModel();
+  RunUntilTerminated("lectern",
+                     {{"address", gateway->address()},
+                      {"metrics", http->address()},
+                      {"model", model.display_name},
+                      {"backend", model.backend},
+                      {"attention", model.attention},
+                      {"context_limit_tokens", model.context_limit_tokens},
+                      {"data_dir", options.data_dir}},
+                     DrainTime(),
+                     {.refuse =
+                          [&] {
+                            gateway->Refuse();
+                            worker->EndWaits();
+                          },
+                      .wait_idle = [&](auto until) { return gateway->WaitIdle(until); },
+                      .stop =
+                          [&] {
+                            engine->Drain(0);
+                            gateway->Stop();
+                            worker->Stop();
+                          }});
+  return absl::OkStatus();
+}
+
+int Run(const std::vector<std::string>& arguments) {
+  if (!arguments.empty()) return UsageMistake(kServeCommand, "takes no arguments");
+  BlockTerminationSignals();
+  const absl::Status status = Serve();
+  return status.ok() ? kExitOk : ReportFailedStart("lectern serve", status);
+}
+
+}  // namespace
+
+const Command kServeCommand = {
+    .name = "serve",
+    .arguments = "[--data_dir=DIR] [--model_dir=DIR] [flags]",
+    .summary = "Runs the whole service in one process.",
+    .details =
+        "Prints one line that begins with \"lectern ready\" once it takes calls. SIGTERM or Ctrl-C\n"
+        "ends it: running calls get --drain_seconds to finish, a second signal cuts that short.",
+    .flags = {"data_dir", "model_dir", "listen", "metrics_listen", "attention", "pool_bytes",
+              "index_bytes", "threads", "queue_limit", "batch_limit", "prefill_chunk_tokens",
+              "document_limit_bytes", "call_limit", "drain_seconds", "log_format", "log_level",
+              "flagfile"},
+    .run = Run,
+};
+
+}  // namespace lectern::services

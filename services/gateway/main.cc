@@ -1,0 +1,64 @@
+// lectern-gateway: the public API in front of a worker in another process.
+#include <absl/flags/flag.h>
+#include <absl/flags/parse.h>
+#include <absl/flags/usage.h>
+
+#include <memory>
+#include <string>
+
+#include "engine/error/status_macros.h"
+#include "services/gateway/gateway_server.h"
+#include "services/process/lifecycle.h"
+#include "services/process/server_flags.h"
+#include "services/process/signals.h"
+#include "services/process/version.h"
+#include "services/telemetry/http.h"
+#include "services/telemetry/metrics.h"
+
+ABSL_FLAG(std::string, listen, "127.0.0.1:7421", "address of the public API");
+ABSL_FLAG(std::string, metrics_listen, "127.0.0.1:7422", "address of /metrics and /healthz");
+ABSL_FLAG(std::string, worker, "127.0.0.1:7431", "address of the worker");
+ABSL_FLAG(int32_t, call_limit, 1024, "calls of every kind that may run at once");
+
+namespace lectern::services {
+namespace {
+
+constexpr char kProgram[] = "lectern-gateway";
+
+absl::Status Run() {
+  LECTERN_RETURN_IF_ERROR(ApplyServerFlags());
+  const int call_limit = absl::GetFlag(FLAGS_call_limit);
+  LECTERN_RETURN_IF_ERROR(CheckAtLeast("call_limit", call_limit, 1));
+  const auto registry = std::make_shared<prometheus::Registry>();
+  CallMetrics metrics(*registry, "gateway", Version());
+  const std::string worker = absl::GetFlag(FLAGS_worker);
+  LECTERN_ASSIGN_OR_RETURN(const std::unique_ptr<GatewayServer> gateway,
+                           GatewayServer::Start({absl::GetFlag(FLAGS_listen), call_limit},
+                                                ConnectToWorker(worker), metrics));
+  LECTERN_ASSIGN_OR_RETURN(const std::unique_ptr<MetricsServer> http,
+                           MetricsServer::Start(absl::GetFlag(FLAGS_metrics_listen), {registry},
+                                                [&gateway] { return gateway->serving(); }));
+  gateway->FollowWorker();
+  RunUntilTerminated(
+      kProgram,
+      {{"address", gateway->address()}, {"metrics", http->address()}, {"worker", worker}},
+      DrainTime(),
+      {.refuse = [&] { gateway->Refuse(); },
+       .wait_idle = [&](auto until) { return gateway->WaitIdle(until); },
+       .stop = [&] { gateway->Stop(); }});
+  return absl::OkStatus();
+}
+
+}  // namespace
+}  // namespace lectern::services
+
+int main(int argc, char** argv) {
+  lectern::services::BlockTerminationSignals();
+  absl::SetProgramUsageMessage(
+      "serves the public API in front of a worker\nusage: lectern-gateway --worker=HOST:PORT "
+      "[--flagfile=FILE] [flags]");
+  absl::ParseCommandLine(argc, argv);
+  const absl::Status status = lectern::services::Run();
+  return status.ok() ? 0
+                     : lectern::services::ReportFailedStart(lectern::services::kProgram, status);
+}

@@ -1,0 +1,84 @@
+#include "services/worker/engine_flags.h"
+
+#include <absl/flags/flag.h>
+#include <fmt/format.h>
+
+#include <string>
+
+#include "engine/error/error.h"
+#include "engine/error/status_macros.h"
+#include "services/process/byte_size.h"
+#include "services/process/paths.h"
+#include "services/process/server_flags.h"
+#include "services/rpc/reason.h"
+
+using lectern::services::ByteSize;
+
+ABSL_FLAG(std::string, data_dir, "",
+          "where documents and caches are kept; default: $XDG_DATA_HOME/lectern or "
+          "~/.local/share/lectern");
+ABSL_FLAG(std::string, model_dir, "",
+          "model in the Hugging Face layout; default: the one that comes with Lectern");
+ABSL_FLAG(std::string, attention, "sparse",
+          "sparse: as the model's configuration says; dense: full attention with the same weights "
+          "(caches of the two are not shared)");
+ABSL_FLAG(ByteSize, pool_bytes, (ByteSize{int64_t{2} << 30}),
+          "memory for keys and values of blocks in use");
+ABSL_FLAG(ByteSize, index_bytes, (ByteSize{int64_t{4} << 30}),
+          "memory for the index keys of open contexts");
+ABSL_FLAG(int32_t, threads, 0, "threads that compute; 0: one per core");
+ABSL_FLAG(int32_t, queue_limit, 256, "questions that may wait or run at once");
+ABSL_FLAG(int32_t, batch_limit, 32, "answers decoded in one step");
+ABSL_FLAG(int32_t, prefill_chunk_tokens, 1024,
+          "document tokens prefilled in one step when nobody waits for an answer");
+ABSL_FLAG(ByteSize, document_limit_bytes, (ByteSize{int64_t{1} << 30}),
+          "size of the largest document accepted");
+
+namespace lectern::services {
+namespace {
+
+absl::StatusOr<engine::AttentionMode> Attention() {
+  const std::string value = absl::GetFlag(FLAGS_attention);
+  if (value == "sparse") return engine::AttentionMode::kSparse;
+  if (value == "dense") return engine::AttentionMode::kDense;
+  return engine::InvalidArgument(
+      reason::kFlagInvalid, fmt::format("--attention is \"{}\"; it must be sparse or dense", value),
+      {{"flag", "attention"}});
+}
+
+absl::StatusOr<std::string> ModelDir() {
+  std::string dir = absl::GetFlag(FLAGS_model_dir);
+  if (dir.empty()) dir = DefaultModelDir();
+  if (!dir.empty()) return dir;
+  return engine::Error(
+      absl::StatusCode::kNotFound, reason::kFlagInvalid,
+      "no models/default was found above this program; name a model folder with --model_dir",
+      {{"flag", "model_dir"}});
+}
+
+}  // namespace
+
+absl::StatusOr<engine::EngineOptions> EngineOptionsFromFlags() {
+  engine::EngineOptions options;
+  options.data_dir = absl::GetFlag(FLAGS_data_dir);
+  if (options.data_dir.empty()) options.data_dir = DefaultDataDir();
+  LECTERN_ASSIGN_OR_RETURN(options.model_dir, ModelDir());
+  LECTERN_ASSIGN_OR_RETURN(options.attention, Attention());
+  options.pool_bytes = absl::GetFlag(FLAGS_pool_bytes).bytes;
+  options.index_bytes = absl::GetFlag(FLAGS_index_bytes).bytes;
+  options.threads = absl::GetFlag(FLAGS_threads);
+  options.queue_limit = absl::GetFlag(FLAGS_queue_limit);
+  options.batch_limit = absl::GetFlag(FLAGS_batch_limit);
+  options.prefill_chunk_tokens = absl::GetFlag(FLAGS_prefill_chunk_tokens);
+  options.document_limit_bytes = absl::GetFlag(FLAGS_document_limit_bytes).bytes;
+  LECTERN_RETURN_IF_ERROR(CheckAtLeast("pool_bytes", options.pool_bytes, 1));
+  LECTERN_RETURN_IF_ERROR(CheckAtLeast("index_bytes", options.index_bytes, 1));
+  LECTERN_RETURN_IF_ERROR(CheckAtLeast("threads", options.threads, 0));
+  LECTERN_RETURN_IF_ERROR(CheckAtLeast("queue_limit", options.queue_limit, 1));
+  LECTERN_RETURN_IF_ERROR(CheckAtLeast("batch_limit", options.batch_limit, 1));
+  LECTERN_RETURN_IF_ERROR(CheckAtLeast("prefill_chunk_tokens", options.prefill_chunk_tokens, 1));
+  LECTERN_RETURN_IF_ERROR(CheckAtLeast("document_limit_bytes", options.document_limit_bytes, 1));
+  return options;
+}
+
+}  // namespace lectern::services
