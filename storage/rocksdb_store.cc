@@ -19,6 +19,7 @@
 #include <rocksdb/sst_file_writer.h>
 #include <rocksdb/write_batch.h>
 
+#include "storage/recoverable_file_system.h"
 #include "storage/rocksdb_tuning.h"
 
 namespace lectern::storage {
@@ -34,8 +35,7 @@ bool Mentions(const std::string& message, int error_number) {
 }
 
 bool IsOutOfSpace(const rocksdb::Status& status) {
-  return status.IsNoSpace() || status.subcode() == rocksdb::Status::kSpaceLimit ||
-         (status.IsIOError() && Mentions(status.ToString(), EDQUOT));
+  return status.IsIOError() && (Mentions(status.ToString(), ENOSPC) || Mentions(status.ToString(), EDQUOT));
 }
 
 // The one place where RocksDB's errors become ours.
@@ -88,8 +88,10 @@ class RocksCursor final : public Cursor {
 
 class RocksStore final : public KeyValueStore {
  public:
-  RocksStore(RocksDbOptions options, std::unique_ptr<rocksdb::Env> env)
-      : options_(std::move(options)), env_(std::move(env)) {}
+  explicit RocksStore(const RocksDbOptions& options)
+      : options_(options),
+        env_(rocksdb::NewCompositeEnv(NewRecoverableFileSystem(
+            options.file_system != nullptr ? options.file_system : rocksdb::FileSystem::Default()))) {}
 
   ~RocksStore() override {
     if (db_ == nullptr) return;
@@ -142,14 +144,12 @@ class RocksStore final : public KeyValueStore {
   template <typename Operation>
   absl::Status Attempt(std::string_view doing, const Operation& operation) {
     rocksdb::Status status = operation();
-    if (!status.ok() && (IsOutOfSpace(status) || status.severity() > rocksdb::Status::kNoError)) {
-      if (db_->Resume().ok()) status = operation();
-    }
+    if (status.IsIOError() && db_->Resume().ok()) status = operation();
     return ToStatus(status, doing);
   }
 
   rocksdb::DB* db() const { return db_.get(); }
-  rocksdb::Env* env() const { return env_ != nullptr ? env_.get() : rocksdb::Env::Default(); }
+  rocksdb::Env* env() const { return env_.get(); }
   rocksdb::ColumnFamilyHandle* Handle(ColumnFamily family) const {
     return handles_[static_cast<size_t>(family)];
   }
@@ -167,7 +167,7 @@ class RocksStore final : public KeyValueStore {
   absl::Status EmptyLoadDirectory();
 
   const RocksDbOptions options_;
-  std::unique_ptr<rocksdb::Env> env_;  // null: the system's
+  const std::unique_ptr<rocksdb::Env> env_;
   std::shared_ptr<rocksdb::Cache> block_cache_ = NewBlockCache();
   std::unique_ptr<rocksdb::DB> db_;
   std::array<rocksdb::ColumnFamilyHandle*, kColumnFamilyCount> handles_ = {};
@@ -175,7 +175,7 @@ class RocksStore final : public KeyValueStore {
 };
 
 absl::Status RocksStore::EmptyLoadDirectory() {
-  rocksdb::Env* const env = this->env();
+  rocksdb::Env* const env = env_.get();
   if (rocksdb::Status status = env->CreateDirIfMissing(options_.load_directory); !status.ok()) {
     return ToStatus(status, fmt::format("make {}", options_.load_directory));
   }
@@ -402,9 +402,7 @@ absl::StatusOr<DiskUsage> RocksStore::Usage() const {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<KeyValueStore>> OpenRocksDbStore(const RocksDbOptions& options) {
-  std::unique_ptr<rocksdb::Env> env;
-  if (options.file_system != nullptr) env = rocksdb::NewCompositeEnv(options.file_system);
-  auto store = std::make_unique<RocksStore>(options, std::move(env));
+  auto store = std::make_unique<RocksStore>(options);
   if (absl::Status status = store->Open(); !status.ok()) return status;
   return std::unique_ptr<KeyValueStore>(std::move(store));
 }

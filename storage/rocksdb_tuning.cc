@@ -63,6 +63,8 @@ rocksdb::DBOptions TunedDbOptions(bool direct_reads) {
   options.use_direct_reads = direct_reads;
   // Whatever was lost with the power, what is left is a prefix without a hole.
   options.wal_recovery_mode = rocksdb::WALRecoveryMode::kPointInTimeRecovery;
+  // After a write error we resume ourselves, with the next write: what happens when is then the caller's doing.
+  options.max_bgerror_resume_count = 0;
   // A missing or shortened log, or a table file put in another's place, is found at open.
   options.track_and_verify_wals_in_manifest = true;
   options.verify_sst_unique_id_in_manifest = true;

@@ -54,10 +54,14 @@ Geometry SmallGeometry() {
   return geometry;
 }
 
-uint16_t SampleCache::Element(uint64_t layer, uint64_t token, uint64_t head, uint64_t part,
-                              uint64_t dim) const {
-  return static_cast<uint16_t>(
-      Mix(seed_ ^ Mix(layer ^ Mix(token ^ Mix(head * 131 + part * 17 + dim * 1024 + 7)))));
+std::byte* SampleCache::Row(uint64_t layer, uint64_t token, uint64_t head, uint64_t part, uint64_t dims,
+                            std::byte* out) const {
+  const uint64_t row = Mix(seed_ ^ Mix(layer ^ Mix(token ^ Mix(head * 131 + part * 17 + 7))));
+  for (uint64_t dim = 0; dim < dims; ++dim, out += 2) {
+    const auto element = static_cast<uint16_t>((row + dim * 0x9e3779b97f4a7c15ull) >> 40);
+    std::memcpy(out, &element, 2);
+  }
+  return out;
 }
 
 std::vector<std::byte> SampleCache::Kv(uint16_t layer, uint32_t block, uint32_t tokens) const {
@@ -66,26 +70,18 @@ std::vector<std::byte> SampleCache::Kv(uint16_t layer, uint32_t block, uint32_t 
   for (uint64_t head = 0; head < geometry_.kv_heads; ++head) {
     for (uint64_t part = 0; part < 2; ++part) {
       for (uint64_t token = 0; token < tokens; ++token) {
-        for (uint64_t dim = 0; dim < geometry_.head_dim; ++dim, out += 2) {
-          const uint16_t element =
-              Element(layer, uint64_t{block} * kBlockTokens + token, head, part, dim);
-          std::memcpy(out, &element, 2);
-        }
+        out = Row(layer, uint64_t{block} * kBlockTokens + token, head, part, geometry_.head_dim, out);
       }
     }
   }
   return bytes;
 }
 
-std::vector<std::byte> SampleCache::IndexKeys(uint16_t layer, uint64_t first_token,
-                                              uint64_t end_token) const {
+std::vector<std::byte> SampleCache::IndexKeys(uint16_t layer, uint64_t first_token, uint64_t end_token) const {
   std::vector<std::byte> bytes(geometry_.IndexBytes(static_cast<uint32_t>(end_token - first_token)));
   std::byte* out = bytes.data();
   for (uint64_t token = first_token; token < end_token; ++token) {
-    for (uint64_t dim = 0; dim < geometry_.index_dim; ++dim, out += 2) {
-      const uint16_t element = Element(layer, token, 0, kIndexPart, dim);
-      std::memcpy(out, &element, 2);
-    }
+    out = Row(layer, token, 0, kIndexPart, geometry_.index_dim, out);
   }
   return bytes;
 }

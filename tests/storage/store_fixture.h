@@ -82,7 +82,7 @@ class SampleCache {
     std::vector<BlockInput> inputs;
   };
 
-  uint16_t Element(uint64_t layer, uint64_t token, uint64_t head, uint64_t part, uint64_t dim) const;
+  std::byte* Row(uint64_t layer, uint64_t token, uint64_t head, uint64_t part, uint64_t dims, std::byte* out) const;
 
   const Geometry geometry_;
   const uint64_t seed_;

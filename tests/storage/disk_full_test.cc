@@ -1,0 +1,190 @@
+// A disk that fills up, on every write path, and has space again: typed errors, reads go on, no restart. Through a file
+// system of ours, so that it runs without privileges.
+#include <atomic>
+#include <cstdint>
+#include <memory>
+
+#include <rocksdb/env.h>
+#include <rocksdb/file_system.h>
+
+#include "storage/rocksdb_store.h"
+#include "storage/store.h"
+#include "store_fixture.h"
+
+namespace lectern::storage {
+namespace {
+
+// Gives out so many bytes and then says that there is no space, or fails in another way.
+struct Quota {
+  std::atomic<int64_t> bytes = INT64_MAX;
+  std::atomic<bool> io_error = false;  // EIO instead of ENOSPC
+
+  rocksdb::IOStatus Take(size_t size) {
+    if (bytes.fetch_sub(static_cast<int64_t>(size)) >= static_cast<int64_t>(size)) return rocksdb::IOStatus::OK();
+    bytes.fetch_add(static_cast<int64_t>(size));
+    return io_error ? rocksdb::IOStatus::IOError("injected") : rocksdb::IOStatus::NoSpace("injected");
+  }
+};
+
+class QuotaFile final : public rocksdb::FSWritableFileOwnerWrapper {
+ public:
+  QuotaFile(std::unique_ptr<rocksdb::FSWritableFile> file, Quota* quota)
+      : rocksdb::FSWritableFileOwnerWrapper(std::move(file)), quota_(quota) {}
+
+  rocksdb::IOStatus Append(const rocksdb::Slice& data, const rocksdb::IOOptions& options,
+                           rocksdb::IODebugContext* debug) override {
+    rocksdb::IOStatus status = quota_->Take(data.size());
+    return status.ok() ? target()->Append(data, options, debug) : status;
+  }
+  rocksdb::IOStatus Append(const rocksdb::Slice& data, const rocksdb::IOOptions& options,
+                           const rocksdb::DataVerificationInfo& info, rocksdb::IODebugContext* debug) override {
+    rocksdb::IOStatus status = quota_->Take(data.size());
+    return status.ok() ? target()->Append(data, options, info, debug) : status;
+  }
+
+ private:
+  Quota* quota_;
+};
+
+class QuotaFileSystem final : public rocksdb::FileSystemWrapper {
+ public:
+  explicit QuotaFileSystem(Quota* quota)
+      : rocksdb::FileSystemWrapper(rocksdb::FileSystem::Default()), quota_(quota) {}
+
+  const char* Name() const override { return "QuotaFileSystem"; }
+
+  rocksdb::IOStatus NewWritableFile(const std::string& name, const rocksdb::FileOptions& options,
+                                    std::unique_ptr<rocksdb::FSWritableFile>* file,
+                                    rocksdb::IODebugContext* debug) override {
+    std::unique_ptr<rocksdb::FSWritableFile> opened;
+    rocksdb::IOStatus status = target()->NewWritableFile(name, options, &opened, debug);
+    if (status.ok()) *file = std::make_unique<QuotaFile>(std::move(opened), quota_);
+    return status;
+  }
+
+ private:
+  Quota* quota_;
+};
+
+Geometry WideGeometry() {
+  Geometry wide = SmallGeometry();
+  wide.kv_heads = 4;
+  wide.head_dim = 128;
+  return wide;
+}
+
+class DiskFullTest : public testing::Test {
+ protected:
+  DiskFullTest() : cache_(WideGeometry(), 1) {
+    Open();
+    tenant_ = Must(store_->catalog().GetTenant(kDefaultTenantId)).uid;
+    corpus_ = Must(store_->catalog().CreateCorpus(tenant_, {"c", "", {}}, 1)).uid;
+    served_ = Ingest(store_.get(), corpus_, &cache_, 12 * kBlockTokens + 9, 12);
+  }
+
+  void Open() {
+    store_.reset();
+    RocksDbOptions options;
+    options.directory = scratch_.path() + "/db";
+    options.load_directory = scratch_.path() + "/load";
+    options.file_system = std::make_shared<QuotaFileSystem>(&quota_);
+    store_ = Must(Store::OpenOn(Must(OpenRocksDbStore(options)), StoreOptions()));
+  }
+
+  Catalog& catalog() { return store_->catalog(); }
+
+  void ExpectServed(const Generation& generation) {
+    const GenerationContext& context = generation.contexts[0];
+    auto reader = store_->blocks().OpenContext(tenant_, context.segments, context.token_count, WideGeometry());
+    ASSERT_OK(reader);
+    ExpectContext(**reader, cache_);
+  }
+
+  // Whatever happened, the store is whole once more, without and with a restart.
+  void ExpectRecovered() {
+    quota_.bytes = INT64_MAX;
+    for (int restart = 0; restart < 2; ++restart) {
+      ExpectServed(served_);
+      const std::string id = "after" + std::to_string(restart);
+      EXPECT_OK(catalog().CreateCorpus(tenant_, {id, "", {}}, 1));
+      const uint64_t tokens = (14 + 12 * restart) * kBlockTokens;
+      ExpectServed(Ingest(store_.get(), Must(catalog().GetCorpus(tenant_, id)).uid, &cache_, tokens, 12));
+      EXPECT_OK(store_->CollectGarbage());
+      EXPECT_EQ(Must(store_->GetStats()).disk.loading_bytes, 0u);
+      Open();
+    }
+  }
+
+  ScratchDirectory scratch_;
+  Quota quota_;
+  std::unique_ptr<Store> store_;
+  SampleCache cache_;
+  uint64_t tenant_ = 0;
+  uint64_t corpus_ = 0;
+  Generation served_;
+};
+
+TEST_F(DiskFullTest, ABulkCommitFailsTypedAndIsTakenUpWhenSpaceReturns) {
+  const Operation operation = Must(catalog().CreateOperation(corpus_, IngestOperation(), 1));
+  Must(catalog().BeginIngest(RequestFor(operation.uid, cache_, 30 * kBlockTokens), 1));
+  // Any share of the commit may be what no longer fits.
+  for (const int64_t left : {0, 1'000, 1'000'000, 5'000'000, 9'000'000}) {
+    quota_.bytes = left;
+    const absl::Status status = catalog().CommitIngestBlocks(operation.uid, 0, cache_.Blocks(12, 28 * kBlockTokens)).status();
+    EXPECT_CODE(status, absl::StatusCode::kResourceExhausted) << left;
+    EXPECT_THAT(std::string(status.message()), testing::HasSubstr("free space"));
+    ExpectServed(served_);
+    EXPECT_EQ(Must(catalog().GetIngest(operation.uid)).contexts[0].end_block, 12u);
+  }
+  quota_.bytes = INT64_MAX;
+  Must(catalog().CommitIngestBlocks(operation.uid, 0, cache_.Blocks(12, 28 * kBlockTokens)));
+  Must(catalog().CommitIngestBlocks(operation.uid, 0, cache_.Blocks(28, 30 * kBlockTokens)));
+  ExpectServed(Must(catalog().PublishGeneration(operation.uid, SpecFor(30 * kBlockTokens), 2)));
+  ExpectRecovered();
+}
+
+TEST_F(DiskFullTest, EveryCatalogWriteFailsTyped) {
+  const Session session = Must(catalog().CreateSession(served_.uid, 0, {"s", "", {}}, 1));
+  auto upload = Must(catalog().WriteDocument(corpus_, {"d", "", ""}));
+  quota_.bytes = 0;
+  constexpr auto kFull = absl::StatusCode::kResourceExhausted;
+  EXPECT_CODE(catalog().CreateCorpus(tenant_, {"x", "", {}}, 1), kFull);
+  EXPECT_CODE(upload->Append(std::string(2'000'000, 'x')), kFull);
+  EXPECT_CODE(upload->Commit(1, std::nullopt), kFull);
+  EXPECT_CODE(catalog().WriteDocument(corpus_, {"e", "", ""}), kFull);
+  EXPECT_CODE(catalog().CreateOperation(corpus_, IngestOperation(), 1), kFull);
+  const uint64_t tokens = 12 * kBlockTokens + 20;
+  EXPECT_CODE(catalog().CommitTurn(session.uid, {0, tokens, 1, ""}, cache_.Blocks(12, tokens), 1), kFull);
+  EXPECT_CODE(catalog().DeleteSession(session.uid), kFull);
+  upload.reset();
+  ExpectServed(served_);
+  EXPECT_CODE(catalog().GetCorpus(tenant_, "x"), absl::StatusCode::kNotFound);
+  EXPECT_CODE(catalog().GetDocument(corpus_, "d"), absl::StatusCode::kNotFound);
+  EXPECT_EQ(Must(catalog().GetSessionByUid(session.uid)), session);
+  quota_.bytes = INT64_MAX;
+  EXPECT_OK(catalog().CreateCorpus(tenant_, {"x", "", {}}, 1));
+  EXPECT_OK(catalog().CommitTurn(session.uid, {0, tokens, 1, ""}, cache_.Blocks(12, tokens), 1));
+  ExpectRecovered();
+}
+
+TEST_F(DiskFullTest, AFlushInTheBackgroundMayFail) {
+  EXPECT_OK(catalog().CreateCorpus(tenant_, {"in the log", "", {}}, 1));
+  quota_.bytes = 100;
+  EXPECT_CODE(store_->Flush(), absl::StatusCode::kResourceExhausted);
+  EXPECT_OK(catalog().GetCorpus(tenant_, "in the log"));
+  quota_.bytes = INT64_MAX;
+  EXPECT_OK(store_->Flush());
+  ExpectRecovered();
+  EXPECT_OK(catalog().GetCorpus(tenant_, "in the log"));
+}
+
+TEST_F(DiskFullTest, AnIoErrorIsUnavailableAndPasses) {
+  quota_.io_error = true;
+  quota_.bytes = 0;
+  EXPECT_CODE(catalog().CreateCorpus(tenant_, {"x", "", {}}, 1), absl::StatusCode::kUnavailable);
+  ExpectServed(served_);
+  ExpectRecovered();
+}
+
+}  // namespace
+}  // namespace lectern::storage
