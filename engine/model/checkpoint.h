@@ -70,24 +70,20 @@ struct CheckpointStats {
 class Checkpoint {
  public:
   // Reads config.json and the safetensors of `directory`. Beside the errors of config.h and
-  // safetensors.h (all name the file):
-  //   TENSOR_MISSING     the tensor, the shape expected
-  //   TENSOR_SHAPE       the tensor, expected and found
-  //   TENSOR_DTYPE       the tensor, expected and found
-  //   TENSOR_VALUE       a scale that is no power of two, a value that is not finite
-  //   TENSOR_UNEXPECTED  a text-model tensor that this configuration does not use: a bias, an
-  //   lm_head beside tied embeddings that differs from
-  //                      them, ...
-  //   SPARSE_CONFIG_MISSING  index weights in a layer that the configuration calls dense: it must
-  //   not silently run dense
+  // safetensors.h, INVALID_ARGUMENT with `tensor` as metadata:
+  //   TENSOR_MISSING: with the shape expected
+  //   TENSOR_SHAPE, TENSOR_DTYPE: with what was expected and found
+  //   TENSOR_VALUE: a scale that is no power of two, a value that is not finite in bf16
+  //   TENSOR_UNEXPECTED: a text-model tensor that this configuration does not use (a bias, a layer
+  //     too many, an lm_head that differs from the embedding it should be tied to)
+  //   SPARSE_CONFIG_MISSING: index weights in a layer that the configuration calls dense; it must
+  //     not silently run dense
   static absl::StatusOr<std::unique_ptr<Checkpoint>> Load(const std::string& directory);
 
   const ModelConfig& config() const { return config_; }
   const Bf16Matrix& embedding() const { return embedding_; }  // [vocab_size, D]
-  const Bf16Matrix& lm_head() const {
-    return lm_head_;
-  }                                                // [vocab_size, D]; the embedding when tied
-  Gain final_norm() const { return final_norm_; }  // [D]
+  const Bf16Matrix& lm_head() const { return lm_head_; }      // the same; the embedding when tied
+  Gain final_norm() const { return final_norm_; }             // [D]
   std::span<const LayerWeights> layers() const { return layers_; }
   const CheckpointStats& stats() const { return stats_; }
   // The mapped files, for the fingerprint: what is hashed is what is computed with.

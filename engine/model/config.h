@@ -20,8 +20,8 @@ enum class LayerAttention : uint8_t { kDense = 0, kSparse = 1 };
 
 // The index branch and its selection (arXiv 2606.13392; keys of `sparse_attention_config`).
 struct SparseAttentionConfig {
-  int32_t index_heads =
-      0;  // sparse_num_index_heads; equals num_key_value_heads: one index query head a KV group
+  // sparse_num_index_heads; equals num_key_value_heads: one index query head a KV group.
+  int32_t index_heads = 0;
   int32_t index_dim = 0;     // sparse_index_dim
   int32_t block_tokens = 0;  // sparse_block_size
   int32_t topk_blocks = 0;   // sparse_topk_blocks, the own block among them
@@ -65,11 +65,11 @@ struct ModelConfig {
 };
 
 // Errors, with the key in message and metadata (`key`):
-//   INVALID_ARGUMENT / MODEL_CONFIG_BROKEN   not JSON, a key missing, of the wrong type, out of
-//   range or at odds with another UNIMPLEMENTED / MODEL_UNSUPPORTED        mixture of experts,
-//   swigluoai, sliding window, attention output gate, RoPE scaling, other norms ...
-//   INVALID_ARGUMENT / SPARSE_CONFIG_MISSING a MiniMax-M3 configuration that lost its sparse
-//   section
+//   MODEL_CONFIG_BROKEN (INVALID_ARGUMENT): not JSON; a key that is missing, of the wrong type, out
+//     of range or at odds with another
+//   MODEL_UNSUPPORTED (UNIMPLEMENTED): mixture of experts, swigluoai, sliding window, attention
+//     output gate, biases, RoPE scaling, soft caps, other norms, other block sizes
+//   SPARSE_CONFIG_MISSING (INVALID_ARGUMENT): a MiniMax configuration that lost its sparse section
 absl::StatusOr<ModelConfig> ParseModelConfig(std::string_view json);
 
 // The same from a file; NOT_FOUND / MODEL_FILE_UNREADABLE.

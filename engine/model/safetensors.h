@@ -1,7 +1,7 @@
 // safetensors files, mapped into memory, one or many.
 //
 // A file: 8 bytes little-endian header length, a JSON header {name: {dtype, shape, data_offsets}},
-// the data. Nothing a file says is believed: header length against file size and kMaxHeaderBytes,
+// the data. Nothing a file says is believed: header length against file size and its limit,
 // every range against the data section, sizes against shape and dtype (without overflow), no two
 // tensors overlapping, no name twice, no gap the format forbids.
 #pragma once

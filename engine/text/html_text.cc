@@ -394,6 +394,13 @@ int MaxDepth(std::string_view html) {
 }  // namespace
 
 absl::StatusOr<HtmlText> ReadHtml(std::string_view html) {
+  if (html.size() > kMaxHtmlBytes) {
+    return InvalidArgument(
+        reason::kDocumentTooLarge,
+        fmt::format("the HTML document has {} bytes, the limit is {}; split it, or upload its text",
+                    html.size(), kMaxHtmlBytes),
+        {{"size", std::to_string(html.size())}, {"limit", std::to_string(kMaxHtmlBytes)}});
+  }
   if (const int depth = MaxDepth(html); depth > kMaxHtmlDepth) {
     return InvalidArgument(
         reason::kHtmlTooDeep,

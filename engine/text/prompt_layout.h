@@ -1,7 +1,8 @@
 // The one way a corpus and a question become tokens: "lectern-qa-1".
 //
-//   <bos>  { <doc> title <text> text } for every document  { <q> question <a> answer <end> } for
-//   every turn
+//   <bos>
+//   for every document:  <doc> title <text> text
+//   for every turn:      <q> question <a> answer <end>
 //
 // Special tokens come from here and from nowhere else: title, text and question are tokenised with
 // special-token parsing off, each as a string of its own. Nothing is ever truncated: over a limit
@@ -102,8 +103,8 @@ class LayoutPart {
   // JoinSpans.
   std::vector<TextSpan> Spans(int64_t begin, int64_t end) const;
 
-  // Versioned bytes, about four a token. Parse: STORED_FORMAT_NEWER or STORED_BYTES_CORRUPT, both
-  // DATA_LOSS but the first, which is FAILED_PRECONDITION.
+  // Versioned bytes, three to five a token. Parse: FAILED_PRECONDITION / STORED_FORMAT_NEWER,
+  // DATA_LOSS / STORED_BYTES_CORRUPT.
   std::string Serialize() const;
   static absl::StatusOr<LayoutPart> Parse(std::string_view bytes);
 

@@ -4,7 +4,7 @@
 // Translated where the two differ silently: \s and \w (Unicode's White_Space; Alphabetic, Mark,
 // Decimal_Number, Connector_Punctuation), \h (a hexadecimal digit), ^ and $ (always of lines).
 // Refused where a translation would be guesswork: && and nested sets inside a set, {n,m}+, \S and
-// \W inside a set, \K, \G, callouts. The reference's Unicode tables may be a version newer than
+// \W inside a set, \K, \G, \b, \R, \X. The reference's Unicode tables may be a version newer than
 // PCRE2's.
 #pragma once
 

@@ -9,6 +9,11 @@
 //
 // Left out on purpose: post_processor (special tokens are placed by the prompt layout), truncation
 // and padding (a prompt is never cut).
+//
+// Known differences, all in characters that younger Unicode versions added: the package normalises
+// by Unicode 9, we by ICU's (15 in Debian 12); its expressions know Unicode 15 or later,
+// PCRE2's 14. An added token with letters over U+007F decodes to its own spelling here, to U+FFFD
+// there.
 #pragma once
 
 #include <absl/status/status.h>

@@ -165,6 +165,12 @@ TEST(ExtractHtml, RefusesBombs) {
   EXPECT_EQ(ReasonOf(Refused(multiplying)), reason::kHtmlTooDeep);
 }
 
+TEST(ExtractHtml, RefusesWhatIsTooLarge) {
+  const absl::Status status = Refused("<html>" + std::string(kMaxHtmlBytes, 'x'));
+  EXPECT_EQ(ReasonOf(status), reason::kDocumentTooLarge);
+  EXPECT_EQ(MetadataOf(status).at("limit"), std::to_string(kMaxHtmlBytes));
+}
+
 // A PDF of one line a page, with the cross-reference table that a reader wants.
 std::string MakePdf(const std::vector<std::string>& lines) {
   std::string pdf = "%PDF-1.4\n";
