@@ -125,7 +125,7 @@ std::string OneLine(std::string_view text, size_t limit) {
       continue;
     }
     const bool begins = (static_cast<unsigned char>(c) & 0xC0) != 0x80;
-    if (begins && ++characters > limit) return out + "...";
+    if (begins && ++characters > limit) return fmt::format("{}...", out);
     if (blank) out += ' ';
     blank = false;
     out += c;
@@ -137,7 +137,7 @@ std::string Thousands(int64_t number) {
   std::string digits = std::to_string(number);
   const ptrdiff_t first = number < 0 ? 1 : 0;
   for (ptrdiff_t i = static_cast<ptrdiff_t>(digits.size()) - 3; i > first; i -= 3) {
-    digits.insert(i, ",");
+    digits.insert(static_cast<size_t>(i), 1, ',');
   }
   return digits;
 }

@@ -1,0 +1,54 @@
+# Every target sets up what it needs on a fresh Debian 12 machine (packages from Debian and PyPI) and is
+# quick the second time. CMake knows the real dependencies: see CMakePresets.json.
+SHELL := /bin/bash
+JOBS ?= $(shell nproc)
+# Quoted lists of our C++ files.
+CXX_FILES = git ls-files -z -- 'engine/*.h' 'engine/*.cc' 'kernels/*.h' 'kernels/*.cc' 'services/*.h' \
+            'services/*.cc' 'storage/*.h' 'storage/*.cc' 'tests/*.h' 'tests/*.cc'
+
+.PHONY: all demo test bench format check-format python-client clean help
+.DEFAULT_GOAL := all
+
+help:
+	@echo 'make              build the programs: build/release/bin/lectern, lectern-worker, lectern-gateway'
+	@echo 'make demo         build, serve, upload real documents, ask, kill -9, ask again'
+	@echo 'make test         build and run every test'
+	@echo 'make bench        run the benchmarks; figures go to tests/bench/results'
+	@echo 'make format       clang-format every C++ file in place'
+	@echo 'make python-client  generate the Python client into clients/python'
+	@echo 'make clean        remove build/ and .venv/'
+
+all: build/release/build.ninja
+	cmake --build --preset release -j $(JOBS)
+
+demo: all
+	scripts/setup demo
+	scripts/demo
+
+test: build/dev/build.ninja check-format python-client
+	cmake --build --preset dev -j $(JOBS)
+	ctest --preset dev -j $(JOBS)
+
+bench: build/bench/build.ninja
+	cmake --build --preset bench -j $(JOBS) --target bench
+
+format:
+	scripts/setup test
+	$(CXX_FILES) | xargs -0 -P $(JOBS) -n 16 clang-format -i
+
+check-format:
+	scripts/setup test
+	$(CXX_FILES) | xargs -0 -P $(JOBS) -n 16 clang-format --dry-run -Werror
+
+python-client:
+	scripts/setup test
+	clients/python/generate
+
+# CMake runs again by itself when its own files change.
+build/%/build.ninja: scripts/packages.txt CMakePresets.json
+	scripts/setup build
+	cmake --preset $*
+	@touch $@
+
+clean:
+	rm -rf build .venv clients/python/lectern

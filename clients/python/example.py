@@ -1,0 +1,66 @@
+"""Uploads a file, ingests it, asks a question.
+
+    make python-client
+    PYTHONPATH=clients/python .venv/bin/python clients/python/example.py manual.txt "How long is the warranty?"
+"""
+
+import hashlib
+import pathlib
+import sys
+
+import grpc
+from grpc_status import rpc_status
+from google.rpc import error_details_pb2
+from lectern.v1 import answers_pb2, answers_pb2_grpc, corpora_pb2, corpora_pb2_grpc
+from lectern.v1 import operations_pb2, operations_pb2_grpc
+
+PIECE_BYTES = 1 << 20
+
+
+def reason(error: grpc.RpcError) -> str:
+    """The stable reason that every error of Lectern carries."""
+    for detail in rpc_status.from_call(error).details:
+        info = error_details_pb2.ErrorInfo()
+        if detail.Unpack(info):
+            return info.reason
+    return ""
+
+
+def messages(corpus: str, document_id: str, data: bytes):
+    """What an upload sends: a header, then the bytes in pieces."""
+    header = corpora_pb2.UploadDocumentRequest.Header(
+        parent=corpus, document_id=document_id, sha256=hashlib.sha256(data).digest())
+    yield corpora_pb2.UploadDocumentRequest(header=header)
+    for begin in range(0, len(data), PIECE_BYTES):
+        yield corpora_pb2.UploadDocumentRequest(data=data[begin:begin + PIECE_BYTES])
+
+
+def main(path: str, question: str, address: str = "127.0.0.1:7421") -> None:
+    channel = grpc.insecure_channel(address)
+    corpora = corpora_pb2_grpc.CorporaStub(channel)
+    documents = corpora_pb2_grpc.DocumentsStub(channel)
+    operations = operations_pb2_grpc.OperationsStub(channel)
+    answers = answers_pb2_grpc.AnswersStub(channel)
+
+    corpus = corpora.CreateCorpus(corpora_pb2.CreateCorpusRequest(parent="tenants/default"))
+    documents.UploadDocument(messages(corpus.name, "document", pathlib.Path(path).read_bytes()))
+    operation = corpora.IngestCorpus(corpora_pb2.IngestCorpusRequest(name=corpus.name))
+    while not operation.done:
+        operation = operations.WaitOperation(operations_pb2.WaitOperationRequest(name=operation.name))
+    if operation.HasField("error"):
+        sys.exit(operation.error.message)
+
+    for event in answers.Ask(answers_pb2.AskRequest(corpus=corpus.name, question=question)):
+        if event.HasField("text"):
+            print(event.text, end="", flush=True)
+        if event.HasField("completed"):
+            print()
+            for span in event.completed.evidence:
+                print(f"{span.document}:{span.byte_begin}-{span.byte_end} {span.quote.decode(errors='replace')!r}")
+
+
+if __name__ == "__main__":
+    try:
+        main(*sys.argv[1:])
+    except grpc.RpcError as rpc_error:
+        sys.exit(f"{rpc_error.details()} [{reason(rpc_error)}]")
