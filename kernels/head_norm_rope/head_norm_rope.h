@@ -1,8 +1,8 @@
 #pragma once
 
 // What happens to a head between its projection and attention: optional per-head RMSNorm with a
-// gain shared by all heads, then RoPE (split-half, NeoX) on the first rotary_dim dims (msa.md 1.2),
-// then one rounding to bf16 if asked:
+// gain shared by all heads, then RoPE (split-half, NeoX) on the first rotary_dim dims (as
+// MiniMax-M3 orders them), then one rounding to bf16 if asked:
 //   n = x * rsqrt(mean(x^2) + eps) * g          (g: w or 1 + w; skipped if w is null)
 //   y[i]          = n[i] cos_i - n[i + r/2] sin_i       i < r/2, r = rotary_dim (0: none)
 //   y[i + r/2]    = n[i + r/2] cos_i + n[i] sin_i

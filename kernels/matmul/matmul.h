@@ -1,21 +1,18 @@
 #pragma once
 
-// y = x W^T with bf16 inputs and fp32 accumulation, W [N][K] as checkpoints store it. Two ways, one
-// weight object:
+// y = x W^T with bf16 inputs and fp32 accumulation, W [N][K] as checkpoints store it. Two ways from
+// one weight object:
 //
-// MatmulTiles: prefill. Rows come in tiles of exactly 128 (row = token position mod 128; unused
-// rows zero). Every
-//   (tile, column panel) is one single-threaded oneDNN product of fixed shape, and our OpenMP loop
-//   runs over them, so a row's result does not depend, bit for bit, on the number of tiles, on
-//   other rows or on the number of threads. FLOPs 2 128 tiles N K; bytes: weights once per tile
-//   from the shared cache.
-// MatVec: decode. A few rows, the row-major weights streamed once for all of them, parallel over N;
-// each row's
-//   result does not depend on the number of rows or threads. Bytes 2 N K (bound by memory for one
-//   row).
+// MatmulTiles, for prefill. Rows come in tiles of exactly 128 (row = token position mod 128; unused
+//   rows zero). Every (tile, column panel) is one single-threaded oneDNN product of fixed shape,
+//   and our OpenMP loop runs over them, so a row's result does not depend, bit for bit, on the
+//   number of tiles, on other rows or on the number of threads. FLOPs 2 128 tiles N K.
+// MatVec, for decode. A few rows; the row-major weights are streamed once for all of them, parallel
+//   over N; a row's result does not depend on the number of rows or threads. Bytes 2 N K: bound by
+//   memory for few rows.
 //
-// The two agree only up to rounding (different summation order). bf16 products where processor and
-// oneDNN offer them, else fp32 on widened inputs (exact widening).
+// The two agree only up to rounding (other orders of summation). Products are in bf16 where
+// processor and oneDNN offer them, else in fp32 on exactly widened inputs.
 
 #include <cstdint>
 #include <memory>
@@ -73,8 +70,8 @@ struct MatmulTilesParams {
   MatmulStore store = MatmulStore::kOverwrite;
 };
 void MatmulTiles(const PackedMatrix& w, const MatmulTilesParams& params);
-void MatmulTilesReference(const PackedMatrix& w,
-                          const MatmulTilesParams& params);  // fp64 accumulation
+// fp64 accumulation.
+void MatmulTilesReference(const PackedMatrix& w, const MatmulTilesParams& params);
 
 struct MatVecParams {
   const Bf16* x;     // [rows][x_stride]
@@ -85,7 +82,8 @@ struct MatVecParams {
   MatmulStore store = MatmulStore::kOverwrite;
 };
 void MatVec(const PackedMatrix& w, const MatVecParams& params);
-void MatVecReference(const PackedMatrix& w, const MatVecParams& params);  // fp64 accumulation
+// fp64 accumulation.
+void MatVecReference(const PackedMatrix& w, const MatVecParams& params);
 
 // Whether MatmulTiles multiplies in bf16 (else fp32). Constant for the process.
 bool MatmulUsesBf16();

@@ -1,7 +1,7 @@
 #pragma once
 
 // y = x / sqrt(mean(x^2) + eps) * g, fp32 throughout, rounded to bf16 once. g = w (Llama) or 1 + w
-// (Gemma; MiniMax-M3's use_gemma_norm, msa.md 1.2). A row's result depends on that row alone. Bytes
+// (Gemma; MiniMax-M3's use_gemma_norm). A row's result depends on that row alone. Bytes
 // 6 rows hidden, FLOPs 4 rows hidden.
 
 #include <cstdint>

@@ -11,8 +11,8 @@ struct SampleParams {
   int32_t vocabulary;     // > 0
   float temperature = 0;  // 0: greedy
   float top_p = 1;        // (0, 1]: the smallest set of most probable tokens whose mass reaches it
-  uint64_t seed =
-      0;  // with counter: the only randomness. Equal inputs give equal tokens, whatever ran before
+  // The only randomness: equal inputs give equal tokens, whatever ran before.
+  uint64_t seed = 0;
   uint64_t counter = 0;  // e.g. the position of the token
 };
 

@@ -2,8 +2,9 @@
 
 // How one row's attention is spread over the tokens of one block: what evidence points at.
 //   mass[t] += sum over heads h of exp(scale q[h] . k[t] - lse[h])        t < tokens
-// With lse the row's ln sum exp over all it attended to, the sum over its blocks and tokens is `heads`. Asked for by the few rows
-// that evidence is made from, and only for blocks that matter. FLOPs 2 heads dim tokens. On the calling thread.
+// With lse the row's ln sum exp over all it attended to, the sum over its blocks and tokens is
+// `heads`. Asked for by the few rows that evidence is made from, and only for blocks that matter.
+// FLOPs 2 heads dim tokens. On the calling thread.
 
 #include <cstdint>
 

@@ -142,8 +142,8 @@ TEST(IndexSelect, RowsDoNotDependOnChunkCompanyOrThreads) {
   }
   for (int threads : {1, 2, 5}) {
     const testing::Threads set(threads);
-    for (int chunk : {1, 7, 49, 128}) {
-      for (int first = 0; first < count; first += chunk == 1 ? 29 : chunk) {
+    for (int chunk : {1, 7, 128}) {
+      for (int first = 0; first < count; first += chunk < 128 ? 29 : chunk) {
         const int n = std::min(chunk, count - first);
         const std::vector<int32_t> some(positions.begin() + first, positions.begin() + first + n);
         const Answer part = Select(IndexSelect, context, q.data() + first * 2 * dim, some, {});

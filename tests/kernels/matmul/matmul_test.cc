@@ -20,8 +20,8 @@ TEST(MatmulTiles, MatchesFp64InBothModes) {
   struct Case {
     int64_t n, k, tiles;
   };
-  for (const Case& c : {Case{1, 2, 1}, Case{3, 64, 2}, Case{257, 62, 1}, Case{512, 512, 1},
-                        Case{300, 130, 3}, Case{64, 1408, 2}}) {
+  for (const Case& c : {Case{1, 2, 1}, Case{3, 64, 2}, Case{257, 62, 1}, Case{300, 512, 1},
+                        Case{300, 130, 3}, Case{20, 1408, 2}}) {
     for (MatmulStore store : {MatmulStore::kOverwrite, MatmulStore::kAdd}) {
       const Bf16s w = testing::NormalBf16s(c.n * c.k, 1),
                   x = testing::NormalBf16s(c.tiles * 128 * c.k, 2);
@@ -89,7 +89,7 @@ TEST(MatmulTiles, SegmentsEqualOneMatrix) {
 TEST(MatVec, MatchesFp64InBothModes) {
   for (int64_t k : {2, 30, 32, 34, 64, 98, 512, 1408}) {
     for (int64_t n : {1, 7, 8, 33, 512}) {
-      for (int64_t rows : {1, 2, 3, 5, 64}) {
+      for (int64_t rows : {1, 2, 3, 7}) {
         const Bf16s w = testing::NormalBf16s(n * k, 1), x = testing::NormalBf16s(rows * (k + 2), 2);
         const PackedMatrix packed(w.data(), n, k);
         for (MatmulStore store : {MatmulStore::kOverwrite, MatmulStore::kAdd}) {
