@@ -1,8 +1,9 @@
 """The model's forward pass written for reading: no training, no compilation, rounds where the engine rounds.
 
 Independent of model.py's training path (it shares only Config and the RoPE tables) and of the C++ engine: the golden values
-in tests/golden and the evaluation both come from here. `Precision.EXACT` computes every product in fp64 (or fp32) and rounds
-K, V, index keys and index queries to bf16, as the specification demands; `Precision.FAST` multiplies in bf16 on a GPU.
+in tests/golden and the evaluation both come from here. Weights and every input of a matrix product (normed rows, queries,
+K, V, index queries and keys, attention output, activations) are rounded to bf16, sums and everything else are in `dtype`: fp64 for
+golden values; fp32 on a GPU multiplies bf16 matrices there, for speed.
 """
 
 import dataclasses
@@ -60,12 +61,12 @@ class Reference:
         matrix_type = torch.bfloat16 if dtype == torch.float32 and device == "cuda" else dtype
         self.matrix_type = matrix_type
         self.weights = {
-            name: tensor.to(device, matrix_type if tensor.ndim == 2 else torch.promote_types(torch.float32, dtype))
+            name: to_bf16(tensor).to(device, matrix_type) if tensor.ndim == 2 else tensor.to(device, dtype)
             for name, tensor in weights.items()
         }
 
     def _matmul(self, x: Tensor, name: str) -> Tensor:
-        return F.linear(x.to(self.matrix_type), self.weights[name]).to(self.dtype)
+        return F.linear(to_bf16(x).to(self.matrix_type), self.weights[name]).to(self.dtype)
 
     def _norm(self, x: Tensor, name: str) -> Tensor:
         gain = self.weights[name]
@@ -86,7 +87,7 @@ class Reference:
         v = to_bf16(self._matmul(h, prefix + "v_proj.weight").view(length, groups, dim))
         if config.use_qk_norm:
             q, k = self._norm(q, prefix + "q_norm.weight"), self._norm(k, prefix + "k_norm.weight")
-        q, k = self._rope(q, cos, sin), to_bf16(self._rope(k, cos, sin))
+        q, k = to_bf16(self._rope(q, cos, sin)), to_bf16(self._rope(k, cos, sin))
         selected_rows: list[list[list[int]]] = []
         gaps = []
         sparse = sparse and config.is_sparse(layer)
@@ -98,7 +99,7 @@ class Reference:
         out = torch.empty(length, heads * dim, dtype=self.dtype, device=h.device)
         keys = k.permute(1, 0, 2).repeat_interleave(heads // groups, 0)
         values = v.permute(1, 0, 2).repeat_interleave(heads // groups, 0)
-        step = 256 if length > 20000 else 512
+        step = 256 if length > 8192 else 512
         compute = self.matrix_type
         for begin in range(0, length, step):
             end = min(length, begin + step)
