@@ -1,9 +1,10 @@
-// Reading blocks: which are stored, and their bytes, verified. Writing goes through the catalog (catalog.h), because
-// blocks only become visible together with the record that owns them.
+// Reading blocks: which are stored, and their bytes, verified. Writing goes through the catalog
+// (catalog.h), because blocks only become visible together with the record that owns them.
 //
-// A *lineage* is a chain of blocks stored together; its id is unique in the store and never reused. A context is a list
-// of segments over lineages (block.h). Lineages live as long as a generation, session or ingest intent refers to them;
-// an open ContextReader keeps the bytes of its lineages readable even after the last reference is gone.
+// A *lineage* is a chain of blocks stored together; its id is unique in the store and never reused.
+// A context is a list of segments over lineages (block.h). Lineages live as long as a generation,
+// session or ingest intent refers to them; an open ContextReader keeps the bytes of its lineages
+// readable even after the last reference is gone.
 //
 // Thread-safe.
 #pragma once
@@ -35,18 +36,19 @@ struct KvRequest {
   uint32_t block = 0;  // absolute
   uint16_t first_head = 0;
   uint16_t head_count = 0;  // 0 = all from first_head on
-  // [head_count][2 (K, V)][token_capacity][head_dim] bf16; the first block_tokens rows of each part are written, the
-  // others are left alone.
+  // [head_count][2 (K, V)][token_capacity][head_dim] bf16; the first block_tokens rows of each part
+  // are written, the others are left alone.
   std::byte* out = nullptr;
   uint32_t token_capacity = kBlockTokens;
 };
 
-// One context, opened for reading. What it shows is fixed when it is opened, except that a partial tail block that a
-// session grew since is read as its first tokens, which are the same. Must not outlive the Store. Thread-safe.
+// One context, opened for reading. What it shows is fixed when it is opened, except that a partial
+// tail block that a session grew since is read as its first tokens, which are the same. Must not
+// outlive the Store. Thread-safe.
 //
-// Reads verify everything they return: kDataLoss for damaged, stale or foreign bytes, with kind and key; the caller
-// must treat `out` as garbage then. kUnavailable for I/O errors that may pass. kInvalidArgument for a layer, block or head
-// that is not in the context.
+// Reads verify everything they return: kDataLoss for damaged, stale or foreign bytes, with kind and
+// key; the caller must treat `out` as garbage then. kUnavailable for I/O errors that may pass.
+// kInvalidArgument for a layer, block or head that is not in the context.
 class ContextReader {
  public:
   virtual ~ContextReader() = default;
@@ -57,20 +59,23 @@ class ContextReader {
   virtual const std::vector<Segment>& segments() const = 0;
   virtual absl::StatusOr<BlockInfo> Block(uint32_t block) const = 0;
 
-  // Index keys of the tokens of blocks [first_block, first_block + count) of one layer, [token][index_dim] bf16 with no
-  // gaps. out.size() must be geometry().IndexBytes(tokens of those blocks). Any range works; ranges that match the
-  // stored runs (a whole ingest chunk each) read no byte twice.
+  // Index keys of the tokens of blocks [first_block, first_block + count) of one layer,
+  // [token][index_dim] bf16 with no gaps. out.size() must be geometry().IndexBytes(tokens of those
+  // blocks). Any range works; ranges that match the stored runs (a whole ingest chunk each) read no
+  // byte twice.
   virtual absl::Status ReadIndexKeys(uint16_t layer, uint32_t first_block, uint32_t count,
                                      std::span<std::byte> out) const = 0;
 
-  // The same for all indexed layers of the whole context in one sequential pass over the disk: the way to open it.
-  // out[layer] holds IndexBytes(token_count()) bytes, null for a layer to skip. Uses the store's reader threads.
+  // The same for all indexed layers of the whole context in one sequential pass over the disk: the
+  // way to open it. out[layer] holds IndexBytes(token_count()) bytes, null for a layer to skip.
+  // Uses the store's reader threads.
   virtual absl::Status ReadAllIndexKeys(std::span<std::byte* const> out) const = 0;
 
   virtual absl::Status ReadKv(const KvRequest& request) const = 0;
-  // Many blocks at once, on the store's reader threads. Returns the first error in request order; every request was
-  // tried. statuses, when not empty, receives one status per request.
-  virtual absl::Status ReadKvBatch(std::span<const KvRequest> requests, std::span<absl::Status> statuses = {}) const = 0;
+  // Many blocks at once, on the store's reader threads. Returns the first error in request order;
+  // every request was tried. statuses, when not empty, receives one status per request.
+  virtual absl::Status ReadKvBatch(std::span<const KvRequest> requests,
+                                   std::span<absl::Status> statuses = {}) const = 0;
 };
 
 // Counters since the store was opened; all grow only.
@@ -92,19 +97,20 @@ class BlockStore {
  public:
   virtual ~BlockStore() = default;
 
-  // Segments of the longest stored prefix of a chain; hashes[i] is the hash of block i, a full block. Takes no reference:
-  // only BeginIngest (catalog.h) does both in one step. Never returns blocks of another tenant.
-  virtual absl::StatusOr<std::vector<Segment>> LookupPrefix(uint64_t tenant_uid,
-                                                            std::span<const BlockHash> hashes) const = 0;
+  // Segments of the longest stored prefix of a chain; hashes[i] is the hash of block i, a full
+  // block. Takes no reference: only BeginIngest (catalog.h) does both in one step. Never returns
+  // blocks of another tenant.
+  virtual absl::StatusOr<std::vector<Segment>> LookupPrefix(
+      uint64_t tenant_uid, std::span<const BlockHash> hashes) const = 0;
 
-  // Opens the first `token_count` tokens of the blocks in `segments` (which must follow one another from block 0 on, cover
-  // exactly ceil(token_count / 128) blocks, and agree in geometry: kInvalidArgument). kNotFound: a lineage or block is not
-  // there (evicted or deleted). kDataLoss: the directory is damaged. token_count 0 with no segments needs `geometry`
-  // of the model and gives an empty context.
-  virtual absl::StatusOr<std::unique_ptr<ContextReader>> OpenContext(uint64_t tenant_uid,
-                                                                     std::span<const Segment> segments,
-                                                                     uint64_t token_count,
-                                                                     const Geometry& geometry) const = 0;
+  // Opens the first `token_count` tokens of the blocks in `segments` (which must follow one another
+  // from block 0 on, cover exactly ceil(token_count / 128) blocks, and agree in geometry:
+  // kInvalidArgument). kNotFound: a lineage or block is not there (evicted or deleted). kDataLoss:
+  // the directory is damaged. token_count 0 with no segments needs `geometry` of the model and
+  // gives an empty context.
+  virtual absl::StatusOr<std::unique_ptr<ContextReader>> OpenContext(
+      uint64_t tenant_uid, std::span<const Segment> segments, uint64_t token_count,
+      const Geometry& geometry) const = 0;
 
   virtual BlockCounters Counters() const = 0;
 };

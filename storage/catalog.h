@@ -1,12 +1,15 @@
-// Durable records of what users made: tenants, corpora, documents, generations, ingests, operations, sessions, and the
-// commits that make blocks visible together with the record that owns them.
+// Durable records of what users made: tenants, corpora, documents, generations, ingests,
+// operations, sessions, and the commits that make blocks visible together with the record that owns
+// them.
 //
-// Every mutation is one atomic batch and, unless said otherwise, synced: when it returns OK it survives power loss; when
-// it returns an error nothing of it is visible. Mutations are serialised by one lock; reads take none.
+// Every mutation is one atomic batch and, unless said otherwise, synced: when it returns OK it
+// survives power loss; when it returns an error nothing of it is visible. Mutations are serialised
+// by one lock; reads take none.
 //
-// Errors in common (beside those of key_value_store.h): kNotFound when the named thing is not there; kAlreadyExists when
-// its id is taken in its parent (also by one being created); kInvalidArgument for an empty or over-long id or a broken
-// page token; kFailedPrecondition where the state forbids the call, as each member says. Messages name ids.
+// Errors in common (beside those of key_value_store.h): kNotFound when the named thing is not
+// there; kAlreadyExists when its id is taken in its parent (also by one being created);
+// kInvalidArgument for an empty or over-long id or a broken page token; kFailedPrecondition where
+// the state forbids the call, as each member says. Messages name ids.
 //
 // Thread-safe.
 #pragma once
@@ -44,16 +47,18 @@ struct NewDocument {
   std::string media_type;
 };
 
-// One upload. Bytes go to disk as they come (kBuffered, in pieces of 1 MiB); the document exists when Commit returns OK,
-// and not before. Destroyed without Commit, or left behind by a crash: its bytes are purged and nothing was visible.
-// Owned by one thread; must not outlive the Store.
+// One upload. Bytes go to disk as they come (kBuffered, in pieces of 1 MiB); the document exists
+// when Commit returns OK, and not before. Destroyed without Commit, or left behind by a crash: its
+// bytes are purged and nothing was visible. Owned by one thread; must not outlive the Store.
 class DocumentWriter {
  public:
   virtual ~DocumentWriter() = default;
   virtual absl::Status Append(std::string_view bytes) = 0;
-  // Synced, with all bytes. kInvalidArgument: expected_sha256 is given and the bytes have another (both are named).
-  // kAlreadyExists: the id was taken meanwhile. kNotFound: the corpus is gone. Empty documents are allowed here.
-  virtual absl::StatusOr<Document> Commit(int64_t now, const std::optional<Digest>& expected_sha256) = 0;
+  // Synced, with all bytes. kInvalidArgument: expected_sha256 is given and the bytes have another
+  // (both are named). kAlreadyExists: the id was taken meanwhile. kNotFound: the corpus is gone.
+  // Empty documents are allowed here.
+  virtual absl::StatusOr<Document> Commit(int64_t now,
+                                          const std::optional<Digest>& expected_sha256) = 0;
   virtual uint64_t bytes_written() const = 0;
 };
 
@@ -111,83 +116,104 @@ class Catalog {
  public:
   virtual ~Catalog() = default;
 
-  // ---- Tenants. The default tenant (kDefaultTenantId) exists from the start and cannot be deleted.
-  virtual absl::StatusOr<Tenant> CreateTenant(std::string_view id, std::string_view display_name, int64_t now) = 0;
+  // ---- Tenants. The default tenant (kDefaultTenantId) exists from the start and cannot be
+  // deleted.
+  virtual absl::StatusOr<Tenant> CreateTenant(std::string_view id, std::string_view display_name,
+                                              int64_t now) = 0;
   virtual absl::StatusOr<Tenant> GetTenant(std::string_view id) const = 0;
   virtual absl::StatusOr<Tenant> GetTenantByUid(uint64_t tenant_uid) const = 0;
   virtual absl::StatusOr<Page<Tenant>> ListTenants(const PageRequest& page) const = 0;
-  // kFailedPrecondition: it still has corpora, or is the default tenant. Its finished operations go with it.
+  // kFailedPrecondition: it still has corpora, or is the default tenant. Its finished operations go
+  // with it.
   virtual absl::Status DeleteTenant(uint64_t tenant_uid) = 0;
 
   // ---- Corpora.
-  virtual absl::StatusOr<Corpus> CreateCorpus(uint64_t tenant_uid, const NewCorpus& corpus, int64_t now) = 0;
+  virtual absl::StatusOr<Corpus> CreateCorpus(uint64_t tenant_uid, const NewCorpus& corpus,
+                                              int64_t now) = 0;
   virtual absl::StatusOr<Corpus> GetCorpus(uint64_t tenant_uid, std::string_view id) const = 0;
   virtual absl::StatusOr<Corpus> GetCorpusByUid(uint64_t corpus_uid) const = 0;
-  virtual absl::StatusOr<Page<Corpus>> ListCorpora(uint64_t tenant_uid, const PageRequest& page) const = 0;
-  virtual absl::StatusOr<Corpus> UpdateCorpus(uint64_t corpus_uid, const CorpusUpdate& update, int64_t now) = 0;
-  // Removes it with its documents, generations, sessions and intents, and cancels its running operations (reason
-  // CORPUS_DELETED), in one batch. Bytes go with the next CollectGarbage. Writers and commits under way get kNotFound.
+  virtual absl::StatusOr<Page<Corpus>> ListCorpora(uint64_t tenant_uid,
+                                                   const PageRequest& page) const = 0;
+  virtual absl::StatusOr<Corpus> UpdateCorpus(uint64_t corpus_uid, const CorpusUpdate& update,
+                                              int64_t now) = 0;
+  // Removes it with its documents, generations, sessions and intents, and cancels its running
+  // operations (reason CORPUS_DELETED), in one batch. Bytes go with the next CollectGarbage.
+  // Writers and commits under way get kNotFound.
   virtual absl::Status DeleteCorpus(uint64_t corpus_uid, int64_t now) = 0;
-  // Corpora whose expire_time is at or before `now`, at most `limit`, in no particular order. They are still there.
+  // Corpora whose expire_time is at or before `now`, at most `limit`, in no particular order. They
+  // are still there.
   virtual absl::StatusOr<std::vector<Corpus>> ExpiredCorpora(int64_t now, size_t limit) const = 0;
 
   // ---- Documents.
-  virtual absl::StatusOr<std::unique_ptr<DocumentWriter>> WriteDocument(uint64_t corpus_uid,
-                                                                        const NewDocument& document) = 0;
+  virtual absl::StatusOr<std::unique_ptr<DocumentWriter>> WriteDocument(
+      uint64_t corpus_uid, const NewDocument& document) = 0;
   virtual absl::StatusOr<Document> GetDocument(uint64_t corpus_uid, std::string_view id) const = 0;
   // Also finds a removed document that a generation or an ingest still refers to.
   virtual absl::StatusOr<Document> GetDocumentByUid(uint64_t document_uid) const = 0;
-  virtual absl::StatusOr<Page<Document>> ListDocuments(uint64_t corpus_uid, const PageRequest& page) const = 0;  // by ordinal
-  // Bytes [offset, offset + size), cut at the document's end; verified. kOutOfRange: offset beyond the end.
-  virtual absl::StatusOr<std::string> ReadDocument(const Document& document, uint64_t offset, uint64_t size) const = 0;
+  virtual absl::StatusOr<Page<Document>> ListDocuments(
+      uint64_t corpus_uid, const PageRequest& page) const = 0;  // by ordinal
+  // Bytes [offset, offset + size), cut at the document's end; verified. kOutOfRange: offset beyond
+  // the end.
+  virtual absl::StatusOr<std::string> ReadDocument(const Document& document, uint64_t offset,
+                                                   uint64_t size) const = 0;
   // Removes it from the corpus; generations that contain it keep serving it until they go.
   virtual absl::Status DeleteDocument(uint64_t corpus_uid, std::string_view id, int64_t now) = 0;
 
   // ---- Operations. Kept when their corpus goes.
-  virtual absl::StatusOr<Operation> CreateOperation(uint64_t corpus_uid, const NewOperation& operation, int64_t now) = 0;
+  virtual absl::StatusOr<Operation> CreateOperation(uint64_t corpus_uid,
+                                                    const NewOperation& operation, int64_t now) = 0;
   virtual absl::StatusOr<Operation> GetOperation(uint64_t operation_uid) const = 0;
   // Of one corpus, or of the whole tenant when corpus_uid is 0.
   virtual absl::StatusOr<Page<Operation>> ListOperations(uint64_t tenant_uid, uint64_t corpus_uid,
                                                          const PageRequest& page) const = 0;
-  virtual absl::StatusOr<std::vector<Operation>> RunningOperations() const = 0;  // to resume after a restart
+  virtual absl::StatusOr<std::vector<Operation>> RunningOperations()
+      const = 0;  // to resume after a restart
   // Buffered: progress. kFailedPrecondition: it has ended.
-  virtual absl::StatusOr<Operation> UpdateOperation(uint64_t operation_uid, const OperationUpdate& update,
-                                                    int64_t now) = 0;
-  // Ends it, and with it its ingest if it has one (the intent, its references and its layout records go). Synced.
-  // kFailedPrecondition: it has ended.
-  virtual absl::StatusOr<Operation> EndOperation(uint64_t operation_uid, const OperationEnd& end, int64_t now) = 0;
+  virtual absl::StatusOr<Operation> UpdateOperation(uint64_t operation_uid,
+                                                    const OperationUpdate& update, int64_t now) = 0;
+  // Ends it, and with it its ingest if it has one (the intent, its references and its layout
+  // records go). Synced. kFailedPrecondition: it has ended.
+  virtual absl::StatusOr<Operation> EndOperation(uint64_t operation_uid, const OperationEnd& end,
+                                                 int64_t now) = 0;
   // kFailedPrecondition: it is running.
   virtual absl::Status DeleteOperation(uint64_t operation_uid) = 0;
 
   // ---- Ingest: intent, blocks, layout, publication.
-  // Looks up the stored prefix of every context and, in the same step, refers to it, to the documents and to a new
-  // lineage per context: nothing found here can be purged before the intent ends. kFailedPrecondition: the operation
-  // has ended. kAlreadyExists: it has an intent (GetIngest and resume).
+  // Looks up the stored prefix of every context and, in the same step, refers to it, to the
+  // documents and to a new lineage per context: nothing found here can be purged before the intent
+  // ends. kFailedPrecondition: the operation has ended. kAlreadyExists: it has an intent (GetIngest
+  // and resume).
   virtual absl::StatusOr<IngestIntent> BeginIngest(const IngestRequest& request, int64_t now) = 0;
   virtual absl::StatusOr<IngestIntent> GetIngest(uint64_t operation_uid) const = 0;
   // Replaces the opaque plan.
   virtual absl::Status UpdateIngestPlan(uint64_t operation_uid, std::string_view plan) = 0;
-  // Makes K/V and index keys of `batch` durable and visible together, with the intent's progress; full blocks enter the
-  // hash map (first writer wins: a hash that is there keeps its block). batch.first_block must be
-  // contexts[context].end_block, or one less when the last block is partial: kFailedPrecondition otherwise. kNotFound:
-  // the intent is gone. Calls for one context must not overlap; different ones may.
+  // Makes K/V and index keys of `batch` durable and visible together, with the intent's progress;
+  // full blocks enter the hash map (first writer wins: a hash that is there keeps its block).
+  // batch.first_block must be contexts[context].end_block, or one less when the last block is
+  // partial: kFailedPrecondition otherwise. kNotFound: the intent is gone. Calls for one context
+  // must not overlap; different ones may.
   virtual absl::StatusOr<IngestIntent> CommitIngestBlocks(uint64_t operation_uid, uint32_t context,
                                                           const BlockBatch& batch) = 0;
-  // The manifest, the corpus's current generation, the operation's success and the end of the intent, in one batch:
-  // references move to the generation. kFailedPrecondition: stored tokens differ from the spec's.
-  virtual absl::StatusOr<Generation> PublishGeneration(uint64_t operation_uid, const GenerationSpec& spec,
-                                                       int64_t now) = 0;
+  // The manifest, the corpus's current generation, the operation's success and the end of the
+  // intent, in one batch: references move to the generation. kFailedPrecondition: stored tokens
+  // differ from the spec's.
+  virtual absl::StatusOr<Generation> PublishGeneration(uint64_t operation_uid,
+                                                       const GenerationSpec& spec, int64_t now) = 0;
 
-  // Opaque parts of a generation, written while its ingest runs (token ids, source maps), of any size; cut into verified
-  // pieces here. Buffered; durable with PublishGeneration or any later synced write. Part numbers are the caller's.
-  // A part may be written again until the generation is published.
-  virtual absl::Status PutLayoutPart(uint64_t operation_uid, uint32_t context, uint32_t part, std::string_view bytes) = 0;
+  // Opaque parts of a generation, written while its ingest runs (token ids, source maps), of any
+  // size; cut into verified pieces here. Buffered; durable with PublishGeneration or any later
+  // synced write. Part numbers are the caller's. A part may be written again until the generation
+  // is published.
+  virtual absl::Status PutLayoutPart(uint64_t operation_uid, uint32_t context, uint32_t part,
+                                     std::string_view bytes) = 0;
   // From a published generation, or from a running ingest by the generation uid of its intent.
-  virtual absl::StatusOr<std::string> GetLayoutPart(uint64_t generation_uid, uint32_t context, uint32_t part) const = 0;
+  virtual absl::StatusOr<std::string> GetLayoutPart(uint64_t generation_uid, uint32_t context,
+                                                    uint32_t part) const = 0;
 
   // ---- Generations.
   virtual absl::StatusOr<Generation> GetGeneration(uint64_t generation_uid) const = 0;
-  virtual absl::StatusOr<Page<Generation>> ListGenerations(uint64_t corpus_uid, const PageRequest& page) const = 0;
+  virtual absl::StatusOr<Page<Generation>> ListGenerations(uint64_t corpus_uid,
+                                                           const PageRequest& page) const = 0;
   // kFailedPrecondition: it is its corpus's current one, or sessions run on it.
   virtual absl::Status DeleteGeneration(uint64_t generation_uid) = 0;
 
@@ -197,21 +223,25 @@ class Catalog {
                                                 const NewSession& session, int64_t now) = 0;
   virtual absl::StatusOr<Session> GetSession(uint64_t corpus_uid, std::string_view id) const = 0;
   virtual absl::StatusOr<Session> GetSessionByUid(uint64_t session_uid) const = 0;
-  virtual absl::StatusOr<Page<Session>> ListSessions(uint64_t corpus_uid, const PageRequest& page) const = 0;
-  // A session that shares the parent's first `turn_count` turns (their records are copied) and their blocks.
-  // kInvalidArgument: the parent has fewer.
-  virtual absl::StatusOr<Session> ForkSession(uint64_t parent_uid, uint32_t turn_count, const NewSession& session,
-                                              int64_t now) = 0;
-  // The turn, the session and its blocks in one batch. turn.number must be session.turn_count and turn.token_count what
-  // the blocks add up to (kFailedPrecondition otherwise: another turn came first). batch.first_block is
-  // session.token_count / 128: a partial tail, whoever's it is, is written anew as the first block of the batch (copy on
-  // write). An empty batch adds a turn without tokens. Calls for one session must not overlap.
-  virtual absl::StatusOr<Session> CommitTurn(uint64_t session_uid, const Turn& turn, const BlockBatch& batch,
-                                             int64_t now) = 0;
-  virtual absl::StatusOr<Session> UpdateSessionExpiry(uint64_t session_uid, std::optional<int64_t> expire_time,
+  virtual absl::StatusOr<Page<Session>> ListSessions(uint64_t corpus_uid,
+                                                     const PageRequest& page) const = 0;
+  // A session that shares the parent's first `turn_count` turns (their records are copied) and
+  // their blocks. kInvalidArgument: the parent has fewer.
+  virtual absl::StatusOr<Session> ForkSession(uint64_t parent_uid, uint32_t turn_count,
+                                              const NewSession& session, int64_t now) = 0;
+  // The turn, the session and its blocks in one batch. turn.number must be session.turn_count and
+  // turn.token_count what the blocks add up to (kFailedPrecondition otherwise: another turn came
+  // first). batch.first_block is session.token_count / 128: a partial tail, whoever's it is, is
+  // written anew as the first block of the batch (copy on write). An empty batch adds a turn
+  // without tokens. Calls for one session must not overlap.
+  virtual absl::StatusOr<Session> CommitTurn(uint64_t session_uid, const Turn& turn,
+                                             const BlockBatch& batch, int64_t now) = 0;
+  virtual absl::StatusOr<Session> UpdateSessionExpiry(uint64_t session_uid,
+                                                      std::optional<int64_t> expire_time,
                                                       int64_t now) = 0;
   virtual absl::StatusOr<Turn> GetTurn(uint64_t session_uid, uint32_t number) const = 0;
-  virtual absl::StatusOr<Page<Turn>> ListTurns(uint64_t session_uid, const PageRequest& page) const = 0;
+  virtual absl::StatusOr<Page<Turn>> ListTurns(uint64_t session_uid,
+                                               const PageRequest& page) const = 0;
   // Forks made from it live on.
   virtual absl::Status DeleteSession(uint64_t session_uid) = 0;
   virtual absl::StatusOr<std::vector<Session>> ExpiredSessions(int64_t now, size_t limit) const = 0;

@@ -9,10 +9,11 @@ constexpr uint64_t kNoParent = 0;
 
 }  // namespace
 
-absl::StatusOr<Tenant> CatalogStore::CreateTenant(std::string_view id, std::string_view display_name,
-                                                  int64_t now) {
+absl::StatusOr<Tenant> CatalogStore::CreateTenant(std::string_view id,
+                                                  std::string_view display_name, int64_t now) {
   Transaction transaction(state_);
-  if (absl::Status status = CheckFree(KeySpace::kTenantIds, kNoParent, id, "tenant"); !status.ok()) {
+  if (absl::Status status = CheckFree(KeySpace::kTenantIds, kNoParent, id, "tenant");
+      !status.ok()) {
     return status;
   }
   const Tenant tenant = {transaction.NewUid(), std::string(id), std::string(display_name), now};
@@ -40,9 +41,8 @@ absl::StatusOr<Page<Tenant>> CatalogStore::ListTenants(const PageRequest& reques
   absl::StatusOr<uint64_t> start = PageStart(KeySpace::kTenant, kNoParent, request);
   if (!start.ok()) return start.status();
   Page<Tenant> page;
-  auto cursor =
-      store().NewCursor(ColumnFamily::kCatalog, ObjectKey(KeySpace::kTenant, *start),
-                        PrefixEnd(std::string(1, static_cast<char>(KeySpace::kTenant))));
+  auto cursor = store().NewCursor(ColumnFamily::kCatalog, ObjectKey(KeySpace::kTenant, *start),
+                                  PrefixEnd(std::string(1, static_cast<char>(KeySpace::kTenant))));
   for (; cursor->Valid(); cursor->Next()) {
     if (page.items.size() == PageSize(request)) {
       page.next_token = PageToken(KeySpace::kTenant, kNoParent, page.items.back().uid);
@@ -66,11 +66,12 @@ absl::Status CatalogStore::DeleteTenant(uint64_t tenant_uid) {
   absl::StatusOr<std::vector<uint64_t>> corpora = Children(KeySpace::kTenantCorpora, tenant_uid);
   if (!corpora.ok()) return corpora.status();
   if (!corpora->empty()) {
-    return absl::FailedPreconditionError(
-        fmt::format("tenant \"{}\" has {} corpora: delete them first", tenant->id, corpora->size()));
+    return absl::FailedPreconditionError(fmt::format(
+        "tenant \"{}\" has {} corpora: delete them first", tenant->id, corpora->size()));
   }
   // Without corpora no operation runs.
-  absl::StatusOr<std::vector<uint64_t>> operations = Children(KeySpace::kTenantOperations, tenant_uid);
+  absl::StatusOr<std::vector<uint64_t>> operations =
+      Children(KeySpace::kTenantOperations, tenant_uid);
   if (!operations.ok()) return operations.status();
   Batch& batch = transaction.batch();
   for (const uint64_t uid : *operations) {
@@ -155,9 +156,11 @@ absl::Status CatalogStore::DeleteCorpus(uint64_t corpus_uid, int64_t now) {
   if (absl::Status status = EndCorpusOperations(&transaction, *corpus, now); !status.ok()) {
     return status;
   }
-  if (absl::Status status = RemoveCorpusDocuments(&transaction, *corpus); !status.ok()) return status;
+  if (absl::Status status = RemoveCorpusDocuments(&transaction, *corpus); !status.ok())
+    return status;
   Batch& batch = transaction.batch();
-  batch.Delete(ColumnFamily::kCatalog, NameKey(KeySpace::kCorpusIds, corpus->tenant_uid, corpus->id));
+  batch.Delete(ColumnFamily::kCatalog,
+               NameKey(KeySpace::kCorpusIds, corpus->tenant_uid, corpus->id));
   batch.Delete(ColumnFamily::kCatalog,
                ChildKey(KeySpace::kTenantCorpora, corpus->tenant_uid, corpus_uid));
   batch.Delete(ColumnFamily::kCatalog, ObjectKey(KeySpace::kCorpus, corpus_uid));

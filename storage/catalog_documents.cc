@@ -57,7 +57,8 @@ class PieceDocumentWriter final : public DocumentWriter {
  private:
   void PutPiece(Batch* batch) {
     std::string key = DocumentChunkKey(document_.corpus_uid, document_.uid, next_piece_++);
-    std::string value = SealRecord(RecordKind::kDocumentChunk, ColumnFamily::kDocument, key, piece_);
+    std::string value =
+        SealRecord(RecordKind::kDocumentChunk, ColumnFamily::kDocument, key, piece_);
     batch->Put(ColumnFamily::kDocument, std::move(key), std::move(value));
     piece_.clear();
   }
@@ -81,8 +82,8 @@ absl::StatusOr<Document> PieceDocumentWriter::Commit(int64_t now,
   document_.sha256 = sha256_.Finish();
   if (expected.has_value() && *expected != document_.sha256) {
     return absl::InvalidArgumentError(
-        fmt::format("document \"{}\": its {} bytes have SHA-256 {}, not {} as announced", request_.id,
-                    document_.byte_length, Hex(document_.sha256), Hex(*expected)));
+        fmt::format("document \"{}\": its {} bytes have SHA-256 {}, not {} as announced",
+                    request_.id, document_.byte_length, Hex(document_.sha256), Hex(*expected)));
   }
   document_.id = request_.id;
   document_.display_name = request_.display_name;
@@ -148,7 +149,8 @@ absl::StatusOr<uint64_t> CatalogStore::PurgeUploads() {
 }
 
 absl::StatusOr<Document> CatalogStore::GetDocument(uint64_t corpus_uid, std::string_view id) const {
-  return LoadNamed<Document>(KeySpace::kDocumentIds, corpus_uid, id, KeySpace::kDocument, "document");
+  return LoadNamed<Document>(KeySpace::kDocumentIds, corpus_uid, id, KeySpace::kDocument,
+                             "document");
 }
 
 absl::StatusOr<Document> CatalogStore::GetDocumentByUid(uint64_t document_uid) const {
@@ -178,14 +180,16 @@ absl::StatusOr<std::string> CatalogStore::ReadDocument(const Document& document,
     absl::Status status = store().Get(ColumnFamily::kDocument, key, &value);
     if (absl::IsNotFound(status)) {
       // Deleted meanwhile, or lost?
-      if (absl::Status record = GetDocumentByUid(document.uid).status(); !record.ok()) return record;
+      if (absl::Status record = GetDocumentByUid(document.uid).status(); !record.ok())
+        return record;
       return DamagedRecord(RecordKind::kDocumentChunk, ColumnFamily::kDocument, key, "missing");
     }
     if (!status.ok()) return status;
     absl::StatusOr<OpenedRecord> record =
         OpenRecord(RecordKind::kDocumentChunk, ColumnFamily::kDocument, key, value.view());
     if (!record.ok()) return record.status();
-    if (record->payload.size() != std::min<uint64_t>(kPieceBytes, document.byte_length - piece_begin)) {
+    if (record->payload.size() !=
+        std::min<uint64_t>(kPieceBytes, document.byte_length - piece_begin)) {
       return DamagedRecord(RecordKind::kDocumentChunk, ColumnFamily::kDocument, key,
                            "has another size than its document says");
     }
@@ -224,8 +228,7 @@ absl::Status CatalogStore::RemoveCorpusDocuments(Transaction* transaction, const
     absl::StatusOr<Document> document = GetDocumentByUid(link->uid);
     if (!document.ok()) return document.status();
     batch.Delete(ColumnFamily::kCatalog, std::string(cursor->key()));
-    batch.Delete(ColumnFamily::kCatalog,
-                 NameKey(KeySpace::kDocumentIds, corpus.uid, document->id));
+    batch.Delete(ColumnFamily::kCatalog, NameKey(KeySpace::kDocumentIds, corpus.uid, document->id));
     batch.Delete(ColumnFamily::kCatalog, ObjectKey(KeySpace::kDocument, link->uid));
   }
   if (!cursor->status().ok()) return cursor->status();

@@ -39,7 +39,8 @@ void ChangeGenerationEdges(Transaction* transaction, const Generation& generatio
   }
 }
 
-// One piece of a layout part: the part's size and checksum, so that pieces of two writings do not mix, then bytes.
+// One piece of a layout part: the part's size and checksum, so that pieces of two writings do not
+// mix, then bytes.
 struct LayoutPiece {
   uint64_t part_bytes = 0;
   uint64_t part_checksum = 0;
@@ -102,8 +103,8 @@ absl::StatusOr<IngestIntent> CatalogStore::BeginIngest(const IngestRequest& requ
     context.first_block = context.reused.empty() ? 0 : context.reused.back().end_block();
     context.end_block = context.first_block;
     context.token_count = uint64_t{context.first_block} * kBlockTokens;
-    context.lineage = ledger_->Reserve(&transaction, intent.tenant_uid, intent.geometry,
-                                       context.first_block);
+    context.lineage =
+        ledger_->Reserve(&transaction, intent.tenant_uid, intent.geometry, context.first_block);
   }
   ChangeIntentEdges(&transaction, intent, &Transaction::AddReference);
   PutRecord(&transaction.batch(), ObjectKey(KeySpace::kIngestIntent, intent.operation_uid), intent);
@@ -124,7 +125,8 @@ absl::Status CatalogStore::UpdateIngestPlan(uint64_t operation_uid, std::string_
   return transaction.Commit();
 }
 
-absl::StatusOr<IngestIntent> CatalogStore::CommitIngestBlocks(uint64_t operation_uid, uint32_t index,
+absl::StatusOr<IngestIntent> CatalogStore::CommitIngestBlocks(uint64_t operation_uid,
+                                                              uint32_t index,
                                                               const BlockBatch& batch) {
   absl::StatusOr<IngestIntent> intent = GetIngest(operation_uid);
   if (!intent.ok()) return intent.status();
@@ -132,13 +134,16 @@ absl::StatusOr<IngestIntent> CatalogStore::CommitIngestBlocks(uint64_t operation
     return absl::InvalidArgumentError(
         fmt::format("the ingest has {} contexts: there is no {}", intent->contexts.size(), index));
   }
-  absl::StatusOr<PreparedBlocks> prepared = ledger_->Prepare(intent->contexts[index].lineage, batch);
+  absl::StatusOr<PreparedBlocks> prepared =
+      ledger_->Prepare(intent->contexts[index].lineage, batch);
   if (!prepared.ok()) return prepared.status();
 
   Transaction transaction(state_);
-  intent = GetIngest(operation_uid);  // another context of it may have advanced, or it was cancelled
+  intent =
+      GetIngest(operation_uid);  // another context of it may have advanced, or it was cancelled
   if (!intent.ok()) return intent.status();
-  if (absl::Status status = ledger_->Publish(&transaction, &*prepared, /*share=*/true); !status.ok()) {
+  if (absl::Status status = ledger_->Publish(&transaction, &*prepared, /*share=*/true);
+      !status.ok()) {
     return status;
   }
   IngestContext& context = intent->contexts[index];
@@ -150,7 +155,8 @@ absl::StatusOr<IngestIntent> CatalogStore::CommitIngestBlocks(uint64_t operation
 }
 
 absl::StatusOr<Generation> CatalogStore::PublishGeneration(uint64_t operation_uid,
-                                                           const GenerationSpec& spec, int64_t now) {
+                                                           const GenerationSpec& spec,
+                                                           int64_t now) {
   Transaction transaction(state_);
   absl::StatusOr<IngestIntent> intent = GetIngest(operation_uid);
   if (!intent.ok()) return intent.status();
@@ -172,13 +178,13 @@ absl::StatusOr<Generation> CatalogStore::PublishGeneration(uint64_t operation_ui
   generation.create_time = intent->create_time;
   generation.publish_time = now;
   for (const uint64_t uid : spec.documents) {
-    if (std::find(intent->documents.begin(), intent->documents.end(), uid) == intent->documents.end()) {
+    if (std::find(intent->documents.begin(), intent->documents.end(), uid) ==
+        intent->documents.end()) {
       return absl::InvalidArgumentError(fmt::format("document {} is not part of the ingest", uid));
     }
     absl::StatusOr<Document> document = GetDocumentByUid(uid);
     if (!document.ok()) return document.status();
-    generation.documents.push_back(
-        {uid, document->id, document->display_name, document->sha256});
+    generation.documents.push_back({uid, document->id, document->display_name, document->sha256});
   }
   for (size_t i = 0; i < spec.contexts.size(); ++i) {
     const IngestContext& stored = intent->contexts[i];
@@ -237,7 +243,8 @@ absl::Status CatalogStore::PutLayoutPart(uint64_t operation_uid, uint32_t contex
           SealRecord(RecordKind::kLayoutPiece, ColumnFamily::kDocument, key, payload.bytes());
       transaction.batch().Put(ColumnFamily::kDocument, std::move(key), std::move(value));
     }
-    if (absl::Status status = transaction.Commit(Durability::kBuffered); !status.ok()) return status;
+    if (absl::Status status = transaction.Commit(Durability::kBuffered); !status.ok())
+      return status;
   }
   return absl::OkStatus();
 }
@@ -266,14 +273,16 @@ absl::StatusOr<std::string> CatalogStore::GetLayoutPart(uint64_t generation_uid,
       part_bytes = piece->part_bytes;
       checksum = piece->part_checksum;
     }
-    const bool fits = piece->part_bytes == part_bytes && piece->part_checksum == checksum &&
-                      piece->bytes.size() == std::min<uint64_t>(kPieceBytes, part_bytes - bytes.size());
+    const bool fits =
+        piece->part_bytes == part_bytes && piece->part_checksum == checksum &&
+        piece->bytes.size() == std::min<uint64_t>(kPieceBytes, part_bytes - bytes.size());
     if (!fits) return damaged("belongs to another writing of its part");
     bytes.append(piece->bytes);
   }
   if (XXH3_64bits(bytes.data(), bytes.size()) != checksum) {
     return DamagedRecord(RecordKind::kLayoutPiece, ColumnFamily::kDocument,
-                         LayoutPieceKey(generation_uid, context, part, 0), "the whole part: checksum mismatch");
+                         LayoutPieceKey(generation_uid, context, part, 0),
+                         "the whole part: checksum mismatch");
   }
   return bytes;
 }
@@ -292,7 +301,8 @@ absl::StatusOr<Generation> CatalogStore::GetGeneration(uint64_t generation_uid) 
 
 absl::StatusOr<Page<Generation>> CatalogStore::ListGenerations(uint64_t corpus_uid,
                                                                const PageRequest& page) const {
-  return ListChildren<Generation>(KeySpace::kCorpusGenerations, corpus_uid, KeySpace::kGeneration, page);
+  return ListChildren<Generation>(KeySpace::kCorpusGenerations, corpus_uid, KeySpace::kGeneration,
+                                  page);
 }
 
 void CatalogStore::RemoveGeneration(Transaction* transaction, const Generation& generation) {
@@ -319,8 +329,8 @@ absl::Status CatalogStore::DeleteGeneration(uint64_t generation_uid) {
       Children(KeySpace::kGenerationSessions, generation_uid);
   if (!sessions.ok()) return sessions.status();
   if (!sessions->empty()) {
-    return absl::FailedPreconditionError(fmt::format("{} sessions run on generation {}: delete them first",
-                                                     sessions->size(), generation_uid));
+    return absl::FailedPreconditionError(fmt::format(
+        "{} sessions run on generation {}: delete them first", sessions->size(), generation_uid));
   }
   RemoveGeneration(&transaction, *generation);
   return transaction.Commit();

@@ -44,7 +44,8 @@ absl::StatusOr<Operation> CatalogStore::GetOperation(uint64_t operation_uid) con
   return Load<Operation>(KeySpace::kOperation, operation_uid, "operation");
 }
 
-absl::StatusOr<Page<Operation>> CatalogStore::ListOperations(uint64_t tenant_uid, uint64_t corpus_uid,
+absl::StatusOr<Page<Operation>> CatalogStore::ListOperations(uint64_t tenant_uid,
+                                                             uint64_t corpus_uid,
                                                              const PageRequest& page) const {
   const bool of_corpus = corpus_uid != 0;
   return ListChildren<Operation>(
@@ -66,7 +67,8 @@ absl::StatusOr<std::vector<Operation>> CatalogStore::RunningOperations() const {
 }
 
 absl::StatusOr<Operation> CatalogStore::UpdateOperation(uint64_t operation_uid,
-                                                        const OperationUpdate& update, int64_t now) {
+                                                        const OperationUpdate& update,
+                                                        int64_t now) {
   Transaction transaction(state_);
   absl::StatusOr<Operation> operation = GetOperation(operation_uid);
   if (!operation.ok()) return operation.status();
@@ -91,8 +93,8 @@ void CatalogStore::CloseOperation(Transaction* transaction, Operation* operation
                               ChildKey(KeySpace::kRunningOperations, kNoParent, operation->uid));
 }
 
-absl::StatusOr<Operation> CatalogStore::EndOperation(uint64_t operation_uid, const OperationEnd& end,
-                                                     int64_t now) {
+absl::StatusOr<Operation> CatalogStore::EndOperation(uint64_t operation_uid,
+                                                     const OperationEnd& end, int64_t now) {
   if (end.state != OperationState::kFailed && end.state != OperationState::kCancelled) {
     return absl::InvalidArgumentError("an operation ends here as failed or cancelled");
   }

@@ -13,8 +13,7 @@ std::string TurnKey(uint64_t session_uid, uint32_t number) {
 absl::StatusOr<Session> CatalogStore::InsertSession(Transaction* transaction, Session session,
                                                     const NewSession& request,
                                                     const Geometry& geometry, int64_t now) {
-  absl::Status status =
-      CheckFree(KeySpace::kSessionIds, session.corpus_uid, request.id, "session");
+  absl::Status status = CheckFree(KeySpace::kSessionIds, session.corpus_uid, request.id, "session");
   if (!status.ok()) return status;
   session.uid = transaction->NewUid();
   session.id = request.id;
@@ -27,14 +26,16 @@ absl::StatusOr<Session> CatalogStore::InsertSession(Transaction* transaction, Se
   session.lineage =
       ledger_->Reserve(transaction, session.tenant_uid, geometry, session.lineage_first_block);
   for (const uint64_t lineage : LineagesOf(session.segments, session.lineage)) {
-    transaction->AddReference(KeySpace::kLineageReference, lineage, HolderKind::kSession, session.uid);
+    transaction->AddReference(KeySpace::kLineageReference, lineage, HolderKind::kSession,
+                              session.uid);
   }
   Batch& batch = transaction->batch();
   const Link link = {session.uid};
   PutRecord(&batch, ObjectKey(KeySpace::kSession, session.uid), session);
   PutRecord(&batch, NameKey(KeySpace::kSessionIds, session.corpus_uid, session.id), link);
   PutRecord(&batch, ChildKey(KeySpace::kCorpusSessions, session.corpus_uid, session.uid), link);
-  PutRecord(&batch, ChildKey(KeySpace::kGenerationSessions, session.generation_uid, session.uid), link);
+  PutRecord(&batch, ChildKey(KeySpace::kGenerationSessions, session.generation_uid, session.uid),
+            link);
   return session;
 }
 
@@ -84,8 +85,9 @@ absl::StatusOr<Session> CatalogStore::ForkSession(uint64_t parent_uid, uint32_t 
   absl::StatusOr<Session> parent = GetSessionByUid(parent_uid);
   if (!parent.ok()) return parent.status();
   if (turn_count > parent->turn_count) {
-    return absl::InvalidArgumentError(fmt::format("session \"{}\" has {} turns: it cannot be forked at {}",
-                                                  parent->id, parent->turn_count, turn_count));
+    return absl::InvalidArgumentError(
+        fmt::format("session \"{}\" has {} turns: it cannot be forked at {}", parent->id,
+                    parent->turn_count, turn_count));
   }
   absl::StatusOr<Generation> generation = GetGeneration(parent->generation_uid);
   if (!generation.ok()) return generation.status();
@@ -106,8 +108,9 @@ absl::StatusOr<Session> CatalogStore::ForkSession(uint64_t parent_uid, uint32_t 
   } else {
     // The last of these blocks may have grown since: its first tokens are still the fork's.
     fork.token_count = turns.back().token_count;
-    fork.segments = FirstBlocks(
-        parent->segments, static_cast<uint32_t>((fork.token_count + kBlockTokens - 1) / kBlockTokens));
+    fork.segments =
+        FirstBlocks(parent->segments,
+                    static_cast<uint32_t>((fork.token_count + kBlockTokens - 1) / kBlockTokens));
   }
   absl::StatusOr<Session> inserted =
       InsertSession(&transaction, std::move(fork), request, generation->geometry, now);
@@ -124,17 +127,16 @@ absl::StatusOr<Session> CatalogStore::CommitTurn(uint64_t session_uid, const Tur
   absl::StatusOr<Session> session = GetSessionByUid(session_uid);
   if (!session.ok()) return session.status();
   const auto wrong_turn = [&](uint32_t next) {
-    return absl::FailedPreconditionError(fmt::format("the next turn of session \"{}\" is {}, not {}",
-                                                     session->id, next, turn.number));
+    return absl::FailedPreconditionError(fmt::format(
+        "the next turn of session \"{}\" is {}, not {}", session->id, next, turn.number));
   };
   if (turn.number != session->turn_count) return wrong_turn(session->turn_count);
   std::optional<PreparedBlocks> prepared;
   if (!batch.blocks.empty()) {
     if (batch.first_block != session->token_count / kBlockTokens) {
-      return absl::FailedPreconditionError(
-          fmt::format("session \"{}\" has {} tokens: its next commit begins at block {}, not {}",
-                      session->id, session->token_count, session->token_count / kBlockTokens,
-                      batch.first_block));
+      return absl::FailedPreconditionError(fmt::format(
+          "session \"{}\" has {} tokens: its next commit begins at block {}, not {}", session->id,
+          session->token_count, session->token_count / kBlockTokens, batch.first_block));
     }
     absl::StatusOr<PreparedBlocks> blocks = ledger_->Prepare(session->lineage, batch);
     if (!blocks.ok()) return blocks.status();
@@ -157,14 +159,15 @@ absl::StatusOr<Session> CatalogStore::CommitTurn(uint64_t session_uid, const Tur
   }
   if (turn.token_count != session->token_count) {
     return absl::FailedPreconditionError(
-        fmt::format("turn {} says the context has {} tokens, and its blocks add up to {}", turn.number,
-                    turn.token_count, session->token_count));
+        fmt::format("turn {} says the context has {} tokens, and its blocks add up to {}",
+                    turn.number, turn.token_count, session->token_count));
   }
   // A fork's first turn copies the parent's tail block, and may not need that lineage any more.
   const std::set<uint64_t> lineages_after = LineagesOf(session->segments, session->lineage);
   for (const uint64_t lineage : lineages_before) {
     if (!lineages_after.contains(lineage)) {
-      transaction.DropReference(KeySpace::kLineageReference, lineage, HolderKind::kSession, session_uid);
+      transaction.DropReference(KeySpace::kLineageReference, lineage, HolderKind::kSession,
+                                session_uid);
     }
   }
   session->turn_count += 1;
@@ -201,8 +204,9 @@ absl::StatusOr<Page<Turn>> CatalogStore::ListTurns(uint64_t session_uid,
   absl::StatusOr<uint64_t> start = PageStart(KeySpace::kTurn, session_uid, request);
   if (!start.ok()) return start.status();
   Page<Turn> page;
-  auto cursor = store().NewCursor(ColumnFamily::kCatalog, ChildKey(KeySpace::kTurn, session_uid, *start),
-                                  PrefixEnd(ObjectKey(KeySpace::kTurn, session_uid)));
+  auto cursor =
+      store().NewCursor(ColumnFamily::kCatalog, ChildKey(KeySpace::kTurn, session_uid, *start),
+                        PrefixEnd(ObjectKey(KeySpace::kTurn, session_uid)));
   for (; cursor->Valid(); cursor->Next()) {
     if (page.items.size() == PageSize(request)) {
       page.next_token = PageToken(KeySpace::kTurn, session_uid, page.items.back().number);
@@ -225,10 +229,12 @@ absl::Status CatalogStore::RemoveSession(Transaction* transaction, const Session
   }
   if (!cursor->status().ok()) return cursor->status();
   for (const uint64_t lineage : LineagesOf(session.segments, session.lineage)) {
-    transaction->DropReference(KeySpace::kLineageReference, lineage, HolderKind::kSession, session.uid);
+    transaction->DropReference(KeySpace::kLineageReference, lineage, HolderKind::kSession,
+                               session.uid);
   }
   batch.Delete(ColumnFamily::kCatalog, ObjectKey(KeySpace::kSession, session.uid));
-  batch.Delete(ColumnFamily::kCatalog, NameKey(KeySpace::kSessionIds, session.corpus_uid, session.id));
+  batch.Delete(ColumnFamily::kCatalog,
+               NameKey(KeySpace::kSessionIds, session.corpus_uid, session.id));
   batch.Delete(ColumnFamily::kCatalog,
                ChildKey(KeySpace::kCorpusSessions, session.corpus_uid, session.uid));
   batch.Delete(ColumnFamily::kCatalog,
@@ -244,7 +250,8 @@ absl::Status CatalogStore::DeleteSession(uint64_t session_uid) {
   return transaction.Commit();
 }
 
-absl::StatusOr<std::vector<Session>> CatalogStore::ExpiredSessions(int64_t now, size_t limit) const {
+absl::StatusOr<std::vector<Session>> CatalogStore::ExpiredSessions(int64_t now,
+                                                                   size_t limit) const {
   return Expired<Session>(KeySpace::kSession, now, limit);
 }
 

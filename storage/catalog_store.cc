@@ -27,7 +27,8 @@ absl::StatusOr<uint64_t> ParsePageToken(KeySpace list, uint64_t parent, std::str
   const auto parsed = std::from_chars(digits.data(), digits.data() + digits.size(), order, 16);
   if (parsed.ec != std::errc() || token != TokenText(list, parent, order)) {
     return absl::InvalidArgumentError(
-        "page_token is not one that this list returned: pass next_page_token of the page before, unchanged");
+        "page_token is not one that this list returned: pass next_page_token of the page before, "
+        "unchanged");
   }
   return order;
 }
@@ -67,7 +68,8 @@ absl::Status CatalogStore::CheckFree(KeySpace names, uint64_t parent, std::strin
         fmt::format("the id of a {} has 1 to {} bytes, not {}", what, kMaxIdBytes, id.size()));
   }
   PinnedValue value;
-  const absl::Status status = store().Get(ColumnFamily::kCatalog, NameKey(names, parent, id), &value);
+  const absl::Status status =
+      store().Get(ColumnFamily::kCatalog, NameKey(names, parent, id), &value);
   if (absl::IsNotFound(status)) return absl::OkStatus();
   if (!status.ok()) return status;
   return absl::AlreadyExistsError(fmt::format("{} \"{}\" already exists", what, id));

@@ -1,5 +1,6 @@
-// The catalog over a key-value store. One class, one file per kind of thing: catalog_corpora.cc, catalog_documents.cc,
-// catalog_operations.cc, catalog_ingest.cc, catalog_sessions.cc. Internal to storage.
+// The catalog over a key-value store. One class, one file per kind of thing: catalog_corpora.cc,
+// catalog_documents.cc, catalog_operations.cc, catalog_ingest.cc, catalog_sessions.cc. Internal to
+// storage.
 #pragma once
 
 #include <cstdint>
@@ -45,14 +46,15 @@ class CatalogStore final : public Catalog {
                                       int64_t now) override;
   absl::StatusOr<Corpus> GetCorpus(uint64_t tenant_uid, std::string_view id) const override;
   absl::StatusOr<Corpus> GetCorpusByUid(uint64_t corpus_uid) const override;
-  absl::StatusOr<Page<Corpus>> ListCorpora(uint64_t tenant_uid, const PageRequest& page) const override;
+  absl::StatusOr<Page<Corpus>> ListCorpora(uint64_t tenant_uid,
+                                           const PageRequest& page) const override;
   absl::StatusOr<Corpus> UpdateCorpus(uint64_t corpus_uid, const CorpusUpdate& update,
                                       int64_t now) override;
   absl::Status DeleteCorpus(uint64_t corpus_uid, int64_t now) override;
   absl::StatusOr<std::vector<Corpus>> ExpiredCorpora(int64_t now, size_t limit) const override;
 
-  absl::StatusOr<std::unique_ptr<DocumentWriter>> WriteDocument(uint64_t corpus_uid,
-                                                                const NewDocument& document) override;
+  absl::StatusOr<std::unique_ptr<DocumentWriter>> WriteDocument(
+      uint64_t corpus_uid, const NewDocument& document) override;
   absl::StatusOr<Document> GetDocument(uint64_t corpus_uid, std::string_view id) const override;
   absl::StatusOr<Document> GetDocumentByUid(uint64_t document_uid) const override;
   absl::StatusOr<Page<Document>> ListDocuments(uint64_t corpus_uid,
@@ -94,15 +96,18 @@ class CatalogStore final : public Catalog {
                                         const NewSession& session, int64_t now) override;
   absl::StatusOr<Session> GetSession(uint64_t corpus_uid, std::string_view id) const override;
   absl::StatusOr<Session> GetSessionByUid(uint64_t session_uid) const override;
-  absl::StatusOr<Page<Session>> ListSessions(uint64_t corpus_uid, const PageRequest& page) const override;
+  absl::StatusOr<Page<Session>> ListSessions(uint64_t corpus_uid,
+                                             const PageRequest& page) const override;
   absl::StatusOr<Session> ForkSession(uint64_t parent_uid, uint32_t turn_count,
                                       const NewSession& session, int64_t now) override;
-  absl::StatusOr<Session> CommitTurn(uint64_t session_uid, const Turn& turn, const BlockBatch& batch,
-                                     int64_t now) override;
-  absl::StatusOr<Session> UpdateSessionExpiry(uint64_t session_uid, std::optional<int64_t> expire_time,
+  absl::StatusOr<Session> CommitTurn(uint64_t session_uid, const Turn& turn,
+                                     const BlockBatch& batch, int64_t now) override;
+  absl::StatusOr<Session> UpdateSessionExpiry(uint64_t session_uid,
+                                              std::optional<int64_t> expire_time,
                                               int64_t now) override;
   absl::StatusOr<Turn> GetTurn(uint64_t session_uid, uint32_t number) const override;
-  absl::StatusOr<Page<Turn>> ListTurns(uint64_t session_uid, const PageRequest& page) const override;
+  absl::StatusOr<Page<Turn>> ListTurns(uint64_t session_uid,
+                                       const PageRequest& page) const override;
   absl::Status DeleteSession(uint64_t session_uid) override;
   absl::StatusOr<std::vector<Session>> ExpiredSessions(int64_t now, size_t limit) const override;
 
@@ -114,8 +119,8 @@ class CatalogStore final : public Catalog {
   absl::StatusOr<T> Load(KeySpace space, uint64_t uid, std::string_view what) const;
   // Through a name; kNotFound "<what> "<id>" does not exist".
   template <typename T>
-  absl::StatusOr<T> LoadNamed(KeySpace names, uint64_t parent, std::string_view id, KeySpace objects,
-                              std::string_view what) const;
+  absl::StatusOr<T> LoadNamed(KeySpace names, uint64_t parent, std::string_view id,
+                              KeySpace objects, std::string_view what) const;
   // kInvalidArgument for an id that cannot be one, kAlreadyExists for one that is taken.
   absl::Status CheckFree(KeySpace names, uint64_t parent, std::string_view id,
                          std::string_view what) const;

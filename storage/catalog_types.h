@@ -1,6 +1,7 @@
-// The catalog's records. Times are Unix microseconds handed in by callers: storage has no clock. Uids are unique in a
-// store, ascend, are never reused, and 0 means none. Ids are the caller's names (1..kMaxIdBytes bytes; which characters
-// are allowed is the API's business), unique within their parent.
+// The catalog's records. Times are Unix microseconds handed in by callers: storage has no clock.
+// Uids are unique in a store, ascend, are never reused, and 0 means none. Ids are the caller's
+// names (1..kMaxIdBytes bytes; which characters are allowed is the API's business), unique within
+// their parent.
 #pragma once
 
 #include <cstdint>
@@ -47,9 +48,11 @@ struct Document {
   std::string media_type;
   uint64_t byte_length = 0;
   Digest sha256 = {};
-  uint64_t ordinal = 0;  // position among the corpus's documents: the order in which uploads were committed
+  uint64_t ordinal =
+      0;  // position among the corpus's documents: the order in which uploads were committed
   int64_t create_time = 0;
-  bool removed = false;  // deleted from its corpus; kept while a generation or an ingest refers to it
+  bool removed =
+      false;  // deleted from its corpus; kept while a generation or an ingest refers to it
   bool operator==(const Document&) const = default;
 };
 
@@ -167,9 +170,9 @@ struct Page {
   std::string next_token;  // empty on the last page
 };
 
-// Lists ascend by creation and a page token names the last item seen, so that inserts and deletes between two pages
-// neither repeat nor skip an item that was there all along. Tokens are opaque, bound to the list they come from, and
-// checked: kInvalidArgument for any other string.
+// Lists ascend by creation and a page token names the last item seen, so that inserts and deletes
+// between two pages neither repeat nor skip an item that was there all along. Tokens are opaque,
+// bound to the list they come from, and checked: kInvalidArgument for any other string.
 struct PageRequest {
   uint32_t size = 0;  // 0 = kDefaultPageSize; more than kMaxPageSize is cut to it
   std::string token;

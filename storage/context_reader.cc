@@ -11,10 +11,12 @@
 namespace lectern::storage {
 namespace {
 
-// How often a block that is being replaced while we read it is read again. A session replaces its tail once a turn.
+// How often a block that is being replaced while we read it is read again. A session replaces its
+// tail once a turn.
 constexpr int kReplacedReadAttempts = 8;
 
-// Work units of a whole-context read are about so many runs: enough for every thread, long enough for read-ahead.
+// Work units of a whole-context read are about so many runs: enough for every thread, long enough
+// for read-ahead.
 constexpr size_t kRunsPerScan = 32;
 constexpr size_t kScanReadAhead = 4 << 20;
 
@@ -82,19 +84,22 @@ class LineageContextReader final : public ContextReader {
         std::min<uint64_t>(kBlockTokens, token_count_ - uint64_t{block} * kBlockTokens));
   }
 
-  // OK: `header` is of the commit the directory names. kAborted: the block was replaced since; read again.
+  // OK: `header` is of the commit the directory names. kAborted: the block was replaced since; read
+  // again.
   absl::Status CheckCurrent(const RunView& view, uint32_t block, const DataHeader& header,
                             ColumnFamily family, std::string_view key) const;
   template <typename Read>
   absl::Status ReadCurrent(const Read& read) const;
 
-  absl::Status DeliverKv(const KvRequest& request, std::string_view key, std::string_view value) const;
+  absl::Status DeliverKv(const KvRequest& request, std::string_view key,
+                         std::string_view value) const;
   // The part of a run's record that belongs to blocks [first, end).
   absl::Status DeliverIndexRun(const RunView& view, uint16_t layer, uint32_t first, uint32_t end,
                                std::string_view key, std::string_view value, std::byte* out) const;
   absl::Status ReadIndexRun(const RunView& view, uint16_t layer, uint32_t first, uint32_t end,
                             std::byte* out) const;
-  absl::Status ScanIndexRuns(size_t first_run, size_t end_run, std::span<std::byte* const> out) const;
+  absl::Status ScanIndexRuns(size_t first_run, size_t end_run,
+                             std::span<std::byte* const> out) const;
 
   // A record that should be there and is not is as bad as a damaged one.
   static absl::Status MissingIsDamage(absl::Status status, RecordKind kind, ColumnFamily family,
@@ -127,17 +132,17 @@ absl::Status LineageContextReader::AddSegment(const Segment& segment) {
   absl::StatusOr<Lineage> lineage = ledger_.LoadLive(segment.lineage);
   if (!lineage.ok()) return lineage.status();
   if (lineage->tenant_uid != tenant_uid_) {
-    return absl::NotFoundError(fmt::format("lineage {} is not stored: its blocks were evicted or deleted",
-                                           segment.lineage));
+    return absl::NotFoundError(fmt::format(
+        "lineage {} is not stored: its blocks were evicted or deleted", segment.lineage));
   }
   if (lineage->geometry != geometry_) {
     return absl::InvalidArgumentError(
         fmt::format("lineage {} was written with another cache geometry", segment.lineage));
   }
   if (segment.first_block < lineage->first_block || segment.end_block() > lineage->end_block) {
-    return absl::NotFoundError(fmt::format("lineage {} holds blocks {} to {}, not {} to {}",
-                                           segment.lineage, lineage->first_block, lineage->end_block,
-                                           segment.first_block, segment.end_block()));
+    return absl::NotFoundError(fmt::format(
+        "lineage {} holds blocks {} to {}, not {} to {}", segment.lineage, lineage->first_block,
+        lineage->end_block, segment.first_block, segment.end_block()));
   }
   auto runs = ledger_.LoadRuns(segment.lineage, segment.end_block());
   if (!runs.ok()) return runs.status();
@@ -154,10 +159,10 @@ absl::Status LineageContextReader::AddSegment(const Segment& segment) {
                          static_cast<uint32_t>(runs_.size() - 1));
   }
   if (block_count() != segment.end_block()) {
-    return DamagedRecord(RecordKind::kBlockRun, ColumnFamily::kCatalog,
-                         BlockRunKey(segment.lineage, segment.first_block),
-                         fmt::format("the directory covers {} of {} blocks", block_count(),
-                                     segment.end_block()));
+    return DamagedRecord(
+        RecordKind::kBlockRun, ColumnFamily::kCatalog,
+        BlockRunKey(segment.lineage, segment.first_block),
+        fmt::format("the directory covers {} of {} blocks", block_count(), segment.end_block()));
   }
   segments_.push_back(segment);
   return absl::OkStatus();
@@ -171,8 +176,8 @@ absl::Status LineageContextReader::CheckTail() const {
   }
   for (uint32_t block = 0; block < block_count(); ++block) {
     if (Stored(block).tokens < Tokens(block)) {
-      return absl::InvalidArgumentError(fmt::format("block {} has {} tokens stored, {} asked for", block,
-                                                    Stored(block).tokens, Tokens(block)));
+      return absl::InvalidArgumentError(fmt::format("block {} has {} tokens stored, {} asked for",
+                                                    block, Stored(block).tokens, Tokens(block)));
     }
   }
   return absl::OkStatus();
@@ -193,7 +198,8 @@ absl::Status LineageContextReader::CheckCurrent(const RunView& view, uint32_t bl
       family == ColumnFamily::kKv ? block - view.first_block : view.run.blocks.size() - 1;
   if (header.commit_sequence == view.run.commit_sequence) {
     if (header.hash == view.run.blocks[position].hash) return absl::OkStatus();
-    return DamagedRecord(header.kind, family, key, "belongs to other tokens than the directory says");
+    return DamagedRecord(header.kind, family, key,
+                         "belongs to other tokens than the directory says");
   }
   // Only a partial block is ever replaced. Ask the directory whether this one was.
   absl::StatusOr<BlockRun> now =
@@ -229,10 +235,9 @@ absl::Status LineageContextReader::ReadKv(const KvRequest& request) const {
   if (request.layer >= geometry_.layers || request.block >= block_count() ||
       request.first_head >= geometry_.kv_heads || request.first_head + heads > geometry_.kv_heads ||
       request.out == nullptr || request.token_capacity < Tokens(request.block)) {
-    return absl::InvalidArgumentError(
-        fmt::format("no K/V of layer {}, block {}, heads {} to {} with room for {} tokens",
-                    request.layer, request.block, request.first_head, request.first_head + heads,
-                    request.token_capacity));
+    return absl::InvalidArgumentError(fmt::format(
+        "no K/V of layer {}, block {}, heads {} to {} with room for {} tokens", request.layer,
+        request.block, request.first_head, request.first_head + heads, request.token_capacity));
   }
   KvRequest whole = request;
   whole.head_count = static_cast<uint16_t>(heads);
@@ -260,7 +265,8 @@ absl::Status LineageContextReader::DeliverKv(const KvRequest& request, std::stri
   if (header.slices != geometry_.kv_heads || header.row_elements != geometry_.head_dim ||
       header.element_bytes != 2 || header.tokens < tokens ||
       header.payload_bytes != slice_bytes * geometry_.kv_heads) {
-    return DamagedRecord(RecordKind::kKv, ColumnFamily::kKv, key, "has another shape than its lineage");
+    return DamagedRecord(RecordKind::kKv, ColumnFamily::kKv, key,
+                         "has another shape than its lineage");
   }
   const size_t wanted = geometry_.KvSliceBytes(tokens) / 2;
   const size_t stride = geometry_.KvSliceBytes(request.token_capacity) / 2;
@@ -302,13 +308,16 @@ absl::Status LineageContextReader::DeliverIndexRun(const RunView& view, uint16_t
   absl::StatusOr<DataRecord> record = DataRecord::Open(RecordKind::kIndexBf16, kFamily, key, value);
   if (!record.ok()) return record.status();
   const DataHeader& header = record->header();
-  if (absl::Status status = CheckCurrent(view, first, header, kFamily, key); !status.ok()) return status;
+  if (absl::Status status = CheckCurrent(view, first, header, kFamily, key); !status.ok())
+    return status;
   if (header.slices != view.run.blocks.size() || header.row_elements != geometry_.index_dim ||
       header.element_bytes != 2 || header.payload_bytes != geometry_.IndexBytes(header.tokens)) {
-    return DamagedRecord(RecordKind::kIndexBf16, kFamily, key, "has another shape than its lineage");
+    return DamagedRecord(RecordKind::kIndexBf16, kFamily, key,
+                         "has another shape than its lineage");
   }
   for (uint32_t block = first; block < end; ++block) {
-    // All blocks of a run but the last are full; a run of one block may have grown since the directory was read.
+    // All blocks of a run but the last are full; a run of one block may have grown since the
+    // directory was read.
     const size_t position = block - view.first_block;
     const uint32_t stored = header.slices == 1 ? header.tokens : view.run.blocks[position].tokens;
     absl::StatusOr<std::string_view> slice = [&] {
@@ -342,17 +351,18 @@ absl::Status LineageContextReader::ReadIndexRun(const RunView& view, uint16_t la
   });
 }
 
-absl::Status LineageContextReader::ReadIndexKeys(uint16_t layer, uint32_t first_block, uint32_t count,
-                                                 std::span<std::byte> out) const {
+absl::Status LineageContextReader::ReadIndexKeys(uint16_t layer, uint32_t first_block,
+                                                 uint32_t count, std::span<std::byte> out) const {
   if (layer >= geometry_.layers || geometry_.indexed[layer] == 0 || first_block > block_count() ||
       count > block_count() - first_block) {
-    return absl::InvalidArgumentError(
-        fmt::format("no index keys of layer {}, blocks {} to {}", layer, first_block,
-                    uint64_t{first_block} + count));
+    return absl::InvalidArgumentError(fmt::format("no index keys of layer {}, blocks {} to {}",
+                                                  layer, first_block,
+                                                  uint64_t{first_block} + count));
   }
   const uint32_t end = first_block + count;
   size_t bytes = 0;
-  for (uint32_t block = first_block; block < end; ++block) bytes += geometry_.IndexBytes(Tokens(block));
+  for (uint32_t block = first_block; block < end; ++block)
+    bytes += geometry_.IndexBytes(Tokens(block));
   if (out.size() != bytes) {
     return absl::InvalidArgumentError(
         fmt::format("index keys of blocks {} to {} take {} bytes, not {}", first_block, end, bytes,
@@ -361,7 +371,8 @@ absl::Status LineageContextReader::ReadIndexKeys(uint16_t layer, uint32_t first_
   for (uint32_t block = first_block; block < end;) {
     const RunView& view = RunOf(block);
     const uint32_t run_end = std::min(view.end, end);
-    std::byte* const target = out.data() + geometry_.IndexBytes(kBlockTokens) * (block - first_block);
+    std::byte* const target =
+        out.data() + geometry_.IndexBytes(kBlockTokens) * (block - first_block);
     if (absl::Status status = ReadIndexRun(view, layer, block, run_end, target); !status.ok()) {
       return status;
     }
@@ -372,14 +383,15 @@ absl::Status LineageContextReader::ReadIndexKeys(uint16_t layer, uint32_t first_
 
 absl::Status LineageContextReader::ReadAllIndexKeys(std::span<std::byte* const> out) const {
   if (out.size() != geometry_.layers) {
-    return absl::InvalidArgumentError(
-        fmt::format("index keys of {} layers asked for, the model has {}", out.size(), geometry_.layers));
+    return absl::InvalidArgumentError(fmt::format(
+        "index keys of {} layers asked for, the model has {}", out.size(), geometry_.layers));
   }
   // Ranges of runs of one lineage: within each, keys ascend in exactly the order of (run, layer).
   std::vector<std::pair<size_t, size_t>> scans;
   for (size_t begin = 0; begin < runs_.size();) {
     size_t end = begin + 1;
-    while (end < runs_.size() && end - begin < kRunsPerScan && runs_[end].lineage == runs_[begin].lineage) {
+    while (end < runs_.size() && end - begin < kRunsPerScan &&
+           runs_[end].lineage == runs_[begin].lineage) {
       ++end;
     }
     scans.emplace_back(begin, end);
@@ -419,7 +431,8 @@ absl::Status LineageContextReader::ScanIndexRuns(size_t first_run, size_t end_ru
         absl::Status status =
             DeliverIndexRun(view, layer, view.begin, view.end, key, cursor->value(), target);
         // The cursor shows one moment; a block replaced around it is read by itself.
-        if (absl::IsAborted(status)) status = ReadIndexRun(view, layer, view.begin, view.end, target);
+        if (absl::IsAborted(status))
+          status = ReadIndexRun(view, layer, view.begin, view.end, target);
         if (!status.ok()) return Counted(status);
       }
       cursor->Next();
@@ -430,12 +443,9 @@ absl::Status LineageContextReader::ScanIndexRuns(size_t first_run, size_t end_ru
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<ContextReader>> OpenContextReader(const LineageLedger& ledger,
-                                                                 ReaderPool* pool,
-                                                                 uint64_t tenant_uid,
-                                                                 std::span<const Segment> segments,
-                                                                 uint64_t token_count,
-                                                                 const Geometry& geometry) {
+absl::StatusOr<std::unique_ptr<ContextReader>> OpenContextReader(
+    const LineageLedger& ledger, ReaderPool* pool, uint64_t tenant_uid,
+    std::span<const Segment> segments, uint64_t token_count, const Geometry& geometry) {
   if (absl::Status status = geometry.Validate(); !status.ok()) return status;
   auto reader =
       std::make_unique<LineageContextReader>(ledger, pool, tenant_uid, token_count, geometry);

@@ -1,4 +1,5 @@
-// Reads one context: from block numbers to verified bytes in the caller's memory. Internal to storage.
+// Reads one context: from block numbers to verified bytes in the caller's memory. Internal to
+// storage.
 #pragma once
 
 #include <cstdint>
@@ -15,11 +16,8 @@
 namespace lectern::storage {
 
 // The contract is BlockStore::OpenContext's.
-absl::StatusOr<std::unique_ptr<ContextReader>> OpenContextReader(const LineageLedger& ledger,
-                                                                 ReaderPool* pool,
-                                                                 uint64_t tenant_uid,
-                                                                 std::span<const Segment> segments,
-                                                                 uint64_t token_count,
-                                                                 const Geometry& geometry);
+absl::StatusOr<std::unique_ptr<ContextReader>> OpenContextReader(
+    const LineageLedger& ledger, ReaderPool* pool, uint64_t tenant_uid,
+    std::span<const Segment> segments, uint64_t token_count, const Geometry& geometry);
 
 }  // namespace lectern::storage

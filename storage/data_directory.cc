@@ -29,12 +29,15 @@ absl::Status SystemError(int error_number, const std::string& doing) {
     case EACCES:
     case EPERM:
     case EROFS:
-      return absl::PermissionDeniedError(
-          fmt::format("{}: give this user write access, or choose another data directory", message));
-    case ENOENT: return absl::NotFoundError(message);
+      return absl::PermissionDeniedError(fmt::format(
+          "{}: give this user write access, or choose another data directory", message));
+    case ENOENT:
+      return absl::NotFoundError(message);
     case ENOSPC:
-    case EDQUOT: return absl::ResourceExhaustedError(fmt::format("{}: free space on the disk", message));
-    default: return absl::UnavailableError(message);
+    case EDQUOT:
+      return absl::ResourceExhaustedError(fmt::format("{}: free space on the disk", message));
+    default:
+      return absl::UnavailableError(message);
   }
 }
 
@@ -87,16 +90,17 @@ absl::Status DataDirectory::ReadFormat() {
   const std::string path = path_ + "/FORMAT";
   std::error_code error;
   if (!fs::exists(path, error)) {
-    // What a store leaves behind that was killed before it wrote FORMAT is a new store; anything else is not ours.
+    // What a store leaves behind that was killed before it wrote FORMAT is a new store; anything
+    // else is not ours.
     for (fs::directory_iterator it(path_, error), end; !error && it != end; it.increment(error)) {
       const std::string name = it->path().filename();
       if (name == "LOCK" || name == "db" || name == "load" || name == "FORMAT.new" ||
           name == "lost+found") {
         continue;
       }
-      return absl::FailedPreconditionError(
-          fmt::format("{} holds other files (\"{}\") and no Lectern store: choose an empty directory",
-                      path_, name));
+      return absl::FailedPreconditionError(fmt::format(
+          "{} holds other files (\"{}\") and no Lectern store: choose an empty directory", path_,
+          name));
     }
     if (error) return SystemError(error.value(), fmt::format("list {}", path_));
     return absl::OkStatus();
@@ -114,10 +118,10 @@ absl::Status DataDirectory::ReadFormat() {
         fmt::format("{} is not a Lectern store's: choose another data directory", path));
   }
   if (version > kFormatVersion) {
-    return absl::FailedPreconditionError(
-        fmt::format("{} has format {}, and this program reads formats up to {}: it was written by a "
-                    "newer Lectern; use that one",
-                    path_, version, kFormatVersion));
+    return absl::FailedPreconditionError(fmt::format(
+        "{} has format {}, and this program reads formats up to {}: it was written by a "
+        "newer Lectern; use that one",
+        path_, version, kFormatVersion));
   }
   file >> id_word >> store_id_;
   if (!file || version == 0 || id_word != "id" || store_id_.size() != 32) {
@@ -132,9 +136,8 @@ absl::Status DataDirectory::Lock() {
   if (lock_file_ < 0) return SystemError(errno, fmt::format("open {}", path));
   if (flock(lock_file_, LOCK_EX | LOCK_NB) == 0) return absl::OkStatus();
   if (errno == EWOULDBLOCK) {
-    return absl::FailedPreconditionError(
-        fmt::format("{} is open in another process: stop that one, or choose another data directory",
-                    path_));
+    return absl::FailedPreconditionError(fmt::format(
+        "{} is open in another process: stop that one, or choose another data directory", path_));
   }
   return SystemError(errno, fmt::format("lock {}", path));
 }
@@ -142,7 +145,8 @@ absl::Status DataDirectory::Lock() {
 absl::Status DataDirectory::WriteFormat(const std::string& store_id) {
   const std::string path = path_ + "/FORMAT";
   const std::string fresh = path + ".new";
-  const std::string text = fmt::format("{}\nformat {}\nid {}\n", kSignature, kFormatVersion, store_id);
+  const std::string text =
+      fmt::format("{}\nformat {}\nid {}\n", kSignature, kFormatVersion, store_id);
   if (!WriteFileSynced(fresh, text) || rename(fresh.c_str(), path.c_str()) != 0 ||
       !SyncDirectory(path_)) {
     return SystemError(errno, fmt::format("write {}", path));

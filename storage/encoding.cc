@@ -70,7 +70,8 @@ uint64_t Decoder::Varint() {
   for (int i = 0; i < kMaxVarintBytes; ++i) {
     const uint8_t byte = Fixed8();
     if (!ok_) return 0;
-    // The tenth byte carries one bit; a last byte of zero would be a longer form of the same number.
+    // The tenth byte carries one bit; a last byte of zero would be a longer form of the same
+    // number.
     if ((i == kMaxVarintBytes - 1 && byte > 1) || (i > 0 && byte == 0)) break;
     value |= static_cast<uint64_t>(byte & 0x7f) << (7 * i);
     if (byte < 0x80) return value;

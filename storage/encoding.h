@@ -1,7 +1,7 @@
-// Typed payloads as bytes: fixed-width little-endian numbers, LEB128 varints, length-prefixed bytes, in a fixed order per
-// record version. The decoder never trusts a length: every read is bounded by what is left, every count by what the
-// rest could hold, so that hostile bytes cost an error and no memory. tests/storage/encoding_test.cc cuts and flips
-// every byte of every record.
+// Typed payloads as bytes: fixed-width little-endian numbers, LEB128 varints, length-prefixed
+// bytes, in a fixed order per record version. The decoder never trusts a length: every read is
+// bounded by what is left, every count by what the rest could hold, so that hostile bytes cost an
+// error and no memory. tests/storage/encoding_test.cc cuts and flips every byte of every record.
 #pragma once
 
 #include <array>
@@ -36,8 +36,8 @@ class Encoder {
   std::string bytes_;
 };
 
-// Reads what Encoder wrote. After the first failure every read returns zero or empty and ok() stays false, so a record
-// decodes straight through and is judged once, by Finish(). Borrows `bytes`.
+// Reads what Encoder wrote. After the first failure every read returns zero or empty and ok() stays
+// false, so a record decodes straight through and is judged once, by Finish(). Borrows `bytes`.
 class Decoder {
  public:
   explicit Decoder(std::string_view bytes) : rest_(bytes) {}
@@ -52,7 +52,8 @@ class Decoder {
   bool Bool();  // 0 or 1 only
   std::string_view Bytes();
   Digest Digest32();
-  // A count of elements of at least `min_bytes` (>= 1) each: fails where the rest cannot hold that many.
+  // A count of elements of at least `min_bytes` (>= 1) each: fails where the rest cannot hold that
+  // many.
   size_t Count(size_t min_bytes);
 
   bool ok() const { return ok_; }

@@ -4,11 +4,16 @@ namespace lectern::storage {
 
 std::string_view ColumnFamilyName(ColumnFamily family) {
   switch (family) {
-    case ColumnFamily::kCatalog: return "default";
-    case ColumnFamily::kHash: return "hash";
-    case ColumnFamily::kIndexKeys: return "index_keys";
-    case ColumnFamily::kKv: return "kv";
-    case ColumnFamily::kDocument: return "document";
+    case ColumnFamily::kCatalog:
+      return "default";
+    case ColumnFamily::kHash:
+      return "hash";
+    case ColumnFamily::kIndexKeys:
+      return "index_keys";
+    case ColumnFamily::kKv:
+      return "kv";
+    case ColumnFamily::kDocument:
+      return "document";
   }
   return "unknown";
 }

@@ -1,15 +1,17 @@
-// The one narrow interface below every record: an ordered map of byte strings in a few column families.
+// The one narrow interface below every record: an ordered map of byte strings in a few column
+// families.
 //
-// Two implementations, one test body (tests/storage/key_value_store_test.cc): RocksDB (rocksdb_store.h) and an
-// in-memory twin (memory_store.h). Nothing above this interface knows which one it runs on, so all record logic is
-// written once. Keys are compared as unsigned bytes.
+// Two implementations, one test body (tests/storage/key_value_store_test.cc): RocksDB
+// (rocksdb_store.h) and an in-memory twin (memory_store.h). Nothing above this interface knows
+// which one it runs on, so all record logic is written once. Keys are compared as unsigned bytes.
 //
 // Errors, the same for both twins, mapped in one place (rocksdb_store.cc):
 //   kNotFound            the key is not there (Get, MultiGet only)
-//   kDataLoss            bytes on disk are damaged; the message names file and offset where RocksDB does
-//   kResourceExhausted   the disk, or the quota on it, is full: free space; writing works again without a restart
-//   kUnavailable         an I/O error that may pass, or the store is shutting down: retry
-//   kInternal            an I/O error that did not pass, or a call RocksDB refuses: our bug
+//   kDataLoss            bytes on disk are damaged; the message names file and offset where RocksDB
+//   does kResourceExhausted   the disk, or the quota on it, is full: free space; writing works
+//   again without a restart kUnavailable         an I/O error that may pass, or the store is
+//   shutting down: retry kInternal            an I/O error that did not pass, or a call RocksDB
+//   refuses: our bug
 // Every member is safe to call from any number of threads, unless said otherwise.
 #pragma once
 
@@ -40,8 +42,9 @@ inline constexpr int kColumnFamilyCount = 5;
 // The name RocksDB knows it by: "default", "hash", "index_keys", "kv", "document".
 std::string_view ColumnFamilyName(ColumnFamily family);
 
-// kSynced: survives power loss when the call returns OK, together with everything written before it (the log is one).
-// kBuffered: survives a crash of the process; power loss may take it, but never leaves a hole before a later survivor.
+// kSynced: survives power loss when the call returns OK, together with everything written before it
+// (the log is one). kBuffered: survives a crash of the process; power loss may take it, but never
+// leaves a hole before a later survivor.
 enum class Durability : uint8_t { kSynced, kBuffered };
 
 // A value that lives as long as this object. Movable; the view stays valid across a move.
@@ -58,7 +61,8 @@ class PinnedValue {
   std::shared_ptr<const void> owner_;
 };
 
-// Writes that take effect together. Later operations win over earlier ones on the same key. Not thread-safe.
+// Writes that take effect together. Later operations win over earlier ones on the same key. Not
+// thread-safe.
 class Batch {
  public:
   enum class Kind : uint8_t { kPut, kDelete, kDeleteRange };
@@ -82,8 +86,9 @@ class Batch {
   size_t bytes_ = 0;
 };
 
-// Walks keys of [begin, end) upwards, as they were when the cursor was made. Owned by one thread; must not outlive the
-// store. Use: for (; cursor->Valid(); cursor->Next()) {...}  then return cursor->status().
+// Walks keys of [begin, end) upwards, as they were when the cursor was made. Owned by one thread;
+// must not outlive the store. Use: for (; cursor->Valid(); cursor->Next()) {...}  then return
+// cursor->status().
 class Cursor {
  public:
   virtual ~Cursor() = default;
@@ -94,16 +99,18 @@ class Cursor {
   virtual absl::Status status() const = 0;     // OK at the end of the range, else why it stopped
 };
 
-// Large sorted data written beside the log: files are built while Add is called and enter the store in one atomic,
-// synced step. Destroyed before Commit: nothing was written. Owned by one thread; must not outlive the store.
+// Large sorted data written beside the log: files are built while Add is called and enter the store
+// in one atomic, synced step. Destroyed before Commit: nothing was written. Owned by one thread;
+// must not outlive the store.
 class BulkLoad {
  public:
   virtual ~BulkLoad() = default;
   // Keys ascend strictly within a column family. kInvalidArgument otherwise.
   virtual absl::Status Add(ColumnFamily family, std::string_view key, std::string_view value) = 0;
-  // All records of all column families become readable together and durable. At most once. After an error nothing is
-  // readable, except that after kInternal/kUnavailable the outcome may be unknown until the store is opened again:
-  // callers make bulk data visible by a later batch and so never depend on it.
+  // All records of all column families become readable together and durable. At most once. After an
+  // error nothing is readable, except that after kInternal/kUnavailable the outcome may be unknown
+  // until the store is opened again: callers make bulk data visible by a later batch and so never
+  // depend on it.
   virtual absl::Status Commit() = 0;
 };
 
@@ -113,7 +120,8 @@ struct DiskUsage {
   uint64_t loading_bytes = 0;  // bulk files under construction
   uint64_t other_bytes = 0;    // manifest, options, info log
   uint64_t free_bytes = 0;     // of the file system, for an unprivileged process
-  uint64_t family_bytes[kColumnFamilyCount] = {};  // live table and memtable bytes per column family, estimated
+  uint64_t family_bytes[kColumnFamilyCount] =
+      {};  // live table and memtable bytes per column family, estimated
 
   uint64_t total() const { return table_bytes + log_bytes + loading_bytes + other_bytes; }
 };
@@ -124,7 +132,8 @@ class KeyValueStore {
 
   virtual absl::Status Get(ColumnFamily family, std::string_view key, PinnedValue* value) const = 0;
 
-  // One status per key, in the order of keys; values.size() == keys.size(). Not a snapshot across keys.
+  // One status per key, in the order of keys; values.size() == keys.size(). Not a snapshot across
+  // keys.
   virtual std::vector<absl::Status> MultiGet(ColumnFamily family, std::span<const std::string> keys,
                                              std::span<PinnedValue> values) const = 0;
 
@@ -132,14 +141,16 @@ class KeyValueStore {
   virtual absl::Status Write(const Batch& batch, Durability durability) = 0;
 
   // read_ahead: bytes to fetch ahead on a long scan of large records; 0 lets the store decide.
-  virtual std::unique_ptr<Cursor> NewCursor(ColumnFamily family, std::string_view begin, std::string_view end,
-                                            size_t read_ahead = 0) const = 0;
+  virtual std::unique_ptr<Cursor> NewCursor(ColumnFamily family, std::string_view begin,
+                                            std::string_view end, size_t read_ahead = 0) const = 0;
 
   virtual absl::StatusOr<std::unique_ptr<BulkLoad>> NewBulkLoad() = 0;
 
-  // Gives the bytes of [begin, end) back to the file system: whole files are dropped, the rest is compacted away. The
-  // keys must already be deleted and unused: this is about space, not about visibility. Slow; idempotent.
-  virtual absl::Status ReclaimRange(ColumnFamily family, std::string_view begin, std::string_view end) = 0;
+  // Gives the bytes of [begin, end) back to the file system: whole files are dropped, the rest is
+  // compacted away. The keys must already be deleted and unused: this is about space, not about
+  // visibility. Slow; idempotent.
+  virtual absl::Status ReclaimRange(ColumnFamily family, std::string_view begin,
+                                    std::string_view end) = 0;
 
   // Writes memtables to tables, so that the log can be dropped.
   virtual absl::Status Flush() = 0;

@@ -112,7 +112,8 @@ std::string CorpusDocumentsPrefix(uint64_t corpus_uid) {
   return KeyBuilder().Number(static_cast<uint8_t>(DocumentSpace::kChunk)).Number(corpus_uid).Take();
 }
 
-std::string LayoutPieceKey(uint64_t generation_uid, uint32_t context, uint32_t part, uint32_t piece) {
+std::string LayoutPieceKey(uint64_t generation_uid, uint32_t context, uint32_t part,
+                           uint32_t piece) {
   return KeyBuilder()
       .Text(LayoutPrefix(generation_uid))
       .Number(context)
@@ -136,7 +137,11 @@ std::string PrefixEnd(std::string_view prefix) {
   return end;
 }
 
-uint64_t KeyNumber64(std::string_view key, size_t offset) { return KeyNumber<uint64_t>(key, offset); }
-uint32_t KeyNumber32(std::string_view key, size_t offset) { return KeyNumber<uint32_t>(key, offset); }
+uint64_t KeyNumber64(std::string_view key, size_t offset) {
+  return KeyNumber<uint64_t>(key, offset);
+}
+uint32_t KeyNumber32(std::string_view key, size_t offset) {
+  return KeyNumber<uint32_t>(key, offset);
+}
 
 }  // namespace lectern::storage

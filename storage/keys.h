@@ -1,6 +1,6 @@
-// Every key in the store. Numbers are big-endian, so that byte order is number order; ids come last, unescaped, because
-// nothing follows them. In the catalog family the first byte is a KeySpace; an enum makes duplicates impossible.
-// storage/README.md has the table.
+// Every key in the store. Numbers are big-endian, so that byte order is number order; ids come
+// last, unescaped, because nothing follows them. In the catalog family the first byte is a
+// KeySpace; an enum makes duplicates impossible. storage/README.md has the table.
 #pragma once
 
 #include <cstdint>
@@ -52,19 +52,23 @@ enum class HolderKind : uint8_t { kIngestIntent = 1, kGeneration = 2, kSession =
 
 std::string StoreInfoKey();
 std::string ObjectKey(KeySpace space, uint64_t uid);
-std::string ChildKey(KeySpace space, uint64_t parent, uint64_t order);  // also turns: (session, number)
+std::string ChildKey(KeySpace space, uint64_t parent,
+                     uint64_t order);  // also turns: (session, number)
 std::string NameKey(KeySpace space, uint64_t parent, std::string_view id);
 std::string BlockRunKey(uint64_t lineage, uint32_t first_block);
 std::string ReferenceKey(KeySpace space, uint64_t target, HolderKind holder, uint64_t holder_uid);
 
 // Family kHash.
 std::string HashKey(uint64_t tenant_uid, const Digest& hash);
-// Family kKv: all layers of a block lie together and blocks follow one another, so that commits append.
+// Family kKv: all layers of a block lie together and blocks follow one another, so that commits
+// append.
 std::string KvKey(uint64_t tenant_uid, uint64_t lineage, uint32_t block, uint16_t layer);
 std::string KvBlockPrefix(uint64_t tenant_uid, uint64_t lineage, uint32_t block);
 // Family kIndexKeys.
-std::string IndexKey(uint64_t tenant_uid, uint64_t lineage, RecordKind kind, uint32_t first_block, uint16_t layer);
-std::string IndexRunPrefix(uint64_t tenant_uid, uint64_t lineage, RecordKind kind, uint32_t first_block);
+std::string IndexKey(uint64_t tenant_uid, uint64_t lineage, RecordKind kind, uint32_t first_block,
+                     uint16_t layer);
+std::string IndexRunPrefix(uint64_t tenant_uid, uint64_t lineage, RecordKind kind,
+                           uint32_t first_block);
 // Both data families.
 std::string LineagePrefix(uint64_t tenant_uid, uint64_t lineage);
 // Family kDocument.
@@ -72,10 +76,12 @@ enum class DocumentSpace : uint8_t { kChunk = 1, kLayout = 2 };
 std::string DocumentChunkKey(uint64_t corpus_uid, uint64_t document_uid, uint32_t chunk);
 std::string DocumentPrefix(uint64_t corpus_uid, uint64_t document_uid);
 std::string CorpusDocumentsPrefix(uint64_t corpus_uid);
-std::string LayoutPieceKey(uint64_t generation_uid, uint32_t context, uint32_t part, uint32_t piece);
+std::string LayoutPieceKey(uint64_t generation_uid, uint32_t context, uint32_t part,
+                           uint32_t piece);
 std::string LayoutPrefix(uint64_t generation_uid);
 
-// The first key after every key that begins with `prefix`; the prefix must have a byte other than 0xff.
+// The first key after every key that begins with `prefix`; the prefix must have a byte other than
+// 0xff.
 std::string PrefixEnd(std::string_view prefix);
 
 // Big-endian numbers of a key, read from the end of a fixed-width key whose width the caller knows.

@@ -10,7 +10,8 @@
 namespace lectern::storage {
 namespace {
 
-// Hashes are looked up so many at a time: a miss ends the search, so larger batches would read in vain.
+// Hashes are looked up so many at a time: a miss ends the search, so larger batches would read in
+// vain.
 constexpr size_t kLookupBatch = 256;
 
 absl::Status NoLineage(uint64_t lineage) {
@@ -83,8 +84,7 @@ std::string EncodeIndexRun(const Geometry& geometry, std::span<const BlockInput>
 absl::StatusOr<Lineage> LineageLedger::LoadLive(uint64_t lineage) const {
   absl::StatusOr<Lineage> record =
       LoadRecord<Lineage>(state_->store(), ObjectKey(KeySpace::kLineage, lineage));
-  if (absl::IsNotFound(record.status()) ||
-      (record.ok() && record->state != LineageState::kLive)) {
+  if (absl::IsNotFound(record.status()) || (record.ok() && record->state != LineageState::kLive)) {
     return NoLineage(lineage);
   }
   return record;
@@ -265,7 +265,8 @@ absl::StatusOr<PreparedBlocks> LineageLedger::Prepare(uint64_t lineage, const Bl
   absl::StatusOr<Lineage> record = LoadLive(lineage);
   if (!record.ok()) return record.status();
   prepared.before = *std::move(record);
-  if (absl::Status status = CheckBatch(lineage, prepared.before, batch); !status.ok()) return status;
+  if (absl::Status status = CheckBatch(lineage, prepared.before, batch); !status.ok())
+    return status;
 
   uint64_t sequence = Transaction(state_).NewSequence();
   const bool replaces_tail = batch.first_block < prepared.before.end_block;
@@ -278,8 +279,8 @@ absl::StatusOr<PreparedBlocks> LineageLedger::Prepare(uint64_t lineage, const Bl
   }
   const auto total = static_cast<uint32_t>(batch.blocks.size());
   for (uint32_t first = 0; first < total;) {
-    // A replaced block must change together with the directory, so it goes through the log; a partial block is a run
-    // of its own, so that it can be replaced.
+    // A replaced block must change together with the directory, so it goes through the log; a
+    // partial block is a run of its own, so that it can be replaced.
     const bool replaced = first == 0 && replaces_tail;
     uint32_t count = replaced ? 1 : std::min(kMaxRunBlocks, total - first);
     if (count > 1 && batch.blocks[first + count - 1].tokens < kBlockTokens) --count;
@@ -301,7 +302,8 @@ absl::StatusOr<PreparedBlocks> LineageLedger::Prepare(uint64_t lineage, const Bl
   return prepared;
 }
 
-absl::Status LineageLedger::Publish(Transaction* transaction, PreparedBlocks* prepared, bool share) {
+absl::Status LineageLedger::Publish(Transaction* transaction, PreparedBlocks* prepared,
+                                    bool share) {
   absl::StatusOr<Lineage> now = LoadLive(prepared->lineage);
   if (!now.ok()) return now.status();
   if (*now != prepared->before) {
@@ -366,8 +368,8 @@ absl::StatusOr<uint64_t> LineageLedger::DropOrphans() {
     const std::string end = PrefixEnd(LineagePrefix(lineage->tenant_uid, uid));
     const std::pair<ColumnFamily, std::string> ranges[] = {
         {ColumnFamily::kKv, KvBlockPrefix(lineage->tenant_uid, uid, lineage->end_block)},
-        {ColumnFamily::kIndexKeys, IndexRunPrefix(lineage->tenant_uid, uid, RecordKind::kIndexBf16,
-                                                  lineage->end_block)}};
+        {ColumnFamily::kIndexKeys,
+         IndexRunPrefix(lineage->tenant_uid, uid, RecordKind::kIndexBf16, lineage->end_block)}};
     // K/V and index keys were ingested together: one seek tells of both.
     auto orphans = state_->store().NewCursor(ColumnFamily::kKv, ranges[0].second, end);
     if (!orphans->status().ok()) return orphans->status();

@@ -1,4 +1,5 @@
-// Lineages from reservation to purge: directory, hash map, commits in two phases. Internal to storage.
+// Lineages from reservation to purge: directory, hash map, commits in two phases. Internal to
+// storage.
 #pragma once
 
 #include <atomic>
@@ -17,8 +18,9 @@
 
 namespace lectern::storage {
 
-// A commit up to this size goes through the log in one synced batch; a larger one is written as table files. Below it
-// two fsyncs and a manifest edit cost more than writing the bytes twice; above it they do not (README, measurements).
+// A commit up to this size goes through the log in one synced batch; a larger one is written as
+// table files. Below it two fsyncs and a manifest edit cost more than writing the bytes twice;
+// above it they do not (README, measurements).
 inline constexpr size_t kSmallCommitBytes = 4 << 20;
 
 // An index run covers at most so many blocks: 8,192 tokens.
@@ -59,7 +61,8 @@ class LineageLedger {
 
   // kNotFound when it is not there or being purged.
   absl::StatusOr<Lineage> LoadLive(uint64_t lineage) const;
-  // The directory of blocks below end_block: runs by first block, ascending, without a gap (kDataLoss otherwise).
+  // The directory of blocks below end_block: runs by first block, ascending, without a gap
+  // (kDataLoss otherwise).
   absl::StatusOr<std::vector<std::pair<uint32_t, BlockRun>>> LoadRuns(uint64_t lineage,
                                                                       uint32_t end_block) const;
 
@@ -69,14 +72,15 @@ class LineageLedger {
   uint64_t Reserve(Transaction* transaction, uint64_t tenant_uid, const Geometry& geometry,
                    uint32_t first_block);
 
-  // Phase one: checks the batch, encodes it and, when it is large, writes its bulk data: durable, seen by nobody.
+  // Phase one: checks the batch, encodes it and, when it is large, writes its bulk data: durable,
+  // seen by nobody.
   absl::StatusOr<PreparedBlocks> Prepare(uint64_t lineage, const BlockBatch& batch);
-  // Phase two: adds what makes it visible to the transaction. `share`: full blocks enter the hash map.
-  // kFailedPrecondition: the lineage changed in between.
+  // Phase two: adds what makes it visible to the transaction. `share`: full blocks enter the hash
+  // map. kFailedPrecondition: the lineage changed in between.
   absl::Status Publish(Transaction* transaction, PreparedBlocks* prepared, bool share);
 
-  // At open: data records beyond a lineage's end, left by a crash between the phases, are deleted and their bytes given
-  // back. Returns how many lineages had some.
+  // At open: data records beyond a lineage's end, left by a crash between the phases, are deleted
+  // and their bytes given back. Returns how many lineages had some.
   absl::StatusOr<uint64_t> DropOrphans();
 
   struct PurgeReport {
@@ -101,7 +105,7 @@ class LineageLedger {
 std::string EncodeKv(const Geometry& geometry, const BlockInput& block, uint16_t layer,
                      uint64_t sequence, std::string_view key);
 // One run: blocks[i].index_keys[layer], concatenated.
-std::string EncodeIndexRun(const Geometry& geometry, std::span<const BlockInput> blocks, uint16_t layer,
-                           uint64_t sequence, std::string_view key);
+std::string EncodeIndexRun(const Geometry& geometry, std::span<const BlockInput> blocks,
+                           uint16_t layer, uint64_t sequence, std::string_view key);
 
 }  // namespace lectern::storage

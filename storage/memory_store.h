@@ -1,5 +1,5 @@
-// The in-memory twin of RocksDB: the same contract without durability. For tests and for a server without a data
-// directory.
+// The in-memory twin of RocksDB: the same contract without durability. For tests and for a server
+// without a data directory.
 #pragma once
 
 #include <memory>

@@ -5,8 +5,8 @@
 
 namespace lectern::storage {
 
-// Indices are handed out one by one. A worker that comes late finds none left and does not touch `body`, which may be
-// gone by then.
+// Indices are handed out one by one. A worker that comes late finds none left and does not touch
+// `body`, which may be gone by then.
 struct ReaderPool::Loop {
   Loop(size_t count, const std::function<void(size_t)>& body) : count(count), body(body) {}
 

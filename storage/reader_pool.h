@@ -1,4 +1,5 @@
-// A few threads that read in parallel: RocksDB as packaged has no asynchronous I/O. Internal to storage.
+// A few threads that read in parallel: RocksDB as packaged has no asynchronous I/O. Internal to
+// storage.
 #pragma once
 
 #include <condition_variable>
@@ -22,8 +23,9 @@ class ReaderPool {
 
   int threads() const { return static_cast<int>(workers_.size()) + 1; }
 
-  // Calls body(i) for every i of [0, count), in any order, and returns when all have returned. Thread-safe; calls of
-  // different threads share the workers, and none waits for the work of another.
+  // Calls body(i) for every i of [0, count), in any order, and returns when all have returned.
+  // Thread-safe; calls of different threads share the workers, and none waits for the work of
+  // another.
   void ParallelFor(size_t count, const std::function<void(size_t)>& body);
 
  private:

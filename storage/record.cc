@@ -59,7 +59,8 @@ absl::Status NewerVersion(RecordKind kind, uint8_t version) {
                   RecordKindName(kind), version, RecordVersion(kind)));
 }
 
-// Reads the first eight bytes. The version is judged by the caller once the checksum has vouched for it.
+// Reads the first eight bytes. The version is judged by the caller once the checksum has vouched
+// for it.
 absl::Status ReadPrefix(RecordKind kind, ColumnFamily family, std::string_view key,
                         std::string_view value, uint8_t* version, uint32_t* payload_bytes) {
   Decoder decoder(value.substr(0, kPrefixBytes));
@@ -79,27 +80,48 @@ absl::Status ReadPrefix(RecordKind kind, ColumnFamily family, std::string_view k
 
 std::string_view RecordKindName(RecordKind kind) {
   switch (kind) {
-    case RecordKind::kStoreInfo: return "StoreInfo";
-    case RecordKind::kTenant: return "Tenant";
-    case RecordKind::kCorpus: return "Corpus";
-    case RecordKind::kDocument: return "Document";
-    case RecordKind::kUpload: return "Upload";
-    case RecordKind::kGeneration: return "Generation";
-    case RecordKind::kIngestIntent: return "IngestIntent";
-    case RecordKind::kOperation: return "Operation";
-    case RecordKind::kSession: return "Session";
-    case RecordKind::kTurn: return "Turn";
-    case RecordKind::kLink: return "Link";
-    case RecordKind::kReference: return "Reference";
-    case RecordKind::kLineage: return "Lineage";
-    case RecordKind::kBlockRun: return "BlockRun";
-    case RecordKind::kReclaim: return "Reclaim";
-    case RecordKind::kHashEntry: return "HashEntry";
-    case RecordKind::kDocumentChunk: return "DocumentChunk";
-    case RecordKind::kLayoutPiece: return "LayoutPiece";
-    case RecordKind::kKv: return "Kv";
-    case RecordKind::kIndexBf16: return "IndexBf16";
-    case RecordKind::kIndexInt8: return "IndexInt8";
+    case RecordKind::kStoreInfo:
+      return "StoreInfo";
+    case RecordKind::kTenant:
+      return "Tenant";
+    case RecordKind::kCorpus:
+      return "Corpus";
+    case RecordKind::kDocument:
+      return "Document";
+    case RecordKind::kUpload:
+      return "Upload";
+    case RecordKind::kGeneration:
+      return "Generation";
+    case RecordKind::kIngestIntent:
+      return "IngestIntent";
+    case RecordKind::kOperation:
+      return "Operation";
+    case RecordKind::kSession:
+      return "Session";
+    case RecordKind::kTurn:
+      return "Turn";
+    case RecordKind::kLink:
+      return "Link";
+    case RecordKind::kReference:
+      return "Reference";
+    case RecordKind::kLineage:
+      return "Lineage";
+    case RecordKind::kBlockRun:
+      return "BlockRun";
+    case RecordKind::kReclaim:
+      return "Reclaim";
+    case RecordKind::kHashEntry:
+      return "HashEntry";
+    case RecordKind::kDocumentChunk:
+      return "DocumentChunk";
+    case RecordKind::kLayoutPiece:
+      return "LayoutPiece";
+    case RecordKind::kKv:
+      return "Kv";
+    case RecordKind::kIndexBf16:
+      return "IndexBf16";
+    case RecordKind::kIndexInt8:
+      return "IndexInt8";
   }
   return "unknown";
 }
@@ -107,7 +129,8 @@ std::string_view RecordKindName(RecordKind kind) {
 uint8_t RecordVersion(RecordKind kind) {
   switch (kind) {
     // A kind whose payload changes gets a case of its own here.
-    default: return 1;
+    default:
+      return 1;
   }
 }
 
@@ -158,7 +181,8 @@ void SealDataRecord(const DataHeader& header, ColumnFamily family, std::string_v
   const size_t payload_offset = DataPayloadOffset(header.slices);
   assert(slice_bytes.size() == header.slices);
   assert(payload_offset + header.payload_bytes == value->size());
-  assert(std::accumulate(slice_bytes.begin(), slice_bytes.end(), uint64_t{0}) == header.payload_bytes);
+  assert(std::accumulate(slice_bytes.begin(), slice_bytes.end(), uint64_t{0}) ==
+         header.payload_bytes);
   Encoder encoder;
   encoder.Raw(Prefix(header.kind, header.payload_bytes));
   encoder.Fixed64(header.commit_sequence);
@@ -226,7 +250,8 @@ absl::StatusOr<std::string_view> DataRecord::Slice(size_t slice, size_t offset, 
   const std::string_view bytes = payload_.substr(offset, size);
   Decoder stored(checksums_.substr(slice * kSliceChecksumBytes, kSliceChecksumBytes));
   if (stored.Fixed64() != XXH3_64bits(bytes.data(), bytes.size())) {
-    return DamagedRecord(header_.kind, family_, key_, fmt::format("slice {}: checksum mismatch", slice));
+    return DamagedRecord(header_.kind, family_, key_,
+                         fmt::format("slice {}: checksum mismatch", slice));
   }
   return bytes;
 }

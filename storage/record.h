@@ -1,11 +1,14 @@
-// The envelope of every stored value. Layouts are drawn in storage/README.md; this is their only reader and writer.
+// The envelope of every stored value. Layouts are drawn in storage/README.md; this is their only
+// reader and writer.
 //
 // Two envelopes share their first eight bytes (magic, kind, version, payload length):
-//   a *record* holds a small typed payload and one XXH3-128 over (column family, key, header, payload);
-//   a *data record* holds tensors, cut into slices that can be verified alone: a header with an XXH3-64 per slice, and
-//   one XXH3-128 over (column family, key, header), so that the slice table is bound to the key.
+//   a *record* holds a small typed payload and one XXH3-128 over (column family, key, header,
+//   payload); a *data record* holds tensors, cut into slices that can be verified alone: a header
+//   with an XXH3-64 per slice, and one XXH3-128 over (column family, key, header), so that the
+//   slice table is bound to the key.
 // The key is part of the checksum, never of the value: bytes found under another key do not verify.
-// Errors: kDataLoss naming kind and key for anything damaged; kFailedPrecondition for a version newer than this build's.
+// Errors: kDataLoss naming kind and key for anything damaged; kFailedPrecondition for a version
+// newer than this build's.
 #pragma once
 
 #include <cstddef>
@@ -55,7 +58,8 @@ inline constexpr size_t kRecordHeaderBytes = 24;
 // No typed payload is larger; a length field beyond it is damage, whatever follows.
 inline constexpr uint32_t kMaxPayloadBytes = 256u << 20;
 
-std::string SealRecord(RecordKind kind, ColumnFamily family, std::string_view key, std::string_view payload);
+std::string SealRecord(RecordKind kind, ColumnFamily family, std::string_view key,
+                       std::string_view payload);
 
 struct OpenedRecord {
   uint8_t version;
@@ -68,11 +72,12 @@ absl::StatusOr<OpenedRecord> OpenRecord(RecordKind kind, ColumnFamily family, st
 struct DataHeader {
   RecordKind kind = RecordKind::kKv;
   uint32_t payload_bytes = 0;
-  uint64_t commit_sequence = 0;  // of the commit that wrote it: a stale copy of the same key does not match its directory
-  Digest hash = {};              // prefix-chain hash of the block, of the last block of an index run
-  uint32_t tokens = 0;           // in the record: 1..128 for K/V, the sum over the run for index keys
-  uint16_t slices = 0;           // KV heads, or blocks of the run
-  uint16_t row_elements = 0;     // head_dim, or index_dim
+  uint64_t commit_sequence =
+      0;  // of the commit that wrote it: a stale copy of the same key does not match its directory
+  Digest hash = {};           // prefix-chain hash of the block, of the last block of an index run
+  uint32_t tokens = 0;        // in the record: 1..128 for K/V, the sum over the run for index keys
+  uint16_t slices = 0;        // KV heads, or blocks of the run
+  uint16_t row_elements = 0;  // head_dim, or index_dim
   uint8_t element_bytes = 2;
 };
 
@@ -85,7 +90,8 @@ constexpr size_t DataPayloadOffset(size_t slices) {
 }
 
 // Writes header, slice table and checksum in front of a payload that already stands in `value` from
-// DataPayloadOffset(header.slices) on. slice_bytes[i] are the sizes of consecutive slices; their sum is the payload.
+// DataPayloadOffset(header.slices) on. slice_bytes[i] are the sizes of consecutive slices; their
+// sum is the payload.
 void SealDataRecord(const DataHeader& header, ColumnFamily family, std::string_view key,
                     std::span<const uint32_t> slice_bytes, std::string* value);
 
@@ -109,6 +115,7 @@ class DataRecord {
 };
 
 // kDataLoss "<kind> at <column family>:<key in hex>: <what>", the one wording of damage.
-absl::Status DamagedRecord(RecordKind kind, ColumnFamily family, std::string_view key, std::string_view what);
+absl::Status DamagedRecord(RecordKind kind, ColumnFamily family, std::string_view key,
+                           std::string_view what);
 
 }  // namespace lectern::storage

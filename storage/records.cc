@@ -398,7 +398,9 @@ Turn RecordCodec<Turn>::Decode(uint8_t, Decoder* decoder) {
   return record;
 }
 
-void RecordCodec<Link>::Encode(const Link& record, Encoder* encoder) { encoder->Varint(record.uid); }
+void RecordCodec<Link>::Encode(const Link& record, Encoder* encoder) {
+  encoder->Varint(record.uid);
+}
 
 Link RecordCodec<Link>::Decode(uint8_t, Decoder* decoder) { return {decoder->Varint()}; }
 

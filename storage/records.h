@@ -1,5 +1,5 @@
-// How each typed record becomes bytes, and the two calls that read and write one. The payloads are specified in
-// storage/README.md. Internal to storage.
+// How each typed record becomes bytes, and the two calls that read and write one. The payloads are
+// specified in storage/README.md. Internal to storage.
 #pragma once
 
 #include <cstdint>
@@ -90,13 +90,13 @@ struct Reclaim {
 template <typename T>
 struct RecordCodec;
 
-#define LECTERN_RECORD(type, family)                                    \
-  template <>                                                           \
-  struct RecordCodec<type> {                                            \
-    static constexpr RecordKind kKind = RecordKind::k##type;            \
-    static constexpr ColumnFamily kFamily = ColumnFamily::family;       \
-    static void Encode(const type& record, Encoder* encoder);           \
-    static type Decode(uint8_t version, Decoder* decoder);              \
+#define LECTERN_RECORD(type, family)                              \
+  template <>                                                     \
+  struct RecordCodec<type> {                                      \
+    static constexpr RecordKind kKind = RecordKind::k##type;      \
+    static constexpr ColumnFamily kFamily = ColumnFamily::family; \
+    static void Encode(const type& record, Encoder* encoder);     \
+    static type Decode(uint8_t version, Decoder* decoder);        \
   }
 LECTERN_RECORD(StoreInfo, kCatalog);
 LECTERN_RECORD(Tenant, kCatalog);
@@ -133,7 +133,8 @@ absl::StatusOr<T> ParseRecord(std::string_view key, std::string_view value) {
 template <typename T>
 absl::StatusOr<T> LoadRecord(const KeyValueStore& store, std::string_view key) {
   PinnedValue value;
-  if (absl::Status status = store.Get(RecordCodec<T>::kFamily, key, &value); !status.ok()) return status;
+  if (absl::Status status = store.Get(RecordCodec<T>::kFamily, key, &value); !status.ok())
+    return status;
   return ParseRecord<T>(key, value.view());
 }
 

@@ -92,7 +92,8 @@ class RecoverableFileSystem final : public rocksdb::FileSystemWrapper {
     return Wrap(target()->NewWritableFile(name, options, file, debug), file);
   }
   IOStatus ReopenWritableFile(const std::string& name, const FileOptions& options,
-                              std::unique_ptr<FSWritableFile>* file, IODebugContext* debug) override {
+                              std::unique_ptr<FSWritableFile>* file,
+                              IODebugContext* debug) override {
     return Wrap(target()->ReopenWritableFile(name, options, file, debug), file);
   }
   IOStatus ReuseWritableFile(const std::string& name, const std::string& old_name,

@@ -1,6 +1,7 @@
-// A file system whose write errors RocksDB recovers from when asked to. As packaged, RocksDB takes a failed write of the
-// log (EIO, EDQUOT) for fatal until it is opened again, and after ENOSPC polls every five seconds. It may resume
-// because resuming writes what memory holds to new files and trusts none that failed. Internal to storage.
+// A file system whose write errors RocksDB recovers from when asked to. As packaged, RocksDB takes
+// a failed write of the log (EIO, EDQUOT) for fatal until it is opened again, and after ENOSPC
+// polls every five seconds. It may resume because resuming writes what memory holds to new files
+// and trusts none that failed. Internal to storage.
 #pragma once
 
 #include <memory>
@@ -11,7 +12,8 @@ class FileSystem;
 
 namespace lectern::storage {
 
-// Every error of a write, sync, rename or link of `target` becomes a retryable I/O error with the same text.
+// Every error of a write, sync, rename or link of `target` becomes a retryable I/O error with the
+// same text.
 std::shared_ptr<rocksdb::FileSystem> NewRecoverableFileSystem(
     std::shared_ptr<rocksdb::FileSystem> target);
 

@@ -35,7 +35,8 @@ bool Mentions(const std::string& message, int error_number) {
 }
 
 bool IsOutOfSpace(const rocksdb::Status& status) {
-  return status.IsIOError() && (Mentions(status.ToString(), ENOSPC) || Mentions(status.ToString(), EDQUOT));
+  return status.IsIOError() &&
+         (Mentions(status.ToString(), ENOSPC) || Mentions(status.ToString(), EDQUOT));
 }
 
 // The one place where RocksDB's errors become ours.
@@ -91,7 +92,8 @@ class RocksStore final : public KeyValueStore {
   explicit RocksStore(const RocksDbOptions& options)
       : options_(options),
         env_(rocksdb::NewCompositeEnv(NewRecoverableFileSystem(
-            options.file_system != nullptr ? options.file_system : rocksdb::FileSystem::Default()))) {}
+            options.file_system != nullptr ? options.file_system
+                                           : rocksdb::FileSystem::Default()))) {}
 
   ~RocksStore() override {
     if (db_ == nullptr) return;
@@ -132,15 +134,15 @@ class RocksStore final : public KeyValueStore {
 
   absl::Status Flush() override {
     return Attempt("flush", [&] {
-      return db_->Flush(rocksdb::FlushOptions(),
-                        std::vector<rocksdb::ColumnFamilyHandle*>(handles_.begin(), handles_.end()));
+      return db_->Flush(rocksdb::FlushOptions(), std::vector<rocksdb::ColumnFamilyHandle*>(
+                                                     handles_.begin(), handles_.end()));
     });
   }
 
   absl::StatusOr<DiskUsage> Usage() const override;
 
-  // Runs a write; where the store stopped writing (disk full, I/O error), asks it to resume and tries once more.
-  // Repeating is safe: every write of ours sets the same keys to the same values.
+  // Runs a write; where the store stopped writing (disk full, I/O error), asks it to resume and
+  // tries once more. Repeating is safe: every write of ours sets the same keys to the same values.
   template <typename Operation>
   absl::Status Attempt(std::string_view doing, const Operation& operation) {
     rocksdb::Status status = operation();
@@ -210,9 +212,8 @@ absl::Status RocksStore::Open() {
   if (!status.ok()) {
     const std::string doing = fmt::format("open {}", options_.directory);
     if (status.IsInvalidArgument() && status.ToString().find("not opened") != std::string::npos) {
-      return absl::FailedPreconditionError(
-          fmt::format("{}: {}. It was written by a newer Lectern; use that one", doing,
-                      status.ToString()));
+      return absl::FailedPreconditionError(fmt::format(
+          "{}: {}. It was written by a newer Lectern; use that one", doing, status.ToString()));
     }
     if (status.IsIOError() && status.ToString().find("lock") != std::string::npos) {
       return absl::FailedPreconditionError(
@@ -251,8 +252,12 @@ absl::Status RocksStore::Write(const Batch& batch, Durability durability) {
     rocksdb::ColumnFamilyHandle* const handle = Handle(operation.family);
     rocksdb::Status status;
     switch (operation.kind) {
-      case Batch::Kind::kPut: status = write.Put(handle, operation.key, operation.value); break;
-      case Batch::Kind::kDelete: status = write.Delete(handle, operation.key); break;
+      case Batch::Kind::kPut:
+        status = write.Put(handle, operation.key, operation.value);
+        break;
+      case Batch::Kind::kDelete:
+        status = write.Delete(handle, operation.key);
+        break;
       case Batch::Kind::kDeleteRange:
         status = write.DeleteRange(handle, operation.key, operation.value);
         break;
@@ -344,9 +349,9 @@ absl::Status RocksStore::ReclaimRange(ColumnFamily family, std::string_view begi
   // Files wholly inside go without being read ...
   if (absl::Status status = Attempt("drop files",
                                     [&] {
-                                      return rocksdb::DeleteFilesInRange(
-                                          db_.get(), Handle(family), &first, &last,
-                                          /*include_end=*/false);
+                                      return rocksdb::DeleteFilesInRange(db_.get(), Handle(family),
+                                                                         &first, &last,
+                                                                         /*include_end=*/false);
                                     });
       !status.ok()) {
     return status;
@@ -354,7 +359,8 @@ absl::Status RocksStore::ReclaimRange(ColumnFamily family, std::string_view begi
   // ... and compaction takes the range's tombstone down through the rest, which removes the bytes.
   rocksdb::CompactRangeOptions options;
   options.exclusive_manual_compaction = false;
-  return Attempt("compact", [&] { return db_->CompactRange(options, Handle(family), &first, &last); });
+  return Attempt("compact",
+                 [&] { return db_->CompactRange(options, Handle(family), &first, &last); });
 }
 
 absl::StatusOr<DiskUsage> RocksStore::Usage() const {

@@ -14,18 +14,20 @@ class FileSystem;
 namespace lectern::storage {
 
 struct RocksDbOptions {
-  std::string directory;       // of the database; created if its parent exists
-  std::string load_directory;  // for bulk files under construction; same file system; emptied at open
-  bool direct_reads = false;   // bypass the page cache for tables: honest cold reads, no double caching
+  std::string directory;  // of the database; created if its parent exists
+  std::string
+      load_directory;  // for bulk files under construction; same file system; emptied at open
+  bool direct_reads =
+      false;  // bypass the page cache for tables: honest cold reads, no double caching
   // Null: the system's. Tests pass one that runs out of space, loses unsynced bytes or fails.
   std::shared_ptr<rocksdb::FileSystem> file_system;
 };
 
-// Opens or creates. kFailedPrecondition: another process holds it, or a newer program wrote it. kDataLoss: damaged.
-// kPermissionDenied: the directory cannot be written.
+// Opens or creates. kFailedPrecondition: another process holds it, or a newer program wrote it.
+// kDataLoss: damaged. kPermissionDenied: the directory cannot be written.
 //
-// After kResourceExhausted the store keeps serving reads; each later write first asks RocksDB to resume, so writing
-// works again once space has returned.
+// After kResourceExhausted the store keeps serving reads; each later write first asks RocksDB to
+// resume, so writing works again once space has returned.
 absl::StatusOr<std::unique_ptr<KeyValueStore>> OpenRocksDbStore(const RocksDbOptions& options);
 
 }  // namespace lectern::storage

@@ -8,8 +8,8 @@ namespace {
 
 constexpr size_t kMiB = size_t{1} << 20;
 
-// Catalog and hash blocks only: K/V and index keys are cached by the engine's pools, and reading them through here
-// would push out the small records that every request needs.
+// Catalog and hash blocks only: K/V and index keys are cached by the engine's pools, and reading
+// them through here would push out the small records that every request needs.
 constexpr size_t kBlockCacheBytes = 64 * kMiB;
 
 // An open table keeps its index and filter in memory (about 40 bytes a record) and one descriptor.
@@ -24,16 +24,19 @@ constexpr size_t kAllMemtableBytes = 192 * kMiB;
 constexpr size_t kSmallMemtableBytes = 16 * kMiB;
 constexpr size_t kLargeMemtableBytes = 64 * kMiB;
 
-// Write-back starts early, so that the fsync at the end of a file or log finds little left to write.
+// Write-back starts early, so that the fsync at the end of a file or log finds little left to
+// write.
 constexpr uint64_t kBytesPerSync = 1 * kMiB;
 
-// Two compactions and flushes at a time: compaction only ever touches the small share that came through the log.
+// Two compactions and flushes at a time: compaction only ever touches the small share that came
+// through the log.
 constexpr int kBackgroundJobs = 2;
 
 // A manifest is rewritten past this size; each ingest adds a few hundred bytes to it.
 constexpr uint64_t kMaxManifestBytes = 64 * kMiB;
 
-// 1% of look-ups that find nothing in a table read a block in vain; for K/V such a block is 64 KiB or more.
+// 1% of look-ups that find nothing in a table read a block in vain; for K/V such a block is 64 KiB
+// or more.
 constexpr double kBloomBitsPerKey = 10;
 
 // Catalog records are a few hundred bytes; larger blocks would read more than is asked for.
@@ -63,7 +66,8 @@ rocksdb::DBOptions TunedDbOptions(bool direct_reads) {
   options.use_direct_reads = direct_reads;
   // Whatever was lost with the power, what is left is a prefix without a hole.
   options.wal_recovery_mode = rocksdb::WALRecoveryMode::kPointInTimeRecovery;
-  // After a write error we resume ourselves, with the next write: what happens when is then the caller's doing.
+  // After a write error we resume ourselves, with the next write: what happens when is then the
+  // caller's doing.
   options.max_bgerror_resume_count = 0;
   // A missing or shortened log, or a table file put in another's place, is found at open.
   options.track_and_verify_wals_in_manifest = true;
@@ -95,8 +99,8 @@ rocksdb::ColumnFamilyOptions TunedFamilyOptions(
   options.table_factory.reset(rocksdb::NewBlockBasedTableFactory(table));
   options.write_buffer_size = large ? kLargeMemtableBytes : kSmallMemtableBytes;
   // bf16 noise and hashes do not compress; text and small records do, at LZ4's speed.
-  options.compression = bulk || family == ColumnFamily::kHash ? rocksdb::kNoCompression
-                                                              : rocksdb::kLZ4Compression;
+  options.compression =
+      bulk || family == ColumnFamily::kHash ? rocksdb::kNoCompression : rocksdb::kLZ4Compression;
   options.level_compaction_dynamic_level_bytes = true;
   if (large) options.target_file_size_base = kBulkFileBytes;
   // The default would rewrite every byte once in 30 days.

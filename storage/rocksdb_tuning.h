@@ -16,8 +16,8 @@ std::shared_ptr<rocksdb::Cache> NewBlockCache();
 rocksdb::ReadOptions TunedReadOptions(ColumnFamily family);
 rocksdb::IngestExternalFileOptions TunedIngestOptions();
 
-// A bulk file is closed and the next one begun at this size, so that one file's index stays small and purging a lineage
-// finds whole files to drop.
+// A bulk file is closed and the next one begun at this size, so that one file's index stays small
+// and purging a lineage finds whole files to drop.
 inline constexpr uint64_t kBulkFileBytes = 256ull << 20;
 
 }  // namespace lectern::storage

@@ -44,10 +44,9 @@ class LedgerBlockStore final : public BlockStore {
     return ledger_->LookupPrefix(tenant_uid, hashes);
   }
 
-  absl::StatusOr<std::unique_ptr<ContextReader>> OpenContext(uint64_t tenant_uid,
-                                                             std::span<const Segment> segments,
-                                                             uint64_t token_count,
-                                                             const Geometry& geometry) const override {
+  absl::StatusOr<std::unique_ptr<ContextReader>> OpenContext(
+      uint64_t tenant_uid, std::span<const Segment> segments, uint64_t token_count,
+      const Geometry& geometry) const override {
     return OpenContextReader(*ledger_, &pool_, tenant_uid, segments, token_count, geometry);
   }
 
@@ -104,7 +103,8 @@ class OpenStore final : public Store {
  private:
   absl::StatusOr<uint64_t> ReclaimRanges();
 
-  const std::unique_ptr<DataDirectory> directory_;  // locked until all the rest is gone; may be null
+  const std::unique_ptr<DataDirectory>
+      directory_;  // locked until all the rest is gone; may be null
   StoreState state_;
   LineageLedger ledger_;
   CatalogStore catalog_;
@@ -215,8 +215,9 @@ absl::StatusOr<std::unique_ptr<Store>> OpenOver(std::unique_ptr<DataDirectory> d
                     "were mixed; restore one of them",
                     options.directory, directory->store_id(), info->store_id));
   }
-  auto opened = std::make_unique<OpenStore>(std::move(directory), std::move(store), *std::move(info),
-                                            ReaderThreads(options.reader_threads));
+  auto opened =
+      std::make_unique<OpenStore>(std::move(directory), std::move(store), *std::move(info),
+                                  ReaderThreads(options.reader_threads));
   if (absl::Status status = opened->Recover(options.now); !status.ok()) return status;
   return std::unique_ptr<Store>(std::move(opened));
 }

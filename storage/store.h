@@ -1,4 +1,5 @@
-// One data directory: its lock and format, the catalog and the blocks over RocksDB, or all of it in memory.
+// One data directory: its lock and format, the catalog and the blocks over RocksDB, or all of it in
+// memory.
 #pragma once
 
 #include <cstdint>
@@ -33,16 +34,18 @@ struct Stats {
 
 struct GarbageReport {
   uint64_t lineages_purged = 0;
-  uint64_t lineages_in_use = 0;  // unreferenced, but open in a ContextReader: kept for the next call
+  uint64_t lineages_in_use =
+      0;  // unreferenced, but open in a ContextReader: kept for the next call
   uint64_t ranges_reclaimed = 0;
   uint64_t uploads_purged = 0;
 };
 
 class Store {
  public:
-  // Opens `directory`, making it when it does not exist (its parent must). Interrupted uploads and blocks of unfinished
-  // commits are purged on the way. Fails with
-  //   kFailedPrecondition  a newer format (both versions are named); a directory that holds something else; another
+  // Opens `directory`, making it when it does not exist (its parent must). Interrupted uploads and
+  // blocks of unfinished commits are purged on the way. Fails with
+  //   kFailedPrecondition  a newer format (both versions are named); a directory that holds
+  //   something else; another
   //                        process has it open
   //   kNotFound            the parent directory does not exist
   //   kPermissionDenied    it cannot be written
@@ -60,13 +63,14 @@ class Store {
   virtual Catalog& catalog() = 0;
   virtual BlockStore& blocks() = 0;
 
-  // Random, made with the store; the engine derives tenants' salts from it (HMAC over the tenant's uid).
+  // Random, made with the store; the engine derives tenants' salts from it (HMAC over the tenant's
+  // uid).
   virtual const Digest& secret() const = 0;
   virtual const std::string& store_id() const = 0;  // 32 hex digits
 
-  // Purges lineages and documents without references and gives their bytes back to the file system. May take seconds;
-  // call it from a background thread after deletions. Everything it has left undone when the process dies is found
-  // and done by a later call. Calls are serialised.
+  // Purges lineages and documents without references and gives their bytes back to the file system.
+  // May take seconds; call it from a background thread after deletions. Everything it has left
+  // undone when the process dies is found and done by a later call. Calls are serialised.
   virtual absl::StatusOr<GarbageReport> CollectGarbage() = 0;
   // Moves what is in the log into tables, e.g. before the process ends.
   virtual absl::Status Flush() = 0;

@@ -3,7 +3,7 @@
 namespace lectern::storage {
 namespace {
 
-constexpr size_t kHolderOffset = 1 + sizeof(uint64_t);        // in a reference key: key space, target
+constexpr size_t kHolderOffset = 1 + sizeof(uint64_t);  // in a reference key: key space, target
 constexpr size_t kHolderUidOffset = kHolderOffset + 1;
 
 }  // namespace

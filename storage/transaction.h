@@ -1,4 +1,5 @@
-// How metadata changes: one lock, one batch, references settled in the same batch. Internal to storage.
+// How metadata changes: one lock, one batch, references settled in the same batch. Internal to
+// storage.
 #pragma once
 
 #include <cstdint>
@@ -27,8 +28,8 @@ class StoreState {
   const Digest& secret() const { return info_.secret; }
   const std::string& store_id() const { return info_.store_id; }
 
-  // A pinned lineage keeps its bytes. Pin first, then look whether it is live: whoever purges marks it first and
-  // looks at pins then, so that one of the two sees the other.
+  // A pinned lineage keeps its bytes. Pin first, then look whether it is live: whoever purges marks
+  // it first and looks at pins then, so that one of the two sees the other.
   void Pin(uint64_t lineage);
   void Unpin(uint64_t lineage);
   bool IsPinned(uint64_t lineage) const;
@@ -66,8 +67,8 @@ class LineagePin {
   uint64_t lineage_ = 0;
 };
 
-// Holds the metadata lock for its life: what it reads stays true until it commits. Reads go to the store and do not see
-// the batch. Destroyed without Commit: nothing happened.
+// Holds the metadata lock for its life: what it reads stays true until it commits. Reads go to the
+// store and do not see the batch. Destroyed without Commit: nothing happened.
 class Transaction {
  public:
   explicit Transaction(StoreState* state);
@@ -81,8 +82,9 @@ class Transaction {
   // Numbers drawn by an earlier transaction that was not committed become durable with this one.
   void KeepCounters() { counters_changed_ = true; }
 
-  // Edges of holders to lineages (KeySpace::kLineageReference) and documents (kDocumentReference). A lineage whose last
-  // edge goes is marked purging; a removed document whose last edge goes is deleted with its bytes.
+  // Edges of holders to lineages (KeySpace::kLineageReference) and documents (kDocumentReference).
+  // A lineage whose last edge goes is marked purging; a removed document whose last edge goes is
+  // deleted with its bytes.
   void AddReference(KeySpace space, uint64_t target, HolderKind holder, uint64_t holder_uid);
   void DropReference(KeySpace space, uint64_t target, HolderKind holder, uint64_t holder_uid);
   // The document leaves its corpus: it goes now, or with its last edge.

@@ -30,7 +30,8 @@ class BlockStoreTest : public testing::TestWithParam<Twin> {
   Catalog& catalog() { return store_->catalog(); }
 
   absl::StatusOr<std::unique_ptr<ContextReader>> Reader(const GenerationContext& context) {
-    return store_->blocks().OpenContext(tenant_, context.segments, context.token_count, cache_.geometry());
+    return store_->blocks().OpenContext(tenant_, context.segments, context.token_count,
+                                        cache_.geometry());
   }
 
   std::string Stored(ColumnFamily family, const std::string& key) {
@@ -54,7 +55,8 @@ class BlockStoreTest : public testing::TestWithParam<Twin> {
 };
 
 TEST_P(BlockStoreTest, ContextsOfEveryTailComeBack) {
-  for (const uint64_t tokens : {uint64_t{1}, uint64_t{127}, uint64_t{128}, uint64_t{129}, uint64_t{1024}, uint64_t{3333}}) {
+  for (const uint64_t tokens :
+       {uint64_t{1}, uint64_t{127}, uint64_t{128}, uint64_t{129}, uint64_t{1024}, uint64_t{3333}}) {
     for (const uint32_t chunk : {1u, 3u, 100u}) {
       SampleCache cache(SmallGeometry(), tokens * 1000 + chunk);
       const Generation generation = Ingest(store_.get(), corpus_, &cache, tokens, chunk);
@@ -99,7 +101,8 @@ TEST_P(BlockStoreTest, OneHeadOfABlockIsReadIntoAWiderPage) {
   const size_t part = geometry.KvSliceBytes(50) / 2;
   const size_t stride = geometry.KvSliceBytes(kBlockTokens) / 2;
   EXPECT_EQ(std::memcmp(page.data(), expected.data() + 2 * part, part), 0) << "K of head 1";
-  EXPECT_EQ(std::memcmp(page.data() + stride, expected.data() + 3 * part, part), 0) << "V of head 1";
+  EXPECT_EQ(std::memcmp(page.data() + stride, expected.data() + 3 * part, part), 0)
+      << "V of head 1";
   EXPECT_EQ(page[part], std::byte{0x55}) << "rows beyond the block were touched";
 }
 
@@ -111,13 +114,15 @@ TEST_P(BlockStoreTest, WhatIsNotInTheContextIsRefused) {
   const KvRequest valid{0, 0, 0, 0, page.data(), kBlockTokens};
   EXPECT_OK((*reader)->ReadKv(valid));
   for (const KvRequest& request :
-       {KvRequest{3, 0, 0, 0, page.data()}, KvRequest{0, 3, 0, 0, page.data()}, KvRequest{0, 0, 2, 1, page.data()},
-        KvRequest{0, 0, 1, 2, page.data()}, KvRequest{0, 0, 0, 0, nullptr}, KvRequest{0, 0, 0, 0, page.data(), 127}}) {
+       {KvRequest{3, 0, 0, 0, page.data()}, KvRequest{0, 3, 0, 0, page.data()},
+        KvRequest{0, 0, 2, 1, page.data()}, KvRequest{0, 0, 1, 2, page.data()},
+        KvRequest{0, 0, 0, 0, nullptr}, KvRequest{0, 0, 0, 0, page.data(), 127}}) {
     EXPECT_CODE((*reader)->ReadKv(request), absl::StatusCode::kInvalidArgument);
   }
   std::vector<std::byte> keys(cache_.geometry().IndexBytes(300));
   EXPECT_OK((*reader)->ReadIndexKeys(0, 0, 3, keys));
-  EXPECT_CODE((*reader)->ReadIndexKeys(1, 0, 3, keys), absl::StatusCode::kInvalidArgument) << "a dense layer";
+  EXPECT_CODE((*reader)->ReadIndexKeys(1, 0, 3, keys), absl::StatusCode::kInvalidArgument)
+      << "a dense layer";
   EXPECT_CODE((*reader)->ReadIndexKeys(0, 1, 3, keys), absl::StatusCode::kInvalidArgument);
   EXPECT_CODE((*reader)->ReadIndexKeys(0, 0, 2, keys), absl::StatusCode::kInvalidArgument);
   // Contexts that do not add up.
@@ -129,7 +134,8 @@ TEST_P(BlockStoreTest, WhatIsNotInTheContextIsRefused) {
   context = generation.contexts[0];
   context.segments[0].lineage += 1000;
   EXPECT_CODE(Reader(context), absl::StatusCode::kNotFound);
-  EXPECT_CODE(store_->blocks().OpenContext(tenant_ + 1, generation.contexts[0].segments, 300, cache_.geometry()),
+  EXPECT_CODE(store_->blocks().OpenContext(tenant_ + 1, generation.contexts[0].segments, 300,
+                                           cache_.geometry()),
               absl::StatusCode::kNotFound)
       << "another tenant's";
   Geometry other = cache_.geometry();
@@ -152,7 +158,9 @@ TEST_P(BlockStoreTest, APrefixIsFoundByItsTenantOnly) {
   hashes[0][0] ^= 1;
   EXPECT_TRUE(Must(store_->blocks().LookupPrefix(tenant_, hashes)).empty());
   // A hash of another position is no hit.
-  EXPECT_TRUE(Must(store_->blocks().LookupPrefix(tenant_, std::vector<BlockHash>{cache_.Hash(3, 128)})).empty());
+  EXPECT_TRUE(
+      Must(store_->blocks().LookupPrefix(tenant_, std::vector<BlockHash>{cache_.Hash(3, 128)}))
+          .empty());
 }
 
 TEST_P(BlockStoreTest, ASecondGenerationReusesTheStoredPrefix) {
@@ -161,13 +169,15 @@ TEST_P(BlockStoreTest, ASecondGenerationReusesTheStoredPrefix) {
   const Generation second = Ingest(store_.get(), corpus_, &cache_, 25 * kBlockTokens);
   EXPECT_EQ(store_->blocks().Counters().blocks_written, written + 5);
   ASSERT_EQ(second.contexts[0].segments.size(), 2u);
-  EXPECT_EQ(second.contexts[0].segments[0], (Segment{first.contexts[0].segments[0].lineage, 0, 20}));
+  EXPECT_EQ(second.contexts[0].segments[0],
+            (Segment{first.contexts[0].segments[0].lineage, 0, 20}));
   auto reader = Reader(second.contexts[0]);
   ASSERT_OK(reader);
   ExpectContext(**reader, cache_);
 }
 
-// Damage, as the layers below might serve it: every record kind of every block, one bit, everywhere.
+// Damage, as the layers below might serve it: every record kind of every block, one bit,
+// everywhere.
 TEST_P(BlockStoreTest, EveryDamagedBitOfBlocksIsDetected) {
   const Generation generation = Ingest(store_.get(), corpus_, &cache_, 2 * kBlockTokens + 3);
   const Segment& segment = generation.contexts[0].segments[0];
@@ -180,11 +190,15 @@ TEST_P(BlockStoreTest, EveryDamagedBitOfBlocksIsDetected) {
     std::string damaged = whole_kv;
     damaged[bit / 8] = static_cast<char>(damaged[bit / 8] ^ (1 << (bit % 8)));
     Store_(ColumnFamily::kKv, kv, damaged);
-    ASSERT_CODE((*reader)->ReadKv({1, 2, 0, 0, page.data(), kBlockTokens}), absl::StatusCode::kDataLoss) << bit;
+    ASSERT_CODE((*reader)->ReadKv({1, 2, 0, 0, page.data(), kBlockTokens}),
+                absl::StatusCode::kDataLoss)
+        << bit;
   }
   for (size_t size = 0; size < whole_kv.size(); ++size) {
     Store_(ColumnFamily::kKv, kv, whole_kv.substr(0, size));
-    ASSERT_CODE((*reader)->ReadKv({1, 2, 0, 0, page.data(), kBlockTokens}), absl::StatusCode::kDataLoss) << size;
+    ASSERT_CODE((*reader)->ReadKv({1, 2, 0, 0, page.data(), kBlockTokens}),
+                absl::StatusCode::kDataLoss)
+        << size;
   }
   Store_(ColumnFamily::kKv, kv, whole_kv);
   EXPECT_OK((*reader)->ReadKv({1, 2, 0, 0, page.data(), kBlockTokens}));
@@ -213,7 +227,8 @@ TEST_P(BlockStoreTest, OneSliceIsVerifiedWithoutTheOthers) {
   Store_(ColumnFamily::kKv, key, damaged);
   std::vector<std::byte> page(cache_.geometry().KvBytes(kBlockTokens));
   EXPECT_OK((*reader)->ReadKv({0, 0, 0, 1, page.data(), kBlockTokens}));
-  EXPECT_CODE((*reader)->ReadKv({0, 0, 1, 1, page.data(), kBlockTokens}), absl::StatusCode::kDataLoss);
+  EXPECT_CODE((*reader)->ReadKv({0, 0, 1, 1, page.data(), kBlockTokens}),
+              absl::StatusCode::kDataLoss);
 }
 
 TEST_P(BlockStoreTest, SwappedMissingAndStaleRecordsAreDetected) {
@@ -258,17 +273,21 @@ TEST_P(BlockStoreTest, SwappedMissingAndStaleRecordsAreDetected) {
 TEST_P(BlockStoreTest, AStaleTailOfASessionIsDetected) {
   const Generation generation = Ingest(store_.get(), corpus_, &cache_, kBlockTokens + 10);
   const Session session = Must(catalog().CreateSession(generation.uid, 0, {"s", "", {}}, 1));
-  Must(catalog().CommitTurn(session.uid, {0, kBlockTokens + 20, 1, "t0"}, cache_.Blocks(1, kBlockTokens + 20), 1));
+  Must(catalog().CommitTurn(session.uid, {0, kBlockTokens + 20, 1, "t0"},
+                            cache_.Blocks(1, kBlockTokens + 20), 1));
   const std::string kv = KvKey(tenant_, session.lineage, 1, 0);
   const std::string old = Stored(ColumnFamily::kKv, kv);
-  Must(catalog().CommitTurn(session.uid, {1, kBlockTokens + 30, 1, "t1"}, cache_.Blocks(1, kBlockTokens + 30), 1));
+  Must(catalog().CommitTurn(session.uid, {1, kBlockTokens + 30, 1, "t1"},
+                            cache_.Blocks(1, kBlockTokens + 30), 1));
   const Session now = Must(catalog().GetSessionByUid(session.uid));
-  auto reader = store_->blocks().OpenContext(tenant_, now.segments, now.token_count, cache_.geometry());
+  auto reader =
+      store_->blocks().OpenContext(tenant_, now.segments, now.token_count, cache_.geometry());
   ASSERT_OK(reader);
   ExpectContext(**reader, cache_);
   Store_(ColumnFamily::kKv, kv, old);
   std::vector<std::byte> page(cache_.geometry().KvBytes(kBlockTokens));
-  EXPECT_CODE((*reader)->ReadKv({0, 1, 0, 0, page.data(), kBlockTokens}), absl::StatusCode::kDataLoss);
+  EXPECT_CODE((*reader)->ReadKv({0, 1, 0, 0, page.data(), kBlockTokens}),
+              absl::StatusCode::kDataLoss);
 }
 
 TEST_P(BlockStoreTest, CommitsThatDoNotFitAreRefused) {
@@ -279,16 +298,29 @@ TEST_P(BlockStoreTest, CommitsThatDoNotFitAreRefused) {
   };
   EXPECT_CODE(commit(cache_.Blocks(1, 300)), absl::StatusCode::kFailedPrecondition) << "a hole";
   EXPECT_CODE(commit(cache_.Blocks(0, 0)), absl::StatusCode::kInvalidArgument) << "nothing";
-  SampleCache other([] { Geometry g = SmallGeometry(); g.layers = 2; g.indexed = {1, 0}; return g; }(), 1);
-  EXPECT_CODE(commit(other.Blocks(0, 128)), absl::StatusCode::kInvalidArgument) << "another geometry";
-  EXPECT_CODE(catalog().CommitIngestBlocks(operation.uid, 1, cache_.Blocks(0, 128)), absl::StatusCode::kInvalidArgument);
-  EXPECT_CODE(catalog().CommitIngestBlocks(operation.uid + 1, 0, cache_.Blocks(0, 128)), absl::StatusCode::kNotFound);
+  SampleCache other(
+      [] {
+        Geometry g = SmallGeometry();
+        g.layers = 2;
+        g.indexed = {1, 0};
+        return g;
+      }(),
+      1);
+  EXPECT_CODE(commit(other.Blocks(0, 128)), absl::StatusCode::kInvalidArgument)
+      << "another geometry";
+  EXPECT_CODE(catalog().CommitIngestBlocks(operation.uid, 1, cache_.Blocks(0, 128)),
+              absl::StatusCode::kInvalidArgument);
+  EXPECT_CODE(catalog().CommitIngestBlocks(operation.uid + 1, 0, cache_.Blocks(0, 128)),
+              absl::StatusCode::kNotFound);
   ASSERT_OK(commit(cache_.Blocks(0, 200)));
-  EXPECT_CODE(commit(cache_.Blocks(2, 300)), absl::StatusCode::kFailedPrecondition) << "leaves a partial block behind";
-  EXPECT_CODE(commit(cache_.Blocks(1, 190)), absl::StatusCode::kFailedPrecondition) << "shrinks the tail";
+  EXPECT_CODE(commit(cache_.Blocks(2, 300)), absl::StatusCode::kFailedPrecondition)
+      << "leaves a partial block behind";
+  EXPECT_CODE(commit(cache_.Blocks(1, 190)), absl::StatusCode::kFailedPrecondition)
+      << "shrinks the tail";
   ASSERT_OK(commit(cache_.Blocks(1, 300)));
   EXPECT_EQ(Must(catalog().GetIngest(operation.uid)).contexts[0].token_count, 300u);
-  EXPECT_CODE(catalog().PublishGeneration(operation.uid, SpecFor(299), 1), absl::StatusCode::kFailedPrecondition);
+  EXPECT_CODE(catalog().PublishGeneration(operation.uid, SpecFor(299), 1),
+              absl::StatusCode::kFailedPrecondition);
   const Generation generation = Must(catalog().PublishGeneration(operation.uid, SpecFor(300), 1));
   auto reader = Reader(generation.contexts[0]);
   ASSERT_OK(reader);
@@ -304,13 +336,15 @@ TEST_P(BlockStoreTest, AnOpenContextOutlivesItsGeneration) {
   EXPECT_EQ(report.lineages_purged, 0u);
   EXPECT_EQ(report.lineages_in_use, 1u);
   ExpectContext(**reader, cache_);
-  EXPECT_CODE(Reader(generation.contexts[0]), absl::StatusCode::kNotFound) << "nobody else may open it";
+  EXPECT_CODE(Reader(generation.contexts[0]), absl::StatusCode::kNotFound)
+      << "nobody else may open it";
   EXPECT_TRUE(Must(store_->blocks().LookupPrefix(tenant_, cache_.FullHashes(500))).empty());
   reader->reset();
   report = Must(store_->CollectGarbage());
   EXPECT_EQ(report.lineages_purged, 1u);
   EXPECT_EQ(Must(store_->GetStats()).purge_pending, 0u);
-  for (const ColumnFamily family : {ColumnFamily::kKv, ColumnFamily::kIndexKeys, ColumnFamily::kHash}) {
+  for (const ColumnFamily family :
+       {ColumnFamily::kKv, ColumnFamily::kIndexKeys, ColumnFamily::kHash}) {
     EXPECT_FALSE(bytes_->NewCursor(family, "", "\xff")->Valid()) << ColumnFamilyName(family);
   }
 }
@@ -332,16 +366,19 @@ TEST_P(BlockStoreTest, SharedBlocksStayUntilTheLastGenerationGoes) {
 TEST_P(BlockStoreTest, AReaderFollowsASessionThatGrowsUnderIt) {
   const Generation generation = Ingest(store_.get(), corpus_, &cache_, kBlockTokens + 10);
   const Session session = Must(catalog().CreateSession(generation.uid, 0, {"s", "", {}}, 1));
-  Must(catalog().CommitTurn(session.uid, {0, kBlockTokens + 12, 1, ""}, cache_.Blocks(1, kBlockTokens + 12), 1));
+  Must(catalog().CommitTurn(session.uid, {0, kBlockTokens + 12, 1, ""},
+                            cache_.Blocks(1, kBlockTokens + 12), 1));
   const Session opened = Must(catalog().GetSessionByUid(session.uid));
-  auto reader = store_->blocks().OpenContext(tenant_, opened.segments, opened.token_count, cache_.geometry());
+  auto reader =
+      store_->blocks().OpenContext(tenant_, opened.segments, opened.token_count, cache_.geometry());
   ASSERT_OK(reader);
   std::atomic<bool> done = false;
   std::thread writer([&] {
     for (uint32_t turn = 1; turn < 60; ++turn) {
       const uint64_t tokens = kBlockTokens + 12 + 4 * turn;
       const uint32_t first = static_cast<uint32_t>((tokens - 4) / kBlockTokens);
-      EXPECT_OK(catalog().CommitTurn(session.uid, {turn, tokens, 1, ""}, cache_.Blocks(first, tokens), 1));
+      EXPECT_OK(catalog().CommitTurn(session.uid, {turn, tokens, 1, ""},
+                                     cache_.Blocks(first, tokens), 1));
     }
     done = true;
   });
@@ -353,7 +390,8 @@ TEST_P(BlockStoreTest, AReaderFollowsASessionThatGrowsUnderIt) {
   ExpectContext(**reader, expected);
 }
 
-INSTANTIATE_TEST_SUITE_P(Twins, BlockStoreTest, testing::Values(Twin::kRocksDb, Twin::kMemory), TwinName);
+INSTANTIATE_TEST_SUITE_P(Twins, BlockStoreTest, testing::Values(Twin::kRocksDb, Twin::kMemory),
+                         TwinName);
 
 }  // namespace
 }  // namespace lectern::storage

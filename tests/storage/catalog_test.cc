@@ -26,8 +26,10 @@ class CatalogTest : public testing::TestWithParam<Twin> {
 
   Catalog& catalog() { return store_->catalog(); }
 
-  absl::StatusOr<Document> Upload(uint64_t corpus, const std::string& id, const std::string& bytes) {
-    std::unique_ptr<DocumentWriter> writer = Must(catalog().WriteDocument(corpus, {id, "Doc " + id, "text/plain"}));
+  absl::StatusOr<Document> Upload(uint64_t corpus, const std::string& id,
+                                  const std::string& bytes) {
+    std::unique_ptr<DocumentWriter> writer =
+        Must(catalog().WriteDocument(corpus, {id, "Doc " + id, "text/plain"}));
     Must(writer->Append(bytes));
     return writer->Commit(5, std::nullopt);
   }
@@ -35,13 +37,15 @@ class CatalogTest : public testing::TestWithParam<Twin> {
   // Everything that is in a family, so that nothing is left behind unseen.
   size_t KeysIn(ColumnFamily family) {
     size_t keys = 0;
-    for (auto cursor = bytes_->NewCursor(family, "", "\xff"); cursor->Valid(); cursor->Next()) ++keys;
+    for (auto cursor = bytes_->NewCursor(family, "", "\xff"); cursor->Valid(); cursor->Next())
+      ++keys;
     return keys;
   }
 
   std::string CatalogKeys() {
     std::string spaces;
-    for (auto cursor = bytes_->NewCursor(ColumnFamily::kCatalog, "", "\xff"); cursor->Valid(); cursor->Next()) {
+    for (auto cursor = bytes_->NewCursor(ColumnFamily::kCatalog, "", "\xff"); cursor->Valid();
+         cursor->Next()) {
       spaces += testing::PrintToString(static_cast<int>(cursor->key()[0])) + " ";
     }
     return spaces;
@@ -95,13 +99,15 @@ TEST_P(CatalogTest, CorporaAreCreatedReadUpdatedAndDeleted) {
   ASSERT_OK(catalog().DeleteCorpus(corpus_, 11));
   EXPECT_CODE(catalog().GetCorpus(tenant_, "c"), kNotFound);
   EXPECT_CODE(catalog().DeleteCorpus(corpus_, 11), kNotFound);
-  EXPECT_NE(Must(catalog().CreateCorpus(tenant_, {"c", "", {}}, 12)).uid, corpus_) << "uids are never reused";
+  EXPECT_NE(Must(catalog().CreateCorpus(tenant_, {"c", "", {}}, 12)).uid, corpus_)
+      << "uids are never reused";
 }
 
 TEST_P(CatalogTest, PagesAreStableUnderInsertsAndDeletes) {
   std::vector<uint64_t> uids = {corpus_};
   for (int i = 0; i < 9; ++i) {
-    uids.push_back(Must(catalog().CreateCorpus(tenant_, {"id" + std::to_string(9 - i), "", {}}, 1)).uid);
+    uids.push_back(
+        Must(catalog().CreateCorpus(tenant_, {"id" + std::to_string(9 - i), "", {}}, 1)).uid);
   }
   std::vector<uint64_t> seen;
   PageRequest request{3, ""};
@@ -123,7 +129,8 @@ TEST_P(CatalogTest, PagesAreStableUnderInsertsAndDeletes) {
   const std::string token = Must(catalog().ListCorpora(tenant_, {3, ""})).next_token;
   EXPECT_CODE(catalog().ListCorpora(tenant_ + 1, {3, token}), kInvalidArgument) << "another list's";
   EXPECT_CODE(catalog().ListDocuments(tenant_, {3, token}), kInvalidArgument);
-  for (const std::string bad : {"x", "0", "00000000000000010000000000000000", (token + "0").c_str()}) {
+  for (const std::string bad :
+       {"x", "0", "00000000000000010000000000000000", (token + "0").c_str()}) {
     EXPECT_CODE(catalog().ListCorpora(tenant_, {3, bad}), kInvalidArgument) << bad;
   }
   EXPECT_TRUE(Must(catalog().ListCorpora(tenant_, {1000000, ""})).next_token.empty());
@@ -133,14 +140,16 @@ TEST_P(CatalogTest, DocumentsComeBackByRange) {
   std::string bytes;
   for (int i = 0; i < 2'500'000; ++i) bytes.push_back(static_cast<char>(i * 31 + i / 1000));
   auto writer = Must(catalog().WriteDocument(corpus_, {"d", "Doc", "text/plain"}));
-  for (size_t at = 0; at < bytes.size(); at += 70'001) ASSERT_OK(writer->Append(bytes.substr(at, 70'001)));
+  for (size_t at = 0; at < bytes.size(); at += 70'001)
+    ASSERT_OK(writer->Append(bytes.substr(at, 70'001)));
   EXPECT_CODE(catalog().GetDocument(corpus_, "d"), kNotFound) << "not before the commit";
   const Document document = Must(writer->Commit(5, std::nullopt));
   EXPECT_EQ(document.byte_length, bytes.size());
   EXPECT_EQ(document.ordinal, 0u);
   EXPECT_EQ(Must(catalog().GetDocument(corpus_, "d")), document);
   EXPECT_EQ(Must(catalog().ReadDocument(document, 0, UINT64_MAX)), bytes);
-  EXPECT_EQ(Must(catalog().ReadDocument(document, (1 << 20) - 5, 10)), bytes.substr((1 << 20) - 5, 10));
+  EXPECT_EQ(Must(catalog().ReadDocument(document, (1 << 20) - 5, 10)),
+            bytes.substr((1 << 20) - 5, 10));
   EXPECT_EQ(Must(catalog().ReadDocument(document, bytes.size(), 10)), "");
   EXPECT_CODE(catalog().ReadDocument(document, bytes.size() + 1, 1), absl::StatusCode::kOutOfRange);
   EXPECT_EQ(Must(catalog().GetCorpusByUid(corpus_)).document_bytes, bytes.size());
@@ -148,7 +157,8 @@ TEST_P(CatalogTest, DocumentsComeBackByRange) {
 }
 
 TEST_P(CatalogTest, SizesAtPieceBorders) {
-  for (const size_t size : {size_t{0}, size_t{1}, size_t{1} << 20, (size_t{1} << 20) + 1, size_t{2} << 20}) {
+  for (const size_t size :
+       {size_t{0}, size_t{1}, size_t{1} << 20, (size_t{1} << 20) + 1, size_t{2} << 20}) {
     const std::string bytes(size, 'q');
     const Document document = Must(Upload(corpus_, "size" + std::to_string(size), bytes));
     EXPECT_EQ(Must(catalog().ReadDocument(document, 0, size + 1)), bytes) << size;
@@ -159,8 +169,9 @@ TEST_P(CatalogTest, TheDigestIsChecked) {
   auto writer = Must(catalog().WriteDocument(corpus_, {"d", "", ""}));
   ASSERT_OK(writer->Append("abc"));
   // FIPS 180-4's first example.
-  const Digest abc = {0xba, 0x78, 0x16, 0xbf, 0x8f, 0x01, 0xcf, 0xea, 0x41, 0x41, 0x40, 0xde, 0x5d, 0xae, 0x22, 0x23,
-                      0xb0, 0x03, 0x61, 0xa3, 0x96, 0x17, 0x7a, 0x9c, 0xb4, 0x10, 0xff, 0x61, 0xf2, 0x00, 0x15, 0xad};
+  const Digest abc = {0xba, 0x78, 0x16, 0xbf, 0x8f, 0x01, 0xcf, 0xea, 0x41, 0x41, 0x40,
+                      0xde, 0x5d, 0xae, 0x22, 0x23, 0xb0, 0x03, 0x61, 0xa3, 0x96, 0x17,
+                      0x7a, 0x9c, 0xb4, 0x10, 0xff, 0x61, 0xf2, 0x00, 0x15, 0xad};
   Digest wrong = abc;
   wrong[31] ^= 1;
   const absl::Status status = writer->Commit(1, wrong).status();
@@ -231,17 +242,20 @@ TEST_P(CatalogTest, OperationsRunAndEnd) {
   update.phase = "publish";
   EXPECT_EQ(Must(catalog().UpdateOperation(operation.uid, update, 3)).tokens_done, 5u);
   EXPECT_CODE(catalog().DeleteOperation(operation.uid), kFailedPrecondition);
-  EXPECT_CODE(catalog().EndOperation(operation.uid, {OperationState::kSucceeded, 0, "", ""}, 4), kInvalidArgument);
+  EXPECT_CODE(catalog().EndOperation(operation.uid, {OperationState::kSucceeded, 0, "", ""}, 4),
+              kInvalidArgument);
   Must(catalog().BeginIngest(RequestFor(operation.uid, cache_, 100), 3));
-  const Operation ended =
-      Must(catalog().EndOperation(operation.uid, {OperationState::kFailed, 8, "DISK_FULL", "no space"}, 4));
+  const Operation ended = Must(catalog().EndOperation(
+      operation.uid, {OperationState::kFailed, 8, "DISK_FULL", "no space"}, 4));
   EXPECT_EQ(ended.end_time, 4);
   EXPECT_EQ(Must(catalog().GetOperation(operation.uid)), ended);
   EXPECT_CODE(catalog().GetIngest(operation.uid), kNotFound);
   EXPECT_TRUE(Must(catalog().RunningOperations()).empty());
   EXPECT_CODE(catalog().UpdateOperation(operation.uid, update, 5), kFailedPrecondition);
-  EXPECT_CODE(catalog().EndOperation(operation.uid, {OperationState::kFailed, 8, "", ""}, 5), kFailedPrecondition);
-  EXPECT_CODE(catalog().BeginIngest(RequestFor(operation.uid, cache_, 100), 5), kFailedPrecondition);
+  EXPECT_CODE(catalog().EndOperation(operation.uid, {OperationState::kFailed, 8, "", ""}, 5),
+              kFailedPrecondition);
+  EXPECT_CODE(catalog().BeginIngest(RequestFor(operation.uid, cache_, 100), 5),
+              kFailedPrecondition);
   EXPECT_EQ(Must(catalog().ListOperations(tenant_, 0, {})).items.size(), 1u);
   EXPECT_EQ(Must(catalog().ListOperations(tenant_, corpus_, {})).items.size(), 1u);
   EXPECT_OK(catalog().DeleteOperation(operation.uid));
@@ -255,7 +269,10 @@ TEST_P(CatalogTest, IngestResumesWhereItStood) {
   request.plan = "plan";
   const IngestIntent intent = Must(catalog().BeginIngest(request, 1));
   EXPECT_CODE(catalog().BeginIngest(request, 1), kAlreadyExists);
-  EXPECT_EQ(Must(catalog().CommitIngestBlocks(operation.uid, 0, cache_.Blocks(0, 384))).contexts[0].end_block, 3u);
+  EXPECT_EQ(Must(catalog().CommitIngestBlocks(operation.uid, 0, cache_.Blocks(0, 384)))
+                .contexts[0]
+                .end_block,
+            3u);
   ASSERT_OK(catalog().UpdateIngestPlan(operation.uid, "plan 2"));
   const IngestIntent resumed = Must(catalog().GetIngest(operation.uid));
   EXPECT_EQ(resumed.contexts[0].end_block, 3u);
@@ -269,7 +286,8 @@ TEST_P(CatalogTest, IngestResumesWhereItStood) {
   EXPECT_EQ(Must(store_->CollectGarbage()).lineages_purged, 0u);
   Must(catalog().CommitIngestBlocks(other.uid, 0, cache_.Blocks(3, 1000)));
   const Generation generation = Must(catalog().PublishGeneration(other.uid, SpecFor(1000), 3));
-  auto reader = store_->blocks().OpenContext(tenant_, generation.contexts[0].segments, 1000, cache_.geometry());
+  auto reader = store_->blocks().OpenContext(tenant_, generation.contexts[0].segments, 1000,
+                                             cache_.geometry());
   ASSERT_OK(reader);
   ExpectContext(**reader, cache_);
   EXPECT_EQ(Must(catalog().GetCorpusByUid(corpus_)).current_generation, generation.uid);
@@ -279,7 +297,8 @@ TEST_P(CatalogTest, IngestResumesWhereItStood) {
 
 TEST_P(CatalogTest, LayoutPartsOfAnySize) {
   const Operation operation = Must(catalog().CreateOperation(corpus_, IngestOperation(), 1));
-  const IngestIntent intent = Must(catalog().BeginIngest(RequestFor(operation.uid, cache_, 100), 1));
+  const IngestIntent intent =
+      Must(catalog().BeginIngest(RequestFor(operation.uid, cache_, 100), 1));
   std::string large;
   for (int i = 0; i < 11'000'000; ++i) large.push_back(static_cast<char>(i ^ (i >> 8)));
   ASSERT_OK(catalog().PutLayoutPart(operation.uid, 0, 0, ""));
@@ -318,21 +337,30 @@ TEST_P(CatalogTest, SessionsContinueTheChainCopyOnWrite) {
   // Its own tokens differ from what another session on the same generation says.
   SampleCache mine(SmallGeometry(), 3);
   uint64_t tokens = 2 * kBlockTokens + 60;
-  Session now = Must(catalog().CommitTurn(session.uid, {0, tokens, 2, "first"}, mine.Blocks(2, tokens), 2));
+  Session now =
+      Must(catalog().CommitTurn(session.uid, {0, tokens, 2, "first"}, mine.Blocks(2, tokens), 2));
   EXPECT_EQ(now.token_count, tokens);
   ASSERT_EQ(now.segments.size(), 2u);
   EXPECT_EQ(now.segments[1], (Segment{session.lineage, 2, 1}));
-  EXPECT_CODE(catalog().CommitTurn(session.uid, {0, tokens, 2, ""}, mine.Blocks(2, tokens), 2), kFailedPrecondition);
-  EXPECT_CODE(catalog().CommitTurn(session.uid, {1, tokens + 9, 2, ""}, mine.Blocks(2, tokens + 8), 2), kFailedPrecondition);
-  EXPECT_CODE(catalog().CommitTurn(session.uid, {1, tokens + 300, 2, ""}, mine.Blocks(3, tokens + 300), 2), kFailedPrecondition);
+  EXPECT_CODE(catalog().CommitTurn(session.uid, {0, tokens, 2, ""}, mine.Blocks(2, tokens), 2),
+              kFailedPrecondition);
+  EXPECT_CODE(
+      catalog().CommitTurn(session.uid, {1, tokens + 9, 2, ""}, mine.Blocks(2, tokens + 8), 2),
+      kFailedPrecondition);
+  EXPECT_CODE(
+      catalog().CommitTurn(session.uid, {1, tokens + 300, 2, ""}, mine.Blocks(3, tokens + 300), 2),
+      kFailedPrecondition);
   tokens += 300;
-  now = Must(catalog().CommitTurn(session.uid, {1, tokens, 3, "second"}, mine.Blocks(2, tokens), 3));
+  now =
+      Must(catalog().CommitTurn(session.uid, {1, tokens, 3, "second"}, mine.Blocks(2, tokens), 3));
   now = Must(catalog().CommitTurn(session.uid, {2, tokens, 3, "no tokens"}, BlockBatch(), 3));
   EXPECT_EQ(now.turn_count, 3u);
-  auto reader = store_->blocks().OpenContext(tenant_, now.segments, now.token_count, cache_.geometry());
+  auto reader =
+      store_->blocks().OpenContext(tenant_, now.segments, now.token_count, cache_.geometry());
   ASSERT_OK(reader);
   ExpectContext(**reader, mine);
-  auto untouched = store_->blocks().OpenContext(tenant_, generation.contexts[0].segments, 2 * kBlockTokens + 50, cache_.geometry());
+  auto untouched = store_->blocks().OpenContext(tenant_, generation.contexts[0].segments,
+                                                2 * kBlockTokens + 50, cache_.geometry());
   ASSERT_OK(untouched);
   ExpectContext(**untouched, cache_);
 
@@ -356,7 +384,8 @@ TEST_P(CatalogTest, AForkSharesBlocksAndOutlivesItsParent) {
   const uint64_t first = 3 * kBlockTokens + 20;
   Must(catalog().CommitTurn(parent.uid, {0, first, 1, "t0"}, cache_.Blocks(2, first), 1));
   Must(catalog().CommitTurn(parent.uid, {1, first + 90, 1, "t1"}, cache_.Blocks(3, first + 90), 1));
-  Must(catalog().CommitTurn(parent.uid, {2, first + 200, 1, "t2"}, cache_.Blocks(3, first + 200), 1));
+  Must(catalog().CommitTurn(parent.uid, {2, first + 200, 1, "t2"}, cache_.Blocks(3, first + 200),
+                            1));
   EXPECT_CODE(catalog().ForkSession(parent.uid, 4, {"f", "", {}}, 2), kInvalidArgument);
   const Session from_start = Must(catalog().ForkSession(parent.uid, 0, {"f0", "", {}}, 2));
   EXPECT_EQ(from_start.token_count, generation.contexts[0].token_count);
@@ -366,21 +395,25 @@ TEST_P(CatalogTest, AForkSharesBlocksAndOutlivesItsParent) {
   EXPECT_EQ(Must(catalog().GetTurn(fork.uid, 0)).payload, "t0");
   {
     // Its tail block has grown in the parent; it reads its own first tokens of it.
-    auto reader = store_->blocks().OpenContext(tenant_, fork.segments, fork.token_count, cache_.geometry());
+    auto reader =
+        store_->blocks().OpenContext(tenant_, fork.segments, fork.token_count, cache_.geometry());
     ASSERT_OK(reader);
     EXPECT_EQ((*reader)->token_count(), first);
     ExpectContext(**reader, cache_);
   }
   ASSERT_OK(catalog().DeleteSession(parent.uid));
   Must(store_->CollectGarbage());
-  fork = Must(catalog().CommitTurn(fork.uid, {1, first + 7, 3, "other"}, cache_.Blocks(3, first + 7), 3));
-  auto reader = store_->blocks().OpenContext(tenant_, fork.segments, fork.token_count, cache_.geometry());
+  fork = Must(
+      catalog().CommitTurn(fork.uid, {1, first + 7, 3, "other"}, cache_.Blocks(3, first + 7), 3));
+  auto reader =
+      store_->blocks().OpenContext(tenant_, fork.segments, fork.token_count, cache_.geometry());
   ASSERT_OK(reader);
   ExpectContext(**reader, cache_);
   EXPECT_EQ(fork.segments.size(), 3u) << "generation, parent, fork";
   EXPECT_CODE(catalog().DeleteGeneration(generation.uid), kFailedPrecondition);
   Ingest(store_.get(), corpus_, &cache_, 1000);
-  EXPECT_CODE(catalog().DeleteGeneration(generation.uid), kFailedPrecondition) << "sessions run on it";
+  EXPECT_CODE(catalog().DeleteGeneration(generation.uid), kFailedPrecondition)
+      << "sessions run on it";
   ASSERT_OK(catalog().DeleteSession(fork.uid));
   ASSERT_OK(catalog().DeleteSession(from_start.uid));
   EXPECT_OK(catalog().DeleteGeneration(generation.uid));
@@ -412,13 +445,15 @@ TEST_P(CatalogTest, DeletingACorpusLeavesNothingOfIt) {
   ASSERT_OK(catalog().DeleteCorpus(corpus.uid, 4));
   EXPECT_EQ(Must(catalog().GetOperation(running.uid)).error_reason, "CORPUS_DELETED");
   EXPECT_CODE(catalog().CommitIngestBlocks(running.uid, 0, cache_.Blocks(2, 600)), kNotFound);
-  EXPECT_CODE(catalog().CommitTurn(session.uid, {1, 320, 5, ""}, cache_.Blocks(2, 320), 5), kNotFound);
+  EXPECT_CODE(catalog().CommitTurn(session.uid, {1, 320, 5, ""}, cache_.Blocks(2, 320), 5),
+              kNotFound);
   EXPECT_CODE(writer->Commit(5, std::nullopt), kNotFound);
   writer.reset();
   for (const Operation& left : {operation, running}) EXPECT_OK(catalog().DeleteOperation(left.uid));
   Must(store_->CollectGarbage());
   EXPECT_EQ(CatalogKeys(), before);
-  for (const ColumnFamily family : {ColumnFamily::kKv, ColumnFamily::kIndexKeys, ColumnFamily::kHash, ColumnFamily::kDocument}) {
+  for (const ColumnFamily family : {ColumnFamily::kKv, ColumnFamily::kIndexKeys,
+                                    ColumnFamily::kHash, ColumnFamily::kDocument}) {
     EXPECT_EQ(KeysIn(family), 0u) << ColumnFamilyName(family);
   }
   EXPECT_EQ(Must(store_->GetStats()).purge_pending, 0u);
@@ -443,11 +478,12 @@ TEST_P(CatalogTest, AnIntentNeverLosesWhatItFound) {
       Must(catalog().PublishGeneration(empty.uid, SpecFor(0), 2));
       EXPECT_OK(catalog().DeleteGeneration(old.uid));
     });
-    const IngestIntent intent = Must(catalog().BeginIngest(RequestFor(operation.uid, cache, 5 * kBlockTokens), 1));
+    const IngestIntent intent =
+        Must(catalog().BeginIngest(RequestFor(operation.uid, cache, 5 * kBlockTokens), 1));
     deleter.join();
     EXPECT_OK(store_->CollectGarbage());
-    auto reader = store_->blocks().OpenContext(tenant_, intent.contexts[0].reused, intent.contexts[0].token_count,
-                                               cache.geometry());
+    auto reader = store_->blocks().OpenContext(tenant_, intent.contexts[0].reused,
+                                               intent.contexts[0].token_count, cache.geometry());
     ASSERT_OK(reader);
     ExpectContext(**reader, cache);
     Must(catalog().EndOperation(operation.uid, {OperationState::kCancelled, 1, "", ""}, 2));
@@ -455,7 +491,8 @@ TEST_P(CatalogTest, AnIntentNeverLosesWhatItFound) {
   purger.join();
 }
 
-INSTANTIATE_TEST_SUITE_P(Twins, CatalogTest, testing::Values(Twin::kRocksDb, Twin::kMemory), TwinName);
+INSTANTIATE_TEST_SUITE_P(Twins, CatalogTest, testing::Values(Twin::kRocksDb, Twin::kMemory),
+                         TwinName);
 
 }  // namespace
 }  // namespace lectern::storage

@@ -1,5 +1,6 @@
-// Works on a store until it is killed: uploads, ingests in bulk commits, sessions, deletions, garbage collection. Every
-// step that was acknowledged is told on standard output, one line each, right after.
+// Works on a store until it is killed: uploads, ingests in bulk commits, sessions, deletions,
+// garbage collection. Every step that was acknowledged is told on standard output, one line each,
+// right after.
 //   crash_child <directory> <seed>
 #include <unistd.h>
 
@@ -53,7 +54,8 @@ class Worker {
     const std::string id = CorpusId(number);
     std::optional<Corpus> corpus = IfFound(catalog().GetCorpus(tenant_, id));
     if (!corpus.has_value()) corpus = Must(catalog().CreateCorpus(tenant_, {id, "", {}}, 1));
-    if (!IfFound(catalog().GetDocument(corpus->uid, "document")).has_value()) Upload(number, *corpus);
+    if (!IfFound(catalog().GetDocument(corpus->uid, "document")).has_value())
+      Upload(number, *corpus);
     if (corpus->current_generation == 0) {
       IngestAll(number, *corpus);
       corpus = Must(catalog().GetCorpusByUid(corpus->uid));
@@ -64,16 +66,17 @@ class Worker {
   void Upload(uint64_t number, const Corpus& corpus) {
     auto writer = Must(catalog().WriteDocument(corpus.uid, {"document", "", ""}));
     const std::string bytes = DocumentBytes(number);
-    for (size_t at = 0; at < bytes.size(); at += 100'000) Must(writer->Append(bytes.substr(at, 100'000)));
+    for (size_t at = 0; at < bytes.size(); at += 100'000)
+      Must(writer->Append(bytes.substr(at, 100'000)));
     Must(writer->Commit(1, std::nullopt));
     Acknowledge(fmt::format("uploaded {}", number));
   }
 
   void IngestAll(uint64_t number, const Corpus& corpus) {
     const auto operations = Must(catalog().ListOperations(tenant_, corpus.uid, {})).items;
-    const Operation operation = operations.empty()
-                                    ? Must(catalog().CreateOperation(corpus.uid, IngestOperation(), 1))
-                                    : operations.back();
+    const Operation operation =
+        operations.empty() ? Must(catalog().CreateOperation(corpus.uid, IngestOperation(), 1))
+                           : operations.back();
     const SampleCache hashes(CrashGeometry(), number);
     std::optional<IngestIntent> intent = IfFound(catalog().GetIngest(operation.uid));
     if (!intent.has_value()) {
@@ -82,7 +85,8 @@ class Worker {
     while (intent->contexts[0].token_count < kIngestTokens) {
       SampleCache cache(CrashGeometry(), number);
       const uint32_t first = intent->contexts[0].end_block;
-      const uint64_t end = std::min<uint64_t>(kIngestTokens, (first + 1 + random_() % 8) * kBlockTokens);
+      const uint64_t end =
+          std::min<uint64_t>(kIngestTokens, (first + 1 + random_() % 8) * kBlockTokens);
       intent = Must(catalog().CommitIngestBlocks(operation.uid, 0, cache.Blocks(first, end)));
       Acknowledge(fmt::format("committed {} {}", number, intent->contexts[0].token_count));
       if (random_() % 3 == 0) Must(store_->Flush());

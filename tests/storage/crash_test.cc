@@ -1,4 +1,5 @@
-// kill -9 at random moments: what was acknowledged is there, what is visible verifies, nothing else is left.
+// kill -9 at random moments: what was acknowledged is there, what is visible verifies, nothing else
+// is left.
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/wait.h>
@@ -44,7 +45,8 @@ struct Acknowledged {
 };
 
 // Runs a child until it is killed, and hears what it says.
-void RunAndKill(const std::string& directory, uint64_t seed, int milliseconds, Acknowledged* acknowledged) {
+void RunAndKill(const std::string& directory, uint64_t seed, int milliseconds,
+                Acknowledged* acknowledged) {
   int channel[2];
   ASSERT_EQ(pipe(channel), 0);
   const pid_t child = fork();
@@ -53,7 +55,8 @@ void RunAndKill(const std::string& directory, uint64_t seed, int milliseconds, A
     dup2(channel[1], STDOUT_FILENO);
     close(channel[0]);
     close(channel[1]);
-    execl(LECTERN_CRASH_CHILD, LECTERN_CRASH_CHILD, directory.c_str(), std::to_string(seed).c_str(), nullptr);
+    execl(LECTERN_CRASH_CHILD, LECTERN_CRASH_CHILD, directory.c_str(), std::to_string(seed).c_str(),
+          nullptr);
     _exit(127);
   }
   close(channel[1]);
@@ -68,16 +71,19 @@ void RunAndKill(const std::string& directory, uint64_t seed, int milliseconds, A
   int result = 0;
   waitpid(child, &result, 0);
   killer.join();
-  EXPECT_TRUE(WIFSIGNALED(result) && WTERMSIG(result) == SIGKILL) << "the child ended by itself: " << result;
+  EXPECT_TRUE(WIFSIGNALED(result) && WTERMSIG(result) == SIGKILL)
+      << "the child ended by itself: " << result;
 }
 
-void ExpectWhole(Store* store, uint64_t tenant, const std::vector<Segment>& segments, uint64_t tokens, uint64_t seed) {
+void ExpectWhole(Store* store, uint64_t tenant, const std::vector<Segment>& segments,
+                 uint64_t tokens, uint64_t seed) {
   auto reader = store->blocks().OpenContext(tenant, segments, tokens, CrashGeometry());
   ASSERT_OK(reader);
   ExpectContext(**reader, SampleCache(CrashGeometry(), seed));
 }
 
-void ExpectCorpus(Store* store, uint64_t tenant, const Corpus& corpus, const Acknowledged& acknowledged) {
+void ExpectCorpus(Store* store, uint64_t tenant, const Corpus& corpus,
+                  const Acknowledged& acknowledged) {
   Catalog& catalog = store->catalog();
   const uint64_t number = std::stoull(corpus.id.substr(6));
   EXPECT_FALSE(acknowledged.deleted.contains(number)) << "a deleted corpus is back";
@@ -94,7 +100,8 @@ void ExpectCorpus(Store* store, uint64_t tenant, const Corpus& corpus, const Ack
     const IngestContext& context = intent->contexts[0];
     std::vector<Segment> segments = context.reused;
     if (context.end_block > context.first_block) {
-      segments.push_back({context.lineage, context.first_block, context.end_block - context.first_block});
+      segments.push_back(
+          {context.lineage, context.first_block, context.end_block - context.first_block});
     }
     stored_tokens = context.token_count;
     ExpectWhole(store, tenant, segments, stored_tokens, number);
@@ -107,7 +114,8 @@ void ExpectCorpus(Store* store, uint64_t tenant, const Corpus& corpus, const Ack
   } else {
     EXPECT_FALSE(acknowledged.published.contains(number)) << "an acknowledged generation is lost";
   }
-  if (const auto committed = acknowledged.committed_tokens.find(number); committed != acknowledged.committed_tokens.end()) {
+  if (const auto committed = acknowledged.committed_tokens.find(number);
+      committed != acknowledged.committed_tokens.end()) {
     EXPECT_GE(stored_tokens, committed->second) << "acknowledged blocks are lost";
   }
   uint32_t turns = 0;
@@ -134,16 +142,20 @@ void ExpectNoOrphans(const std::string& directory) {
   uint64_t blocks = 0;
   uint64_t runs = 0;
   const std::string lineages(1, static_cast<char>(KeySpace::kLineage));
-  for (auto cursor = bytes->NewCursor(ColumnFamily::kCatalog, lineages, PrefixEnd(lineages)); cursor->Valid(); cursor->Next()) {
+  for (auto cursor = bytes->NewCursor(ColumnFamily::kCatalog, lineages, PrefixEnd(lineages));
+       cursor->Valid(); cursor->Next()) {
     blocks += Must(ParseRecord<Lineage>(cursor->key(), cursor->value())).block_count();
   }
   const std::string directory_keys(1, static_cast<char>(KeySpace::kBlockRun));
-  for (auto cursor = bytes->NewCursor(ColumnFamily::kCatalog, directory_keys, PrefixEnd(directory_keys)); cursor->Valid(); cursor->Next()) {
+  for (auto cursor =
+           bytes->NewCursor(ColumnFamily::kCatalog, directory_keys, PrefixEnd(directory_keys));
+       cursor->Valid(); cursor->Next()) {
     ++runs;
   }
   const Geometry geometry = CrashGeometry();
   EXPECT_EQ(count(ColumnFamily::kKv), blocks * geometry.layers);
-  EXPECT_EQ(count(ColumnFamily::kIndexKeys), runs * static_cast<uint64_t>(geometry.IndexedLayers()));
+  EXPECT_EQ(count(ColumnFamily::kIndexKeys),
+            runs * static_cast<uint64_t>(geometry.IndexedLayers()));
 }
 
 TEST(CrashTest, KilledAtRandomMoments) {
@@ -165,7 +177,8 @@ TEST(CrashTest, KilledAtRandomMoments) {
       }
       for (const uint64_t number : acknowledged.uploaded) {
         const absl::Status status = store->catalog().GetCorpus(tenant, CorpusId(number)).status();
-        // The kill may have come between a deletion and its acknowledgement: only the oldest can be gone so.
+        // The kill may have come between a deletion and its acknowledgement: only the oldest can be
+        // gone so.
         if (!status.ok()) {
           EXPECT_LE(number + 2, *acknowledged.uploaded.rbegin()) << "a corpus is lost";
         }

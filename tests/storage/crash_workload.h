@@ -1,5 +1,5 @@
-// The work that is killed, and what must be true of a store at any moment of it. Shared by the child that works and the
-// parent that kills it.
+// The work that is killed, and what must be true of a store at any moment of it. Shared by the
+// child that works and the parent that kills it.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,5 @@
-// A disk that fills up, on every write path, and has space again: typed errors, reads go on, no restart. Through a file
-// system of ours, so that it runs without privileges.
+// A disk that fills up, on every write path, and has space again: typed errors, reads go on, no
+// restart. Through a file system of ours, so that it runs without privileges.
 #include <atomic>
 #include <cstdint>
 #include <memory>
@@ -20,9 +20,11 @@ struct Quota {
   std::atomic<bool> io_error = false;  // EIO instead of ENOSPC
 
   rocksdb::IOStatus Take(size_t size) {
-    if (bytes.fetch_sub(static_cast<int64_t>(size)) >= static_cast<int64_t>(size)) return rocksdb::IOStatus::OK();
+    if (bytes.fetch_sub(static_cast<int64_t>(size)) >= static_cast<int64_t>(size))
+      return rocksdb::IOStatus::OK();
     bytes.fetch_add(static_cast<int64_t>(size));
-    return io_error ? rocksdb::IOStatus::IOError("injected") : rocksdb::IOStatus::NoSpace("injected");
+    return io_error ? rocksdb::IOStatus::IOError("injected")
+                    : rocksdb::IOStatus::NoSpace("injected");
   }
 };
 
@@ -37,7 +39,8 @@ class QuotaFile final : public rocksdb::FSWritableFileOwnerWrapper {
     return status.ok() ? target()->Append(data, options, debug) : status;
   }
   rocksdb::IOStatus Append(const rocksdb::Slice& data, const rocksdb::IOOptions& options,
-                           const rocksdb::DataVerificationInfo& info, rocksdb::IODebugContext* debug) override {
+                           const rocksdb::DataVerificationInfo& info,
+                           rocksdb::IODebugContext* debug) override {
     rocksdb::IOStatus status = quota_->Take(data.size());
     return status.ok() ? target()->Append(data, options, info, debug) : status;
   }
@@ -95,7 +98,8 @@ class DiskFullTest : public testing::Test {
 
   void ExpectServed(const Generation& generation) {
     const GenerationContext& context = generation.contexts[0];
-    auto reader = store_->blocks().OpenContext(tenant_, context.segments, context.token_count, WideGeometry());
+    auto reader = store_->blocks().OpenContext(tenant_, context.segments, context.token_count,
+                                               WideGeometry());
     ASSERT_OK(reader);
     ExpectContext(**reader, cache_);
   }
@@ -108,7 +112,8 @@ class DiskFullTest : public testing::Test {
       const std::string id = "after" + std::to_string(restart);
       EXPECT_OK(catalog().CreateCorpus(tenant_, {id, "", {}}, 1));
       const uint64_t tokens = (14 + 12 * restart) * kBlockTokens;
-      ExpectServed(Ingest(store_.get(), Must(catalog().GetCorpus(tenant_, id)).uid, &cache_, tokens, 12));
+      ExpectServed(
+          Ingest(store_.get(), Must(catalog().GetCorpus(tenant_, id)).uid, &cache_, tokens, 12));
       EXPECT_OK(store_->CollectGarbage());
       EXPECT_EQ(Must(store_->GetStats()).disk.loading_bytes, 0u);
       Open();
@@ -130,7 +135,10 @@ TEST_F(DiskFullTest, ABulkCommitFailsTypedAndIsTakenUpWhenSpaceReturns) {
   // Any share of the commit may be what no longer fits.
   for (const int64_t left : {0, 1'000, 1'000'000, 5'000'000, 9'000'000}) {
     quota_.bytes = left;
-    const absl::Status status = catalog().CommitIngestBlocks(operation.uid, 0, cache_.Blocks(12, 28 * kBlockTokens)).status();
+    const absl::Status status =
+        catalog()
+            .CommitIngestBlocks(operation.uid, 0, cache_.Blocks(12, 28 * kBlockTokens))
+            .status();
     EXPECT_CODE(status, absl::StatusCode::kResourceExhausted) << left;
     EXPECT_THAT(std::string(status.message()), testing::HasSubstr("free space"));
     ExpectServed(served_);
@@ -154,7 +162,8 @@ TEST_F(DiskFullTest, EveryCatalogWriteFailsTyped) {
   EXPECT_CODE(catalog().WriteDocument(corpus_, {"e", "", ""}), kFull);
   EXPECT_CODE(catalog().CreateOperation(corpus_, IngestOperation(), 1), kFull);
   const uint64_t tokens = 12 * kBlockTokens + 20;
-  EXPECT_CODE(catalog().CommitTurn(session.uid, {0, tokens, 1, ""}, cache_.Blocks(12, tokens), 1), kFull);
+  EXPECT_CODE(catalog().CommitTurn(session.uid, {0, tokens, 1, ""}, cache_.Blocks(12, tokens), 1),
+              kFull);
   EXPECT_CODE(catalog().DeleteSession(session.uid), kFull);
   upload.reset();
   ExpectServed(served_);

@@ -1,4 +1,5 @@
-// Payload codec and typed records: what is written is read; what is cut, flipped or too new is refused by name.
+// Payload codec and typed records: what is written is read; what is cut, flipped or too new is
+// refused by name.
 #include "storage/encoding.h"
 
 #include <functional>
@@ -61,7 +62,8 @@ TEST(EncodingTest, HostileLengthsCostAnErrorAndNoMemory) {
 
 TEST(EncodingTest, OnlyTheShortestVarintIsRead) {
   for (const std::string_view text :
-       {std::string_view("\x80\x00", 2), std::string_view("\xff\xff\xff\xff\xff\xff\xff\xff\xff\x02", 10),
+       {std::string_view("\x80\x00", 2),
+        std::string_view("\xff\xff\xff\xff\xff\xff\xff\xff\xff\x02", 10),
         std::string_view("\x80\x80\x80\x80\x80\x80\x80\x80\x80\x80\x01", 11)}) {
     Decoder decoder(text);
     decoder.Varint();
@@ -75,7 +77,8 @@ TEST(EncodingTest, LeftOverBytesAreAnError) {
   EXPECT_CODE(decoder.Finish("sample"), absl::StatusCode::kDataLoss);
 }
 
-// One filled record of every kind, with the check that it survives a round trip and nothing else does.
+// One filled record of every kind, with the check that it survives a round trip and nothing else
+// does.
 struct Sample {
   std::string name;
   std::string key;
@@ -91,7 +94,8 @@ Sample MakeSample(std::string name, T record) {
           [record](std::string_view key, std::string_view value) -> absl::Status {
             absl::StatusOr<T> parsed = ParseRecord<T>(key, value);
             if (!parsed.ok()) return parsed.status();
-            return *parsed == record ? absl::OkStatus() : absl::UnknownError("another record came back");
+            return *parsed == record ? absl::OkStatus()
+                                     : absl::UnknownError("another record came back");
           }};
 }
 
@@ -103,19 +107,32 @@ Digest SampleDigest(uint8_t first) {
 
 std::vector<Sample> Samples() {
   const std::vector<Segment> segments = {{7, 0, 3}, {9, 3, 1}};
-  Generation generation{5, 4, {{8, "doc", "Document", SampleDigest(3)}}, "layout-1", "text-1", SampleDigest(9),
-                        SmallGeometry(), Residency::kPartial, {{500, segments, {1, -2, 3}}}, 100, 200};
+  Generation generation{5,
+                        4,
+                        {{8, "doc", "Document", SampleDigest(3)}},
+                        "layout-1",
+                        "text-1",
+                        SampleDigest(9),
+                        SmallGeometry(),
+                        Residency::kPartial,
+                        {{500, segments, {1, -2, 3}}},
+                        100,
+                        200};
   IngestIntent intent{6, 1, 4, 5, 77, SmallGeometry(), {8, 9}, {{segments, 11, 4, 6, 700}}, "plan"};
-  Operation operation{6, 1, 4, "ingest", OperationState::kFailed, "prefill", 10, 20, 5, 8, "DISK_FULL", "no space",
-                      "request-1", "detail", 1, 2, 3};
-  Session session{12, 1, 4, 5, 0, "s", "Session", 11, 2, 3, 500, segments, 13, 3, 1, 2, std::nullopt};
+  Operation operation{6,           1,          4,           "ingest", OperationState::kFailed,
+                      "prefill",   10,         20,          5,        8,
+                      "DISK_FULL", "no space", "request-1", "detail", 1,
+                      2,           3};
+  Session session{12, 1,   4,        5,  0, "s", "Session", 11,          2,
+                  3,  500, segments, 13, 3, 1,   2,         std::nullopt};
   Lineage lineage{1, LineageState::kPurging, 3, 6, 77, 123456, SmallGeometry()};
   BlockRun run{99, {{128, SampleDigest(1)}, {5, SampleDigest(2)}}, "cpu/avx512"};
   return {
       MakeSample("StoreInfo", StoreInfo{"0123", SampleDigest(0), 1, 2, 3}),
       MakeSample("Tenant", Tenant{1, "default", "Default", -5}),
       MakeSample("Corpus", Corpus{4, 1, "c", "Corpus", 1, 2, 3, 5, 6, 7, 8}),
-      MakeSample("Document", Document{8, 4, "doc", "Doc", "text/plain", 1234, SampleDigest(3), 2, 9, true}),
+      MakeSample("Document",
+                 Document{8, 4, "doc", "Doc", "text/plain", 1234, SampleDigest(3), 2, 9, true}),
       MakeSample("Upload", Upload{4}),
       MakeSample("Generation", generation),
       MakeSample("IngestIntent", intent),
@@ -132,7 +149,8 @@ std::vector<Sample> Samples() {
 }
 
 TEST(RecordsTest, EveryKindComesBack) {
-  for (const Sample& sample : Samples()) EXPECT_OK(sample.parse(sample.key, sample.value)) << sample.name;
+  for (const Sample& sample : Samples())
+    EXPECT_OK(sample.parse(sample.key, sample.value)) << sample.name;
 }
 
 TEST(RecordsTest, EveryTruncationIsDetected) {
@@ -205,7 +223,8 @@ TEST(RecordsTest, SealedGarbageNeverDoesMoreThanFail) {
 TEST(RecordsTest, ANewerVersionIsRefusedByName) {
   const std::string key = ObjectKey(KeySpace::kCorpus, 4);
   std::string value = FormatRecord(key, Corpus{});
-  // As a newer program would write it: the version raised, and the checksum right by storage/README.md.
+  // As a newer program would write it: the version raised, and the checksum right by
+  // storage/README.md.
   value[3] = 2;
   Encoder hashed;
   hashed.Fixed8(0);  // the catalog's column family

@@ -28,7 +28,8 @@ class KeyValueStoreTest : public testing::TestWithParam<Twin> {
     return status.ok() ? std::string(value.view()) : absl::StatusCodeToString(status.code());
   }
 
-  std::vector<std::string> Keys(ColumnFamily family, const std::string& begin, const std::string& end) {
+  std::vector<std::string> Keys(ColumnFamily family, const std::string& begin,
+                                const std::string& end) {
     std::vector<std::string> keys;
     auto cursor = store_->NewCursor(family, begin, end);
     for (; cursor->Valid(); cursor->Next()) keys.emplace_back(cursor->key());
@@ -154,7 +155,8 @@ TEST_P(KeyValueStoreTest, AnAbandonedBulkLoadLeavesNothing) {
 
 TEST_P(KeyValueStoreTest, UsageFollowsTheBytes) {
   const uint64_t before = Must(store_->Usage()).family_bytes[static_cast<size_t>(kKv)];
-  for (int i = 0; i < 16; ++i) Put(kKv, "key" + std::to_string(i), std::string(1 << 16, static_cast<char>(i)));
+  for (int i = 0; i < 16; ++i)
+    Put(kKv, "key" + std::to_string(i), std::string(1 << 16, static_cast<char>(i)));
   ASSERT_OK(store_->Flush());
   const DiskUsage full = Must(store_->Usage());
   EXPECT_GE(full.family_bytes[static_cast<size_t>(kKv)], before + (1 << 20));
@@ -196,7 +198,8 @@ TEST_P(KeyValueStoreTest, OneWriterAndTwoReaders) {
   EXPECT_EQ(Get(kCatalog, "pair2"), std::to_string(kRounds - 1));
 }
 
-INSTANTIATE_TEST_SUITE_P(Twins, KeyValueStoreTest, testing::Values(Twin::kRocksDb, Twin::kMemory), TwinName);
+INSTANTIATE_TEST_SUITE_P(Twins, KeyValueStoreTest, testing::Values(Twin::kRocksDb, Twin::kMemory),
+                         TwinName);
 
 }  // namespace
 }  // namespace lectern::storage

@@ -54,8 +54,8 @@ Geometry SmallGeometry() {
   return geometry;
 }
 
-std::byte* SampleCache::Row(uint64_t layer, uint64_t token, uint64_t head, uint64_t part, uint64_t dims,
-                            std::byte* out) const {
+std::byte* SampleCache::Row(uint64_t layer, uint64_t token, uint64_t head, uint64_t part,
+                            uint64_t dims, std::byte* out) const {
   const uint64_t row = Mix(seed_ ^ Mix(layer ^ Mix(token ^ Mix(head * 131 + part * 17 + 7))));
   for (uint64_t dim = 0; dim < dims; ++dim, out += 2) {
     const auto element = static_cast<uint16_t>((row + dim * 0x9e3779b97f4a7c15ull) >> 40);
@@ -70,15 +70,18 @@ std::vector<std::byte> SampleCache::Kv(uint16_t layer, uint32_t block, uint32_t 
   for (uint64_t head = 0; head < geometry_.kv_heads; ++head) {
     for (uint64_t part = 0; part < 2; ++part) {
       for (uint64_t token = 0; token < tokens; ++token) {
-        out = Row(layer, uint64_t{block} * kBlockTokens + token, head, part, geometry_.head_dim, out);
+        out =
+            Row(layer, uint64_t{block} * kBlockTokens + token, head, part, geometry_.head_dim, out);
       }
     }
   }
   return bytes;
 }
 
-std::vector<std::byte> SampleCache::IndexKeys(uint16_t layer, uint64_t first_token, uint64_t end_token) const {
-  std::vector<std::byte> bytes(geometry_.IndexBytes(static_cast<uint32_t>(end_token - first_token)));
+std::vector<std::byte> SampleCache::IndexKeys(uint16_t layer, uint64_t first_token,
+                                              uint64_t end_token) const {
+  std::vector<std::byte> bytes(
+      geometry_.IndexBytes(static_cast<uint32_t>(end_token - first_token)));
   std::byte* out = bytes.data();
   for (uint64_t token = first_token; token < end_token; ++token) {
     out = Row(layer, token, 0, kIndexPart, geometry_.index_dim, out);
@@ -105,7 +108,8 @@ std::vector<BlockHash> SampleCache::FullHashes(uint64_t tokens) const {
 
 BlockBatch SampleCache::Blocks(uint32_t first_block, uint64_t end_token) {
   Held& held = held_.emplace_back();
-  for (uint64_t begin = uint64_t{first_block} * kBlockTokens; begin < end_token; begin += kBlockTokens) {
+  for (uint64_t begin = uint64_t{first_block} * kBlockTokens; begin < end_token;
+       begin += kBlockTokens) {
     const auto block = static_cast<uint32_t>(begin / kBlockTokens);
     const auto tokens = static_cast<uint32_t>(std::min<uint64_t>(kBlockTokens, end_token - begin));
     std::vector<const std::byte*>& kv = held.pointers.emplace_back();
@@ -115,7 +119,8 @@ BlockBatch SampleCache::Blocks(uint32_t first_block, uint64_t end_token) {
       const std::vector<std::byte> tight = Kv(layer, block, tokens);
       const size_t part = tight.size() / (size_t{2} * geometry_.kv_heads);
       const size_t stride = geometry_.KvSliceBytes(kBlockTokens) / 2;
-      std::vector<std::byte>& page = held.bytes.emplace_back(geometry_.KvBytes(kBlockTokens), std::byte{0xee});
+      std::vector<std::byte>& page =
+          held.bytes.emplace_back(geometry_.KvBytes(kBlockTokens), std::byte{0xee});
       for (size_t i = 0; i < size_t{2} * geometry_.kv_heads; ++i) {
         std::memcpy(page.data() + i * stride, tight.data() + i * part, part);
       }

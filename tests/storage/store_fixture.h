@@ -1,4 +1,5 @@
-// What the storage tests share: both twins under one name, a scratch directory, and a cache whose bytes can be foretold.
+// What the storage tests share: both twins under one name, a scratch directory, and a cache whose
+// bytes can be foretold.
 #pragma once
 
 #include <cstddef>
@@ -27,10 +28,13 @@ absl::Status ToTestStatus(const absl::StatusOr<T>& status_or) {
 }
 inline testing::AssertionResult HasCode(const absl::Status& status, absl::StatusCode expected) {
   if (status.code() == expected) return testing::AssertionSuccess();
-  return testing::AssertionFailure() << status << " where " << absl::StatusCodeToString(expected) << " was expected";
+  return testing::AssertionFailure()
+         << status << " where " << absl::StatusCodeToString(expected) << " was expected";
 }
-#define ASSERT_CODE(expression, expected) ASSERT_TRUE(HasCode(ToTestStatus((expression)), (expected)))
-#define EXPECT_CODE(expression, expected) EXPECT_TRUE(HasCode(ToTestStatus((expression)), (expected)))
+#define ASSERT_CODE(expression, expected) \
+  ASSERT_TRUE(HasCode(ToTestStatus((expression)), (expected)))
+#define EXPECT_CODE(expression, expected) \
+  EXPECT_TRUE(HasCode(ToTestStatus((expression)), (expected)))
 #define ASSERT_OK(expression) ASSERT_CODE(expression, absl::StatusCode::kOk)
 #define EXPECT_OK(expression) EXPECT_CODE(expression, absl::StatusCode::kOk)
 
@@ -59,14 +63,15 @@ std::string TwinName(const testing::TestParamInfo<Twin>& info);
 
 std::unique_ptr<KeyValueStore> OpenTwin(Twin twin, const std::string& directory);
 
-// A cache of which every byte follows from (seed, layer, token position, head, part, dim): two runs of the same
-// tokens agree, and a block that grew begins with what it had before.
+// A cache of which every byte follows from (seed, layer, token position, head, part, dim): two runs
+// of the same tokens agree, and a block that grew begins with what it had before.
 class SampleCache {
  public:
   SampleCache(Geometry geometry, uint64_t seed) : geometry_(std::move(geometry)), seed_(seed) {}
 
   const Geometry& geometry() const { return geometry_; }
-  // Blocks from first_block on, up to token `end_token` of the context. Borrows this object's memory.
+  // Blocks from first_block on, up to token `end_token` of the context. Borrows this object's
+  // memory.
   BlockBatch Blocks(uint32_t first_block, uint64_t end_token);
   BlockHash Hash(uint32_t block, uint32_t tokens) const;
   std::vector<BlockHash> FullHashes(uint64_t tokens) const;
@@ -82,7 +87,8 @@ class SampleCache {
     std::vector<BlockInput> inputs;
   };
 
-  std::byte* Row(uint64_t layer, uint64_t token, uint64_t head, uint64_t part, uint64_t dims, std::byte* out) const;
+  std::byte* Row(uint64_t layer, uint64_t token, uint64_t head, uint64_t part, uint64_t dims,
+                 std::byte* out) const;
 
   const Geometry geometry_;
   const uint64_t seed_;
@@ -95,8 +101,10 @@ Geometry SmallGeometry();
 // Reads everything a context shows and compares it with the sample.
 void ExpectContext(const ContextReader& reader, const SampleCache& cache);
 
-// A finished ingest of `tokens` tokens of `cache`, as one generation of the corpus, committed `chunk_blocks` at a time.
-Generation Ingest(Store* store, uint64_t corpus_uid, SampleCache* cache, uint64_t tokens, uint32_t chunk_blocks = 8);
+// A finished ingest of `tokens` tokens of `cache`, as one generation of the corpus, committed
+// `chunk_blocks` at a time.
+Generation Ingest(Store* store, uint64_t corpus_uid, SampleCache* cache, uint64_t tokens,
+                  uint32_t chunk_blocks = 8);
 
 NewOperation IngestOperation();
 IngestRequest RequestFor(uint64_t operation_uid, const SampleCache& cache, uint64_t tokens);

@@ -62,12 +62,15 @@ TEST_F(StoreDirectoryTest, ARestartFindsEverything) {
     EXPECT_EQ(Must(catalog.GetGeneration(generation.uid)), generation);
     EXPECT_EQ(Must(catalog.ReadDocument(document, 0, UINT64_MAX)), std::string(1'500'000, 'd'));
     const Session again = Must(catalog.GetSession(corpus.uid, "s"));
-    auto reader = store->blocks().OpenContext(tenant, again.segments, again.token_count, cache.geometry());
+    auto reader =
+        store->blocks().OpenContext(tenant, again.segments, again.token_count, cache.geometry());
     ASSERT_OK(reader);
     ExpectContext(**reader, cache);
-    EXPECT_EQ(Must(store->blocks().LookupPrefix(tenant, cache.FullHashes(3000)))[0].block_count, 23u);
+    EXPECT_EQ(Must(store->blocks().LookupPrefix(tenant, cache.FullHashes(3000)))[0].block_count,
+              23u);
     // Uids go on where they stopped.
-    EXPECT_GT(Must(catalog.CreateCorpus(tenant, {"c" + std::to_string(restart), "", {}}, 1)).uid, session.uid);
+    EXPECT_GT(Must(catalog.CreateCorpus(tenant, {"c" + std::to_string(restart), "", {}}, 1)).uid,
+              session.uid);
   }
 }
 
@@ -85,7 +88,8 @@ TEST_F(StoreDirectoryTest, ANewerFormatIsRefusedNamingBoth) {
   WriteFile("FORMAT", "lectern-store\nformat 7\nsomething new\n");
   const absl::Status status = Open().status();
   EXPECT_CODE(status, absl::StatusCode::kFailedPrecondition);
-  EXPECT_THAT(std::string(status.message()), testing::AllOf(testing::HasSubstr("format 7"), testing::HasSubstr("up to 1")));
+  EXPECT_THAT(std::string(status.message()),
+              testing::AllOf(testing::HasSubstr("format 7"), testing::HasSubstr("up to 1")));
   WriteFile("FORMAT", format);
   EXPECT_OK(Open());
 }
@@ -93,7 +97,8 @@ TEST_F(StoreDirectoryTest, ANewerFormatIsRefusedNamingBoth) {
 TEST_F(StoreDirectoryTest, ADamagedOrForeignFormatIsRefused) {
   Must(Open());
   const std::string format = ReadFile("FORMAT");
-  for (const std::string text : {"", "lectern-store\n", "lectern-store\nformat x\n", "lectern-store\nformat 1\nid 12\n"}) {
+  for (const std::string text :
+       {"", "lectern-store\n", "lectern-store\nformat x\n", "lectern-store\nformat 1\nid 12\n"}) {
     WriteFile("FORMAT", text);
     EXPECT_CODE(Open(), absl::StatusCode::kDataLoss) << text;
   }
@@ -167,7 +172,8 @@ TEST_F(StoreDirectoryTest, AnInterruptedUploadIsPurgedAtOpen) {
     auto bytes = OpenTwin(Twin::kRocksDb, directory_);
     Batch batch;
     PutRecord(&batch, ObjectKey(KeySpace::kUpload, 999), Upload{corpus});
-    batch.Put(ColumnFamily::kDocument, DocumentChunkKey(corpus, 999, 0), std::string(2'000'000, 'x'));
+    batch.Put(ColumnFamily::kDocument, DocumentChunkKey(corpus, 999, 0),
+              std::string(2'000'000, 'x'));
     Must(bytes->Write(batch, Durability::kSynced));
   }
   EXPECT_EQ(Must(Must(Open())->CollectGarbage()).uploads_purged, 1u);
