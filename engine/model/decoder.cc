@@ -403,12 +403,12 @@ absl::Status Decoder::Attend(int layer_number, size_t part_number) {
     for (int head = 0; head < kv_heads; ++head) {
       const int64_t index = int64_t{tile} * kv_heads + head;
       const int64_t row = part.first_row + first;
-      tiles.push_back({.q = batch.q.get() + row * q_width + int64_t{head} * group * c.head_dim,
+      tiles.push_back({.rows = rows,
+                       .state = batch.attention_state.get() + index * state_floats,
+                       .q = batch.q.get() + row * q_width + int64_t{head} * group * c.head_dim,
                        .q_row_stride = q_width,
                        .q_head_stride = c.head_dim,
                        .positions = positions + first,
-                       .rows = rows,
-                       .state = batch.attention_state.get() + index * state_floats,
                        .out = batch.attended.get() + row * q_width + int64_t{head} * group * c.head_dim,
                        .out_row_stride = q_width,
                        .out_head_stride = c.head_dim,
