@@ -169,7 +169,7 @@ def default_tokens(pages: pathlib.Path) -> torch.Tensor:
             if page["title"] in ("tmux.1", "rsync.1", "ls.1") and page["package"] in ("tmux", "rsync", "coreutils"):
                 texts[page["title"]] = page["text"]
     ids = [1]
-    for title, limit in (("ls.1", 2500), ("tmux.1", 10_200), ("rsync.1", 4000)):
+    for title, limit in (("ls.1", 2500), ("tmux.1", 11_500), ("rsync.1", 4500)):
         ids += [2, *encode(title), 3, *encode(texts[title])[:limit]]
     return torch.tensor(ids + [4, *encode("What does the option -R of ls do?"), 5])
 
