@@ -112,7 +112,9 @@ void ScoreBlocks(const ScoreRange& r) {
   Pair room[1];
   constexpr int kRoomPairs = 0;
 #else
-  static thread_local Pair room[kQueriesPerTile * kMaxHeadPairs];
+  // On the heap: thread-local arrays would weigh on the stack of every thread of the process.
+  static thread_local std::vector<Pair> pairs_room(kQueriesPerTile * kMaxHeadPairs);
+  Pair* const room = pairs_room.data();
   constexpr int kRoomPairs = kMaxHeadPairs;
 #endif
   const Pair* q[kQueriesPerTile];

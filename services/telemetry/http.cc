@@ -11,6 +11,7 @@
 
 #include "engine/error/error.h"
 #include "services/rpc/reason.h"
+#include "services/telemetry/log.h"
 
 namespace lectern::services {
 namespace {
@@ -56,6 +57,16 @@ class HealthPage final : public CivetHandler {
   const std::function<bool()> healthy_;
 };
 
+// civetweb says on its own channel why it does not start; the exception does not know.
+struct Callbacks : CivetCallbacks {
+  Callbacks() {
+    log_message = [](const mg_connection*, const char* message) {
+      Log(LogLevel::kDebug, "civetweb", {{"message", message}});
+      return 1;
+    };
+  }
+};
+
 class CivetMetricsServer final : public MetricsServer {
  public:
   CivetMetricsServer(const std::string& address,
@@ -63,7 +74,8 @@ class CivetMetricsServer final : public MetricsServer {
                      std::function<bool()> healthy)
       : metrics_(std::move(sources)),
         health_(std::move(healthy)),
-        server_(std::vector<std::string>{"listening_ports", address, "num_threads", "2"}) {
+        server_(std::vector<std::string>{"listening_ports", address, "num_threads", "2"},
+                &callbacks_) {
     server_.addHandler("/metrics", metrics_);
     server_.addHandler("/healthz", health_);
     host_ = address.substr(0, address.rfind(':'));
@@ -78,6 +90,7 @@ class CivetMetricsServer final : public MetricsServer {
  private:
   MetricsPage metrics_;
   HealthPage health_;
+  const Callbacks callbacks_;
   CivetServer server_;
   std::string host_;
 };

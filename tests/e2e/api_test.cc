@@ -26,7 +26,8 @@ class ApiTest : public ::testing::TestWithParam<Topology> {
  protected:
   static void TearDownTestSuite() {
     for (auto& deployment : deployments_) {
-      if (deployment != nullptr) EXPECT_TRUE(deployment->StopAll());
+      if (deployment == nullptr) continue;
+      EXPECT_TRUE(deployment->StopAll());
       deployment.reset();
     }
     for (TemporaryDirectory*& directory : directories_) {
@@ -74,7 +75,7 @@ class ApiTest : public ::testing::TestWithParam<Topology> {
       v1::ListDocumentsResponse response;
       grpc::ClientContext context;
       EXPECT_TRUE(deployment().documents().ListDocuments(&context, request, &response).ok());
-      if (page_size > 0) EXPECT_LE(response.documents_size(), page_size);
+      EXPECT_LE(response.documents_size(), page_size > 0 ? page_size : 50);
       documents.insert(documents.end(), response.documents().begin(), response.documents().end());
       request.set_page_token(response.next_page_token());
     } while (!request.page_token().empty());
@@ -440,7 +441,7 @@ TEST_P(ApiTest, MetricsAndHealthzTell) {
   Ask(deployment(), Question("no-such-corpus", "What?"));
   const Page page = Fetch(deployment().metrics_address(), "/metrics");
   EXPECT_EQ(page.status, 200);
-  EXPECT_THAT(page.body, HasSubstr("lectern_requests_total{code=\"OK\",component=\"gateway\",method=\"Answers/Ask\"}"));
+  EXPECT_THAT(page.body, HasSubstr("lectern_requests_total{component=\"gateway\",code=\"OK\",method=\"Answers/Ask\"}"));
   EXPECT_THAT(page.body, HasSubstr("lectern_errors_total{component=\"gateway\",reason=\"CORPUS_NOT_FOUND\"}"));
   EXPECT_THAT(page.body, HasSubstr("lectern_time_to_first_token_seconds_count"));
   EXPECT_THAT(page.body, HasSubstr("lectern_build_info"));

@@ -2,6 +2,7 @@
 // engine does.
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <functional>
 #include <map>

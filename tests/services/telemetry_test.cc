@@ -67,8 +67,8 @@ TEST_F(MetricsTest, CountsCallsErrorsAndAnswers) {
     record.Finish(grpc::Status::OK);
   }
   const std::string page = Page();
-  EXPECT_THAT(page, HasSubstr("lectern_requests_total{code=\"OK\",component=\"gateway\",method=\"Answers/Ask\"} 1"));
-  EXPECT_THAT(page, HasSubstr("lectern_requests_total{code=\"RESOURCE_EXHAUSTED\",component=\"gateway\",method=\"Answers/Ask\"} 1"));
+  EXPECT_THAT(page, HasSubstr("lectern_requests_total{component=\"gateway\",code=\"OK\",method=\"Answers/Ask\"} 1"));
+  EXPECT_THAT(page, HasSubstr("lectern_requests_total{component=\"gateway\",code=\"RESOURCE_EXHAUSTED\",method=\"Answers/Ask\"} 1"));
   EXPECT_THAT(page, HasSubstr("lectern_errors_total{component=\"gateway\",reason=\"QUEUE_FULL\"} 1"));
   EXPECT_THAT(page, HasSubstr("lectern_cache_bytes_total{component=\"gateway\",tier=\"disk\"} 4096"));
   EXPECT_THAT(page, HasSubstr("lectern_time_to_first_token_seconds_sum{component=\"gateway\"} 0.03"));
