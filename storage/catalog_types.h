@@ -48,11 +48,9 @@ struct Document {
   std::string media_type;
   uint64_t byte_length = 0;
   Digest sha256 = {};
-  uint64_t ordinal =
-      0;  // position among the corpus's documents: the order in which uploads were committed
+  uint64_t ordinal = 0;  // position in the corpus: the order in which uploads were committed
   int64_t create_time = 0;
-  bool removed =
-      false;  // deleted from its corpus; kept while a generation or an ingest refers to it
+  bool removed = false;  // from its corpus; kept while a generation or an ingest refers to it
   bool operator==(const Document&) const = default;
 };
 

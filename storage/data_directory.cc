@@ -22,25 +22,6 @@ namespace fs = std::filesystem;
 
 constexpr char kSignature[] = "lectern-store";
 
-// A system call's errno as a Status.
-absl::Status SystemError(int error_number, const std::string& doing) {
-  const std::string message = fmt::format("{}: {}", doing, std::strerror(error_number));
-  switch (error_number) {
-    case EACCES:
-    case EPERM:
-    case EROFS:
-      return absl::PermissionDeniedError(fmt::format(
-          "{}: give this user write access, or choose another data directory", message));
-    case ENOENT:
-      return absl::NotFoundError(message);
-    case ENOSPC:
-    case EDQUOT:
-      return absl::ResourceExhaustedError(fmt::format("{}: free space on the disk", message));
-    default:
-      return absl::UnavailableError(message);
-  }
-}
-
 // Writes and syncs a new file; false leaves errno.
 bool WriteFileSynced(const std::string& path, std::string_view bytes) {
   const int file = open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
@@ -64,6 +45,24 @@ bool SyncDirectory(const std::string& path) {
 }
 
 }  // namespace
+
+absl::Status SystemError(int error_number, const std::string& doing) {
+  const std::string message = fmt::format("{}: {}", doing, std::strerror(error_number));
+  switch (error_number) {
+    case EACCES:
+    case EPERM:
+    case EROFS:
+      return absl::PermissionDeniedError(fmt::format(
+          "{}: give this user write access, or choose another data directory", message));
+    case ENOENT:
+      return absl::NotFoundError(message);
+    case ENOSPC:
+    case EDQUOT:
+      return absl::ResourceExhaustedError(fmt::format("{}: free space on the disk", message));
+    default:
+      return absl::UnavailableError(message);
+  }
+}
 
 absl::StatusOr<std::unique_ptr<DataDirectory>> DataDirectory::Open(const std::string& path) {
   std::error_code error;
@@ -94,8 +93,8 @@ absl::Status DataDirectory::ReadFormat() {
     // else is not ours.
     for (fs::directory_iterator it(path_, error), end; !error && it != end; it.increment(error)) {
       const std::string name = it->path().filename();
-      if (name == "LOCK" || name == "db" || name == "load" || name == "FORMAT.new" ||
-          name == "lost+found") {
+      if (name == "LOCK" || name == "db" || name == "load" || name == "WATERMARK" ||
+          name == "FORMAT.new" || name == "lost+found") {
         continue;
       }
       return absl::FailedPreconditionError(fmt::format(

@@ -24,6 +24,7 @@ class DataDirectory {
 
   std::string database() const { return path_ + "/db"; }
   std::string load() const { return path_ + "/load"; }
+  std::string watermark() const { return path_ + "/WATERMARK"; }
 
  private:
   explicit DataDirectory(std::string path) : path_(std::move(path)) {}
@@ -34,5 +35,8 @@ class DataDirectory {
   std::string store_id_;
   int lock_file_ = -1;
 };
+
+// A system call's errno as a Status that says what to do.
+absl::Status SystemError(int error_number, const std::string& doing);
 
 }  // namespace lectern::storage

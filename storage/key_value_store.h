@@ -120,8 +120,8 @@ struct DiskUsage {
   uint64_t loading_bytes = 0;  // bulk files under construction
   uint64_t other_bytes = 0;    // manifest, options, info log
   uint64_t free_bytes = 0;     // of the file system, for an unprivileged process
-  uint64_t family_bytes[kColumnFamilyCount] =
-      {};  // live table and memtable bytes per column family, estimated
+  // Live table and memtable bytes per column family, estimated.
+  uint64_t family_bytes[kColumnFamilyCount] = {};
 
   uint64_t total() const { return table_bytes + log_bytes + loading_bytes + other_bytes; }
 };
@@ -137,7 +137,8 @@ class KeyValueStore {
   virtual std::vector<absl::Status> MultiGet(ColumnFamily family, std::span<const std::string> keys,
                                              std::span<PinnedValue> values) const = 0;
 
-  // All or nothing, also across a crash.
+  // All or nothing, also across a crash. After an error nothing of it is seen; only a crash before
+  // the next successful write may still bring it to light, whole.
   virtual absl::Status Write(const Batch& batch, Durability durability) = 0;
 
   // read_ahead: bytes to fetch ahead on a long scan of large records; 0 lets the store decide.

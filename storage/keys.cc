@@ -88,12 +88,11 @@ std::string IndexKey(uint64_t tenant_uid, uint64_t lineage, RecordKind kind, uin
 
 std::string IndexRunPrefix(uint64_t tenant_uid, uint64_t lineage, RecordKind kind,
                            uint32_t first_block) {
-  return KeyBuilder()
-      .Number(tenant_uid)
-      .Number(lineage)
-      .Number(static_cast<uint8_t>(kind))
-      .Number(first_block)
-      .Take();
+  return KeyBuilder().Text(IndexKindPrefix(tenant_uid, lineage, kind)).Number(first_block).Take();
+}
+
+std::string IndexKindPrefix(uint64_t tenant_uid, uint64_t lineage, RecordKind kind) {
+  return KeyBuilder().Number(tenant_uid).Number(lineage).Number(static_cast<uint8_t>(kind)).Take();
 }
 
 std::string LineagePrefix(uint64_t tenant_uid, uint64_t lineage) {

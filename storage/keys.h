@@ -69,6 +69,7 @@ std::string IndexKey(uint64_t tenant_uid, uint64_t lineage, RecordKind kind, uin
                      uint16_t layer);
 std::string IndexRunPrefix(uint64_t tenant_uid, uint64_t lineage, RecordKind kind,
                            uint32_t first_block);
+std::string IndexKindPrefix(uint64_t tenant_uid, uint64_t lineage, RecordKind kind);
 // Both data families.
 std::string LineagePrefix(uint64_t tenant_uid, uint64_t lineage);
 // Family kDocument.

@@ -365,26 +365,28 @@ absl::StatusOr<uint64_t> LineageLedger::DropOrphans() {
     const uint64_t uid = KeyNumber64(cursor->key(), 1);
     absl::StatusOr<Lineage> lineage = ParseRecord<Lineage>(cursor->key(), cursor->value());
     if (!lineage.ok()) return lineage.status();
-    const std::string end = PrefixEnd(LineagePrefix(lineage->tenant_uid, uid));
-    const std::pair<ColumnFamily, std::string> ranges[] = {
-        {ColumnFamily::kKv, KvBlockPrefix(lineage->tenant_uid, uid, lineage->end_block)},
-        {ColumnFamily::kIndexKeys,
-         IndexRunPrefix(lineage->tenant_uid, uid, RecordKind::kIndexBf16, lineage->end_block)}};
+    const uint64_t tenant = lineage->tenant_uid;
+    const std::string lineage_end = PrefixEnd(LineagePrefix(tenant, uid));
+    const std::string kv_begin = KvBlockPrefix(tenant, uid, lineage->end_block);
     // K/V and index keys were ingested together: one seek tells of both.
-    auto orphans = state_->store().NewCursor(ColumnFamily::kKv, ranges[0].second, end);
+    auto orphans = state_->store().NewCursor(ColumnFamily::kKv, kv_begin, lineage_end);
     if (!orphans->status().ok()) return orphans->status();
     if (!orphans->Valid()) continue;
     ++found;
+    constexpr RecordKind kIndexKind = RecordKind::kIndexBf16;
+    const Reclaim ranges[] = {
+        {ColumnFamily::kKv, kv_begin, lineage_end},
+        {ColumnFamily::kIndexKeys, IndexRunPrefix(tenant, uid, kIndexKind, lineage->end_block),
+         PrefixEnd(IndexKindPrefix(tenant, uid, kIndexKind))}};
     Batch batch;
-    for (const auto& [family, begin] : ranges) batch.DeleteRange(family, begin, end);
+    for (const Reclaim& range : ranges) batch.DeleteRange(range.family, range.begin, range.end);
     if (absl::Status status = state_->store().Write(batch, Durability::kSynced); !status.ok()) {
       return status;
     }
     // Now, and not by a later CollectGarbage: a resumed ingest will write the same keys again.
-    for (const auto& [family, begin] : ranges) {
-      if (absl::Status status = state_->store().ReclaimRange(family, begin, end); !status.ok()) {
-        return status;
-      }
+    for (const Reclaim& range : ranges) {
+      absl::Status status = state_->store().ReclaimRange(range.family, range.begin, range.end);
+      if (!status.ok()) return status;
     }
   }
   if (!cursor->status().ok()) return cursor->status();

@@ -72,8 +72,7 @@ absl::StatusOr<OpenedRecord> OpenRecord(RecordKind kind, ColumnFamily family, st
 struct DataHeader {
   RecordKind kind = RecordKind::kKv;
   uint32_t payload_bytes = 0;
-  uint64_t commit_sequence =
-      0;  // of the commit that wrote it: a stale copy of the same key does not match its directory
+  uint64_t commit_sequence = 0;  // by which a stale copy of the same key is told from the current
   Digest hash = {};           // prefix-chain hash of the block, of the last block of an index run
   uint32_t tokens = 0;        // in the record: 1..128 for K/V, the sum over the run for index keys
   uint16_t slices = 0;        // KV heads, or blocks of the run

@@ -21,6 +21,7 @@
 
 #include "storage/recoverable_file_system.h"
 #include "storage/rocksdb_tuning.h"
+#include "storage/watermark.h"
 
 namespace lectern::storage {
 namespace {
@@ -133,10 +134,11 @@ class RocksStore final : public KeyValueStore {
                             std::string_view end) override;
 
   absl::Status Flush() override {
-    return Attempt("flush", [&] {
-      return db_->Flush(rocksdb::FlushOptions(), std::vector<rocksdb::ColumnFamilyHandle*>(
-                                                     handles_.begin(), handles_.end()));
-    });
+    const std::vector<rocksdb::ColumnFamilyHandle*> all(handles_.begin(), handles_.end());
+    absl::Status status =
+        Attempt("flush", [&] { return db_->Flush(rocksdb::FlushOptions(), all); });
+    KeepLogReplaceable();
+    return status;
   }
 
   absl::StatusOr<DiskUsage> Usage() const override;
@@ -146,7 +148,7 @@ class RocksStore final : public KeyValueStore {
   template <typename Operation>
   absl::Status Attempt(std::string_view doing, const Operation& operation) {
     rocksdb::Status status = operation();
-    if (status.IsIOError() && db_->Resume().ok()) status = operation();
+    if (status.IsIOError() && Resume()) status = operation();
     return ToStatus(status, doing);
   }
 
@@ -167,14 +169,63 @@ class RocksStore final : public KeyValueStore {
 
  private:
   absl::Status EmptyLoadDirectory();
+  rocksdb::Status WriteToLog(const rocksdb::WriteOptions& options, rocksdb::WriteBatch* write);
+  bool Resume();
+  void KeepLogReplaceable();
+  uint64_t LogNumber() const;
 
   const RocksDbOptions options_;
   const std::unique_ptr<rocksdb::Env> env_;
   std::shared_ptr<rocksdb::Cache> block_cache_ = NewBlockCache();
+  std::unique_ptr<Watermark> watermark_;  // may be null
   std::unique_ptr<rocksdb::DB> db_;
   std::array<rocksdb::ColumnFamilyHandle*, kColumnFamilyCount> handles_ = {};
   std::atomic<uint64_t> next_load_file_ = 0;
+  std::mutex resume_mutex_;
+  uint64_t suspect_log_ = 0;  // the log of the first failed write since resuming; 0: none
+  std::atomic<bool> log_broken_ = false;
 };
+
+uint64_t RocksStore::LogNumber() const {
+  std::unique_ptr<rocksdb::LogFile> log;
+  return db_->GetCurrentWalFile(&log).ok() ? log->LogNumber() : 0;
+}
+
+// RocksDB replaces a log that a write failed on by flushing memtables. With all of them empty it
+// does not, and the next write to the broken log ends the process by an assertion (Debian's package
+// has them on). So one memtable is never left empty: a deletion of no key, in no log, keeps it so.
+void RocksStore::KeepLogReplaceable() {
+  rocksdb::WriteOptions options;
+  options.disableWAL = true;
+  db_->Delete(options, Handle(ColumnFamily::kCatalog), rocksdb::Slice("\0", 1))
+      .PermitUncheckedError();
+}
+
+rocksdb::Status RocksStore::WriteToLog(const rocksdb::WriteOptions& options,
+                                       rocksdb::WriteBatch* write) {
+  if (log_broken_) {
+    return rocksdb::Status::ShutdownInProgress(
+        "a write to the log failed and the log could not be replaced: restart the server");
+  }
+  const uint64_t log = LogNumber();
+  rocksdb::Status status = db_->Write(options, write);
+  if (status.IsIOError()) {
+    std::lock_guard lock(resume_mutex_);
+    if (suspect_log_ == 0) suspect_log_ = log;
+  }
+  return status;
+}
+
+// True when writing may go on.
+bool RocksStore::Resume() {
+  std::lock_guard lock(resume_mutex_);
+  if (!db_->Resume().ok()) return false;
+  // Should memtables have been switched just before the write that failed, none was flushed now.
+  if (LogNumber() == suspect_log_) log_broken_ = true;
+  suspect_log_ = 0;
+  KeepLogReplaceable();
+  return !log_broken_;
+}
 
 absl::Status RocksStore::EmptyLoadDirectory() {
   rocksdb::Env* const env = env_.get();
@@ -223,7 +274,12 @@ absl::Status RocksStore::Open() {
   }
   db_.reset(db);
   std::copy(handles.begin(), handles.end(), handles_.begin());
-  return absl::OkStatus();
+  KeepLogReplaceable();
+  if (options_.watermark.empty()) return absl::OkStatus();
+  absl::StatusOr<std::unique_ptr<Watermark>> watermark = Watermark::Open(options_.watermark);
+  if (!watermark.ok()) return watermark.status();
+  watermark_ = *std::move(watermark);
+  return watermark_->Check(db_->GetLatestSequenceNumber());
 }
 
 std::vector<absl::Status> RocksStore::MultiGet(ColumnFamily family,
@@ -266,7 +322,13 @@ absl::Status RocksStore::Write(const Batch& batch, Durability durability) {
   }
   rocksdb::WriteOptions options;
   options.sync = durability == Durability::kSynced;
-  return Attempt("write", [&] { return db_->Write(options, &write); });
+  // Everything up to here is in the log before this batch, and is synced with it.
+  const uint64_t sequence_before = db_->GetLatestSequenceNumber();
+  absl::Status status = Attempt("write", [&] { return WriteToLog(options, &write); });
+  if (status.ok() && options.sync && watermark_ != nullptr) {
+    watermark_->Raise(sequence_before + batch.operations().size());
+  }
+  return status;
 }
 
 class RocksBulkLoad final : public BulkLoad {

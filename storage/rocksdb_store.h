@@ -14,11 +14,10 @@ class FileSystem;
 namespace lectern::storage {
 
 struct RocksDbOptions {
-  std::string directory;  // of the database; created if its parent exists
-  std::string
-      load_directory;  // for bulk files under construction; same file system; emptied at open
-  bool direct_reads =
-      false;  // bypass the page cache for tables: honest cold reads, no double caching
+  std::string directory;       // of the database; created if its parent exists
+  std::string load_directory;  // bulk files under construction; same file system; emptied at open
+  std::string watermark;       // file that witnesses how far writes were acknowledged; empty: none
+  bool direct_reads = false;   // bypass the page cache for tables: honest cold reads
   // Null: the system's. Tests pass one that runs out of space, loses unsynced bytes or fails.
   std::shared_ptr<rocksdb::FileSystem> file_system;
 };

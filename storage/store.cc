@@ -239,6 +239,7 @@ absl::StatusOr<std::unique_ptr<Store>> Store::Open(const StoreOptions& options) 
   RocksDbOptions rocksdb;
   rocksdb.directory = (*directory)->database();
   rocksdb.load_directory = (*directory)->load();
+  rocksdb.watermark = (*directory)->watermark();
   rocksdb.direct_reads = options.direct_reads;
   absl::StatusOr<std::unique_ptr<KeyValueStore>> database = OpenRocksDbStore(rocksdb);
   if (!database.ok()) return database.status();

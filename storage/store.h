@@ -34,8 +34,7 @@ struct Stats {
 
 struct GarbageReport {
   uint64_t lineages_purged = 0;
-  uint64_t lineages_in_use =
-      0;  // unreferenced, but open in a ContextReader: kept for the next call
+  uint64_t lineages_in_use = 0;  // unreferenced, but open in a ContextReader: for the next call
   uint64_t ranges_reclaimed = 0;
   uint64_t uploads_purged = 0;
 };

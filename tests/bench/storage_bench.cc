@@ -134,7 +134,8 @@ class PlainFiles final : public Way {
     const int file = open(path.c_str(), O_RDWR | O_CREAT | O_TRUNC, 0644);
     Check(file >= 0, path);
     for (size_t i = first_record; i < first_record + kRecordsPerCommit; ++i) {
-      Check(write(file, Record(i).data(), kRecordBytes) == static_cast<ssize_t>(kRecordBytes), path);
+      Check(write(file, Record(i).data(), kRecordBytes) == static_cast<ssize_t>(kRecordBytes),
+            path);
     }
     Check(fsync(file) == 0, path);
     const int directory = open(directory_.c_str(), O_RDONLY | O_DIRECTORY);
@@ -310,8 +311,9 @@ class Product final : public Way {
 
   void Settle() override {
     Check(store_->Flush());
-    reader_ = Take(store_->blocks().OpenContext(
-        tenant_, std::span(&segment_, 1), uint64_t{segment_.block_count} * kBlockTokens, geometry_));
+    reader_ = Take(store_->blocks().OpenContext(tenant_, std::span(&segment_, 1),
+                                                uint64_t{segment_.block_count} * kBlockTokens,
+                                                geometry_));
   }
 
   void Scan(char* out) override {
@@ -377,8 +379,7 @@ void Measure(Way* way, const std::string& directory, Figures* figures) {
 }
 
 int Run(const std::string& scratch, const char* json_path) {
-  const std::vector<
-      std::pair<std::string, std::function<std::unique_ptr<Way>(const std::string&)>>>
+  const std::vector<std::pair<std::string, std::function<std::unique_ptr<Way>(const std::string&)>>>
       ways = {
           {"plain_files", [](const std::string& at) { return std::make_unique<PlainFiles>(at); }},
           {"log", [](const std::string& at) { return std::make_unique<Interface>(at, false); }},
@@ -395,15 +396,16 @@ int Run(const std::string& scratch, const char* json_path) {
       {
         const std::unique_ptr<Way> way = make(directory);
         Measure(way.get(), directory, &figures[name]);
-        if (auto* product = dynamic_cast<Product*>(way.get())) verify_share = product->VerifyShare();
+        if (auto* product = dynamic_cast<Product*>(way.get()))
+          verify_share = product->VerifyShare();
       }
       fs::remove_all(directory);
       sync();  // nothing of this way is left to be written in the next one's time
     }
   }
   fmt::print("{} MB of {} KiB records, commits of {} MiB; MB/s, medians of {} rounds\n",
-             kTotalBytes / 1'000'000, kRecordBytes >> 10,
-             kRecordBytes * kRecordsPerCommit >> 20, kRounds);
+             kTotalBytes / 1'000'000, kRecordBytes >> 10, kRecordBytes * kRecordsPerCommit >> 20,
+             kRounds);
   fmt::print("{:12} {:>8} {:>8} {:>10} {:>10} {:>10} {:>10} {:>10}\n", "", "write", "settled",
              "disk/data", "scan cold", "scan warm", "get cold", "get warm");
   std::string json = "{\n";

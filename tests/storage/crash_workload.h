@@ -1,8 +1,13 @@
-// The work that is killed, and what must be true of a store at any moment of it. Shared by the
-// child that works and the parent that kills it.
+// The work that is interrupted, and what must be true of a store at any moment of it. Shared by the
+// tests that kill a process and those that cut the power.
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <random>
+#include <set>
 #include <string>
 
 #include "storage/store.h"
@@ -10,25 +15,42 @@
 
 namespace lectern::storage {
 
-inline constexpr uint32_t kIngestBlocks = 24;
-inline constexpr uint64_t kIngestTokens = kIngestBlocks * kBlockTokens + 37;
-inline constexpr size_t kDocumentBytes = 2'300'000;
+// What was acknowledged, told in lines as the work goes on.
+struct Acknowledged {
+  std::set<uint64_t> uploaded;
+  std::map<uint64_t, uint64_t> committed_tokens;
+  std::set<uint64_t> published;
+  std::map<uint64_t, uint32_t> turns;
+  std::set<uint64_t> deleted;
 
-// 768 KiB of K/V a block: chunks of eight blocks are bulk loaded, turns go through the log.
-inline Geometry CrashGeometry() {
-  Geometry geometry = SmallGeometry();
-  geometry.kv_heads = 4;
-  geometry.head_dim = 128;
-  geometry.index_dim = 64;
-  return geometry;
-}
+  void Add(const std::string& line);
+};
 
-inline std::string CorpusId(uint64_t number) { return "corpus" + std::to_string(number); }
+// Uploads, ingests in bulk and small commits, sessions, deletions, garbage collection, without an
+// end. Every step that was acknowledged is told right after. Throws when a call fails.
+class CrashWorker {
+ public:
+  CrashWorker(Store* store, uint64_t seed, std::function<void(const std::string&)> acknowledge);
+  void Run();
 
-inline std::string DocumentBytes(uint64_t number) {
-  std::string bytes(kDocumentBytes, '\0');
-  for (size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<char>(i * 7 + i / 251 + number);
-  return bytes;
-}
+ private:
+  Catalog& catalog() { return store_->catalog(); }
+  void Advance(uint64_t number);  // takes one corpus from wherever it stands to its end
+  void Upload(uint64_t number, const Corpus& corpus);
+  void IngestAll(uint64_t number, const Corpus& corpus);
+  void Talk(uint64_t number, const Corpus& corpus);
+  void Delete(uint64_t number);
+
+  Store* const store_;
+  std::mt19937_64 random_;
+  const std::function<void(const std::string&)> acknowledge_;
+  uint64_t tenant_ = 0;
+};
+
+// What was acknowledged is there; everything visible is whole. Then collects the garbage.
+void ExpectAcknowledged(Store* store, const Acknowledged& acknowledged);
+
+// Below a closed store: every data record belongs to a visible block.
+void ExpectNoOrphans(const std::string& directory);
 
 }  // namespace lectern::storage
