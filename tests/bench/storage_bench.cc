@@ -173,17 +173,20 @@ class Interface final : public Way {
     store_ = Take(OpenRocksDbStore(options));
   }
 
-  void Write(size_t first_record) override {
+  void Write(size_t first_record) override { WriteRecords(first_record, kRecordsPerCommit); }
+
+  void WriteRecords(size_t first_record, size_t count) {
     if (bulk_) {
       std::unique_ptr<BulkLoad> load = Take(store_->NewBulkLoad());
-      for (size_t i = first_record; i < first_record + kRecordsPerCommit; ++i) {
+      for (size_t i = first_record; i < first_record + count; ++i) {
         Check(load->Add(ColumnFamily::kKv, Key(i), Record(i)));
       }
       Check(load->Commit());
-      return;
+      // A bulk commit becomes visible by a small batch after it.
     }
     Batch batch;
-    for (size_t i = first_record; i < first_record + kRecordsPerCommit; ++i) {
+    batch.Put(ColumnFamily::kCatalog, "visible", std::to_string(first_record));
+    for (size_t i = first_record; !bulk_ && i < first_record + count; ++i) {
       batch.Put(ColumnFamily::kKv, Key(i), std::string(Record(i)));
     }
     Check(store_->Write(batch, Durability::kSynced));
@@ -378,6 +381,33 @@ void Measure(Way* way, const std::string& directory, Figures* figures) {
   figures->get_warm.push_back(MegabytesPerSecond(Seconds(get)));
 }
 
+// Where a commit through the log stops being quicker than one in bulk: the product's threshold.
+std::string MeasureCommitSizes(const std::string& scratch) {
+  constexpr int kCommits = 9;
+  std::string json = "  \"commit_ms\": {";
+  fmt::print("\nmilliseconds of one commit\n{:>8} {:>8} {:>8}\n", "MiB", "log", "bulk");
+  for (size_t records = 16; records <= kRecordsPerCommit; records *= 2) {
+    double milliseconds[2];
+    for (const bool bulk : {false, true}) {
+      const std::string directory = scratch + "/storage_bench_commit";
+      fs::remove_all(directory);
+      Interface way(directory, bulk);
+      std::vector<double> seconds;
+      for (int i = 0; i < kCommits; ++i) {
+        seconds.push_back(
+            Seconds([&] { way.WriteRecords(static_cast<size_t>(i) * records, records); }));
+      }
+      milliseconds[bulk ? 1 : 0] = Median(seconds) * 1e3;
+    }
+    const size_t mib = records * kRecordBytes >> 20;
+    fmt::print("{:>8} {:>8.1f} {:>8.1f}\n", mib, milliseconds[0], milliseconds[1]);
+    json += fmt::format("{}\"{}_mib\": {{\"log\": {:.2f}, \"bulk\": {:.2f}}}",
+                        records == 16 ? "" : ", ", mib, milliseconds[0], milliseconds[1]);
+  }
+  fs::remove_all(scratch + "/storage_bench_commit");
+  return json + "},\n";
+}
+
 int Run(const std::string& scratch, const char* json_path) {
   const std::vector<std::pair<std::string, std::function<std::unique_ptr<Way>(const std::string&)>>>
       ways = {
@@ -422,6 +452,7 @@ int Run(const std::string& scratch, const char* json_path) {
         Median(f.scan_warm), Median(f.get_cold), Median(f.get_warm));
   }
   fmt::print("share of the product's reading time spent on verification: {:.3f}\n", verify_share);
+  json += MeasureCommitSizes(scratch);
   json += fmt::format("  \"verify_share\": {:.4f},\n  \"unit\": \"MB/s\"\n}}\n", verify_share);
   if (json_path != nullptr) std::ofstream(json_path) << json;
   return 0;
