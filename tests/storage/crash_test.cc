@@ -14,7 +14,7 @@
 namespace lectern::storage {
 namespace {
 
-constexpr int kKills = 25;
+constexpr int kKills = 15;
 constexpr int kLongestRunMilliseconds = 600;
 
 // Runs a child until it is killed, and hears what it says.

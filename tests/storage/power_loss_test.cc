@@ -22,7 +22,7 @@ using rocksdb::IOOptions;
 using rocksdb::IOStatus;
 using rocksdb::Slice;
 
-constexpr int kSeeds = 12;
+constexpr int kSeeds = 6;
 constexpr int64_t kMostOperations = 2500;
 
 // What a disk would hold if the power went now. Deletions and renames count at once, which is the
