@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <optional>
 #include <utility>
 
 #include "engine/error/error.h"
@@ -25,6 +26,16 @@ constexpr int64_t kFetchSlots = 32;
 
 absl::Status InvalidOption(std::string_view option, std::string message) {
   return InvalidArgument("OPTION_INVALID", fmt::format("--{}: {}", option, message), {{"option", std::string(option)}});
+}
+
+// What opening the data directory failed with.
+absl::Status OpenError(const absl::Status& status) {
+  const std::optional<storage::OpenFailure> failure = storage::OpenFailureOf(status);
+  if (!failure) return WithReason(status, "DATA_DIR_NOT_FOUND");
+  const std::string_view reason = *failure == storage::OpenFailure::kLocked    ? "DATA_DIR_LOCKED"
+                                  : *failure == storage::OpenFailure::kForeign ? "DATA_DIR_FOREIGN"
+                                                                               : "DATA_DIR_FORMAT";
+  return Error(status.code(), reason, std::string_view(status.message().data(), status.message().size()));
 }
 
 }  // namespace
@@ -52,7 +63,7 @@ absl::StatusOr<std::unique_ptr<LocalEngine>> LocalEngine::Open(const EngineOptio
   absl::StatusOr<std::unique_ptr<storage::Store>> store = options.data_dir.empty()
                                                               ? storage::Store::OpenInMemory(store_options)
                                                               : storage::Store::Open(store_options);
-  if (!store.ok()) return WithReason(store.status(), "DATA_DIR_NOT_FOUND");
+  if (!store.ok()) return OpenError(store.status());
   engine->store_ = *std::move(store);
 
   const KvShape shape(engine->model_->decoder().geometry());

@@ -81,6 +81,7 @@ absl::StatusOr<std::vector<Stretch>> StretchesOf(int32_t block, const ObservedMa
   std::vector<Stretch> stretches;
   const int64_t first = block * kBlockTokens;
   LECTERN_ASSIGN_OR_RETURN(const std::vector<TextSpan> spans, layout->Spans(first, first + kBlockTokens));
+  const double in_block = std::accumulate(mass.tokens.begin(), mass.tokens.end(), 0.0);
   for (const TextSpan& span : spans) {
     const std::span<const float> tokens(mass.tokens.data() + (span.token_begin - first),
                                         static_cast<size_t>(span.token_end - span.token_begin));
@@ -90,7 +91,7 @@ absl::StatusOr<std::vector<Stretch>> StretchesOf(int32_t block, const ObservedMa
     stretches.push_back({.document = span.document,
                          .token_begin = span.token_begin + begin,
                          .token_end = span.token_begin + end,
-                         .mass = total});
+                         .mass = mass.mass * total / in_block});
   }
   return stretches;
 }
@@ -115,15 +116,16 @@ absl::StatusOr<std::vector<Evidence>> FindEvidence(const ObservedMass& observed,
                                                    int limit) {
   Layout layout(catalog, generation.uid, context_index);
   // Enough of the heaviest blocks that no span is missed by what follows, and no more.
+  const std::map<int32_t, ObservedMass::BlockMass> blocks = observed.Blocks();
   std::vector<std::pair<double, int32_t>> heaviest;
-  for (const auto& [block, mass] : observed.blocks()) heaviest.emplace_back(-mass.mass, block);
+  for (const auto& [block, mass] : blocks) heaviest.emplace_back(-mass.mass, block);
   std::sort(heaviest.begin(), heaviest.end());
   heaviest.resize(std::min(heaviest.size(), static_cast<size_t>(limit) * 2 + 8));
   std::sort(heaviest.begin(), heaviest.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
 
   std::vector<Stretch> stretches;
   for (const auto& [negative_mass, block] : heaviest) {
-    LECTERN_ASSIGN_OR_RETURN(const std::vector<Stretch> found, StretchesOf(block, observed.blocks().at(block), &layout));
+    LECTERN_ASSIGN_OR_RETURN(const std::vector<Stretch> found, StretchesOf(block, blocks.at(block), &layout));
     for (const Stretch& stretch : found) {
       if (!stretches.empty() && stretches.back().document == stretch.document &&
           stretches.back().token_end == stretch.token_begin) {
@@ -155,7 +157,7 @@ absl::StatusOr<std::vector<Evidence>> FindEvidence(const ObservedMass& observed,
                         .byte_begin = static_cast<int64_t>(begin),
                         .byte_end = static_cast<int64_t>(end),
                         .quote = std::move(quote),
-                        .mass = stretch.mass / observed.normalizer(),
+                        .mass = stretch.mass,
                         .share = all > 0 ? stretch.mass / all : 0,
                         .block = stretch.token_begin / kBlockTokens});
   }

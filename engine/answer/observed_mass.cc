@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "engine/error/status_macros.h"
 #include "kernels/token_mass/token_mass.h"
@@ -9,8 +10,8 @@
 namespace lectern::engine {
 namespace {
 
-// A row looks at a block's tokens only if some head gives the block more than this of its mass.
-constexpr double kTokenMassThreshold = 0.01;
+// Less than this of a head's mass is noise.
+constexpr float kLeastMass = 0.02f;
 
 }  // namespace
 
@@ -18,53 +19,65 @@ absl::Status ObservedMass::OnLayer(const LayerObservation& o) {
   const KvShape& shape = o.context->shape();
   const int kv_heads = shape.kv_heads();
   const int group = heads_ / kv_heads;
-  if (o.layer == 0) rows_ += o.rows;
+  Context::Pinned pinned(&o.context->kv_pool());
   for (int32_t row = 0; row < o.rows; ++row) {
-    for (int head = 0; head < kv_heads; ++head) {
-      const int64_t pair = int64_t{row} * kv_heads + head;
-      const float* lse = o.lse + pair * group;
-      std::vector<int32_t> looked_at;
+    std::map<int32_t, float>* looked = baseline_row_ ? nullptr : &looked_[o.positions[row]];
+    for (int head = 0; head < heads_; ++head) {
+      const int64_t pair = int64_t{row} * kv_heads + head / group;
+      std::map<int32_t, float>& before = baseline_[{o.layer, head}];
       for (int32_t slot = 0; slot < o.slots; ++slot) {
         const int32_t block = o.selected[pair * o.slots + slot];
-        if (block < 0) break;
-        if (block * kBlockTokens >= context_tokens_) break;  // ascending: only the question's own blocks follow
-        const float* block_lse = o.block_lse + (pair * o.slots + slot) * group;
-        double most = 0;
-        for (int h = 0; h < group; ++h) most = std::max(most, std::exp(double{block_lse[h]} - double{lse[h]}));
-        if (most > kTokenMassThreshold) looked_at.push_back(block);
-      }
-      Context::Pinned pinned(&o.context->kv_pool());
-      for (std::span<const int32_t> wanted = looked_at; !wanted.empty(); wanted = wanted.subspan(pinned.size())) {
-        LECTERN_RETURN_IF_ERROR(o.context->Fetch(o.layer, wanted, &pinned));
-        for (size_t i = 0; i < pinned.size(); ++i) {
-          const int32_t block = wanted[i];
-          BlockMass& mass = blocks_[block];
-          std::array<float, kBlockTokens> tokens{};
-          // Tokens of the context only: a block that the question shares counts up to where the context ends.
-          const int32_t visible = TokensInBlock(block, std::min<int64_t>(context_tokens_, o.positions[row] + 1));
-          kernels::TokenMass({.q = o.q + row * o.q_stride + int64_t{head} * group * shape.head_dim(),
-                              .q_head_stride = shape.head_dim(),
-                              .heads = group,
-                              .dim = shape.head_dim(),
-                              .k = shape.KeyTile(pinned[i], head),
-                              .tokens = visible,
-                              .scale = o.scale,
-                              .lse = lse,
-                              .mass = tokens.data()});
-          for (int32_t t = 0; t < visible; ++t) {
-            mass.tokens[t] += tokens[t];
-            mass.mass += tokens[t];
-          }
+        // Ascending, -1 behind the last; from the context's end on only the question's own blocks follow.
+        if (block < 0 || block * kBlockTokens >= context_tokens_) break;
+        const double lse = o.lse[pair * group + head % group];
+        float mass = static_cast<float>(std::exp(o.block_lse[(pair * o.slots + slot) * group + head % group] - lse));
+        if (mass < kLeastMass) continue;
+        const auto known = before.find(block);
+        const float baseline = known == before.end() ? 0 : known->second;
+        if (!baseline_row_ && mass - baseline < kLeastMass) continue;
+        // Tokens of the context only: a block that the question shares counts up to where the context ends.
+        const int32_t visible = TokensInBlock(block, std::min<int64_t>(context_tokens_, o.positions[row] + 1));
+        std::array<float, kBlockTokens> tokens{};
+        LECTERN_RETURN_IF_ERROR(o.context->Fetch(o.layer, std::span(&block, 1), &pinned));
+        kernels::TokenMass({.q = o.q + row * o.q_stride + int64_t{head} * shape.head_dim(),
+                            .q_head_stride = shape.head_dim(),
+                            .heads = 1,
+                            .dim = shape.head_dim(),
+                            .k = shape.KeyTile(pinned[0], head / group),
+                            .tokens = visible,
+                            .scale = o.scale,
+                            .lse = o.lse + pair * group + head % group,
+                            .mass = tokens.data()});
+        mass = std::accumulate(tokens.begin(), tokens.begin() + visible, 0.0f);
+        if (baseline_row_) {
+          before[block] = std::max(baseline, mass);
+          continue;
         }
+        const float gained = mass - baseline;
+        if (gained < kLeastMass) continue;
+        float& most = (*looked)[block];
+        most = std::max(most, gained);
+        std::array<float, kBlockTokens>& sum = tokens_[block];
+        for (int32_t t = 0; t < visible; ++t) sum[t] += tokens[t] * gained / mass;
       }
-      if (o.index_lse_visible != nullptr) {
-        RowCoverage& coverage = coverage_[o.positions[row]];
-        coverage.sum += std::min(1.0, std::exp(double{o.index_lse_selected[pair]} - double{o.index_lse_visible[pair]}));
-        ++coverage.terms;
-      }
+    }
+    if (baseline_row_ || o.index_lse_visible == nullptr) continue;
+    RowCoverage& coverage = coverage_[o.positions[row]];
+    for (int64_t pair = int64_t{row} * kv_heads; pair < int64_t{row + 1} * kv_heads; ++pair) {
+      coverage.sum += std::min(1.0, std::exp(double{o.index_lse_selected[pair]} - double{o.index_lse_visible[pair]}));
+      ++coverage.terms;
     }
   }
   return absl::OkStatus();
+}
+
+std::map<int32_t, ObservedMass::BlockMass> ObservedMass::Blocks() const {
+  std::map<int32_t, BlockMass> blocks;
+  for (const auto& [position, looked] : looked_) {
+    for (const auto& [block, mass] : looked) blocks[block].mass += mass / static_cast<double>(looked_.size());
+  }
+  for (const auto& [block, tokens] : tokens_) blocks[block].tokens = tokens;
+  return blocks;
 }
 
 Coverage ObservedMass::coverage() const {

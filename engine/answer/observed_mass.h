@@ -1,12 +1,17 @@
-// What the observed rows of a question attended to, summed up: the raw material of evidence and coverage.
+// What a question looked at: the raw material of evidence and coverage.
 //
-// Observed are the last rows of the question and the first rows of the answer, in every layer. Per block: main-attention probability,
-// averaged over rows, layers and heads. Per token, for blocks that matter: the same. Coverage: see Coverage in engine/types.h.
+// Most heads look at what is near, at the first token, or at every paragraph's end, whatever is asked; a few look at where the answer
+// stands. The difference shows against a *baseline*: the row of the question's first mark, which has read the documents but not one word of
+// the question. For every observed row (the answer mark and the first answer tokens, all layers) and every block,
+//   looked = max over layers and heads of (mass the head gives the block - mass it gave the block in the baseline row)
+// where mass is main-attention probability on the block's document tokens. A block's mass is the average of `looked` over the rows.
+// Coverage of the same rows: see Coverage in engine/types.h.
 #pragma once
 
 #include <array>
 #include <cstdint>
 #include <map>
+#include <utility>
 #include <vector>
 
 #include "engine/kv/kv_memory.h"
@@ -15,36 +20,36 @@
 
 namespace lectern::engine {
 
-// Rows at the question's end that are observed: the question's last words and the answer mark, from where the answer is looked up.
-inline constexpr int32_t kObservedQuestionRows = 8;
-// Rows of the answer that are observed; the same number bounds the cost of long answers.
+// Answer tokens whose rows are observed, after the answer mark: bounds the cost of long answers.
 inline constexpr int32_t kObservedAnswerRows = 48;
 
 class ObservedMass final : public AttentionObserver {
  public:
   // Counts tokens before `context_tokens` only: question and answer are no evidence.
   ObservedMass(const ModelConfig& config, int64_t context_tokens)
-      : layers_(config.num_layers), heads_(config.num_heads), context_tokens_(context_tokens) {}
+      : heads_(config.num_heads), context_tokens_(context_tokens) {}
+
+  // The next rows are the baseline (true), or rows to compare with it (false, the default).
+  void set_baseline(bool baseline) { baseline_row_ = baseline; }
 
   absl::Status OnLayer(const LayerObservation& observation) override;
 
   struct BlockMass {
-    double mass = 0;                             // sum over rows, layers and heads
-    std::array<float, kBlockTokens> tokens{};    // the same by token
+    double mass = 0;                           // averaged over rows, 0 to 1
+    std::array<float, kBlockTokens> tokens{};  // where in the block, in arbitrary units
   };
   // By block number.
-  const std::map<int32_t, BlockMass>& blocks() const { return blocks_; }
-  // What a sum over rows, layers and heads is divided by to become an average.
-  double normalizer() const { return static_cast<double>(rows_) * layers_ * heads_; }
+  std::map<int32_t, BlockMass> Blocks() const;
 
   Coverage coverage() const;
 
  private:
-  const int layers_;
   const int heads_;
   const int64_t context_tokens_;
-  int64_t rows_ = 0;  // counted in layer 0
-  std::map<int32_t, BlockMass> blocks_;
+  bool baseline_row_ = false;
+  std::map<std::pair<int, int>, std::map<int32_t, float>> baseline_;  // by (layer, head)
+  std::map<int32_t, std::map<int32_t, float>> looked_;                // by row's position, then block
+  std::map<int32_t, std::array<float, kBlockTokens>> tokens_;         // by block
   // Coverage of each row: summed over sparse layers and groups, and how many terms.
   struct RowCoverage {
     double sum = 0;

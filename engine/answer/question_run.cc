@@ -54,6 +54,8 @@ absl::Status QuestionRun::Start() {
 }
 
 Run::Wish QuestionRun::NextWish() const {
+  // The question's first mark goes alone: its row is the baseline that evidence is measured against.
+  if (phase_ == Phase::kReading && read_ == 0) return {.tokens = 1, .tiled = false};
   if (phase_ == Phase::kReading) return {.tokens = static_cast<int64_t>(question_.prompt.size()) - read_, .tiled = true};
   return {.tokens = static_cast<int64_t>(pending_.size()), .tiled = false};
 }
@@ -63,10 +65,12 @@ absl::StatusOr<StepSegment> QuestionRun::Prepare(int64_t tokens) {
   if (phase_ == Phase::kReading) {
     const int64_t size = static_cast<int64_t>(question_.prompt.size());
     segment.tokens = std::span(question_.prompt).subspan(static_cast<size_t>(read_), static_cast<size_t>(tokens));
-    segment.tiled = true;
+    segment.tiled = read_ > 0;
     segment.wants_logits = read_ + tokens == size && !question_.retrieve;
-    segment.observer = &observed_;
-    segment.observed_from = static_cast<int32_t>(std::max<int64_t>(0, size - kObservedQuestionRows - read_));
+    observed_.set_baseline(read_ == 0);
+    // Of the rest, the answer mark: the row from which the answer is looked up.
+    if (read_ == 0 || read_ + tokens == size) segment.observer = &observed_;
+    segment.observed_from = static_cast<int32_t>(tokens) - 1;
   } else {
     segment.tokens = pending_;
     segment.tiled = false;
