@@ -129,8 +129,8 @@ TEST_P(CatalogTest, PagesAreStableUnderInsertsAndDeletes) {
   const std::string token = Must(catalog().ListCorpora(tenant_, {3, ""})).next_token;
   EXPECT_CODE(catalog().ListCorpora(tenant_ + 1, {3, token}), kInvalidArgument) << "another list's";
   EXPECT_CODE(catalog().ListDocuments(tenant_, {3, token}), kInvalidArgument);
-  for (const std::string bad :
-       {"x", "0", "00000000000000010000000000000000", (token + "0").c_str()}) {
+  const std::vector<std::string> bad_tokens = {"x", "0", std::string(32, '0'), token + "0"};
+  for (const std::string& bad : bad_tokens) {
     EXPECT_CODE(catalog().ListCorpora(tenant_, {3, bad}), kInvalidArgument) << bad;
   }
   EXPECT_TRUE(Must(catalog().ListCorpora(tenant_, {1000000, ""})).next_token.empty());
