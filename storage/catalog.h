@@ -163,7 +163,7 @@ class Catalog {
   virtual absl::StatusOr<Operation> CreateOperation(uint64_t corpus_uid,
                                                     const NewOperation& operation, int64_t now) = 0;
   virtual absl::StatusOr<Operation> GetOperation(uint64_t operation_uid) const = 0;
-  // Of one corpus, or of the whole tenant when corpus_uid is 0.
+  // Of one corpus, or of the whole tenant when corpus_uid is 0; newest first.
   virtual absl::StatusOr<Page<Operation>> ListOperations(uint64_t tenant_uid, uint64_t corpus_uid,
                                                          const PageRequest& page) const = 0;
   virtual absl::StatusOr<std::vector<Operation>> RunningOperations()
@@ -212,6 +212,7 @@ class Catalog {
 
   // ---- Generations.
   virtual absl::StatusOr<Generation> GetGeneration(uint64_t generation_uid) const = 0;
+  // Newest first.
   virtual absl::StatusOr<Page<Generation>> ListGenerations(uint64_t corpus_uid,
                                                            const PageRequest& page) const = 0;
   // kFailedPrecondition: it is its corpus's current one, or sessions run on it.

@@ -301,8 +301,8 @@ absl::StatusOr<Generation> CatalogStore::GetGeneration(uint64_t generation_uid) 
 
 absl::StatusOr<Page<Generation>> CatalogStore::ListGenerations(uint64_t corpus_uid,
                                                                const PageRequest& page) const {
-  return ListChildren<Generation>(KeySpace::kCorpusGenerations, corpus_uid, KeySpace::kGeneration,
-                                  page);
+  return ListChildrenNewestFirst<Generation>(KeySpace::kCorpusGenerations, corpus_uid,
+                                             KeySpace::kGeneration, page);
 }
 
 void CatalogStore::RemoveGeneration(Transaction* transaction, const Generation& generation) {

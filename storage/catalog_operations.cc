@@ -48,7 +48,7 @@ absl::StatusOr<Page<Operation>> CatalogStore::ListOperations(uint64_t tenant_uid
                                                              uint64_t corpus_uid,
                                                              const PageRequest& page) const {
   const bool of_corpus = corpus_uid != 0;
-  return ListChildren<Operation>(
+  return ListChildrenNewestFirst<Operation>(
       of_corpus ? KeySpace::kCorpusOperations : KeySpace::kTenantOperations,
       of_corpus ? corpus_uid : tenant_uid, KeySpace::kOperation, page);
 }

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <set>
@@ -131,6 +132,10 @@ class CatalogStore final : public Catalog {
   template <typename T>
   absl::StatusOr<Page<T>> ListChildren(KeySpace list, uint64_t parent, KeySpace objects,
                                        const PageRequest& page) const;
+  // The same, newest first, of a list whose order is the uid.
+  template <typename T>
+  absl::StatusOr<Page<T>> ListChildrenNewestFirst(KeySpace list, uint64_t parent, KeySpace objects,
+                                                  const PageRequest& page) const;
   // Uids in a list, ascending by order.
   absl::StatusOr<std::vector<uint64_t>> Children(KeySpace list, uint64_t parent) const;
   template <typename T>
@@ -211,6 +216,33 @@ absl::StatusOr<Page<T>> CatalogStore::ListChildren(KeySpace list, uint64_t paren
     last_order = KeyNumber64(cursor->key(), kOrderOffset);
   }
   if (!cursor->status().ok()) return cursor->status();
+  return page;
+}
+
+template <typename T>
+absl::StatusOr<Page<T>> CatalogStore::ListChildrenNewestFirst(KeySpace list, uint64_t parent,
+                                                              KeySpace objects,
+                                                              const PageRequest& request) const {
+  uint64_t end = std::numeric_limits<uint64_t>::max();
+  if (!request.token.empty()) {
+    absl::StatusOr<uint64_t> last = ParsePageToken(list, parent, request.token);
+    if (!last.ok()) return last.status();
+    end = *last;
+  }
+  absl::StatusOr<std::vector<uint64_t>> uids = Children(list, parent);
+  if (!uids.ok()) return uids.status();
+  Page<T> page;
+  for (auto uid = uids->rbegin(); uid != uids->rend(); ++uid) {
+    if (*uid >= end) continue;
+    if (page.items.size() == PageSize(request)) {
+      page.next_token = PageToken(list, parent, page.items.back().uid);
+      break;
+    }
+    absl::StatusOr<T> record = LoadRecord<T>(store(), ObjectKey(objects, *uid));
+    if (absl::IsNotFound(record.status())) continue;  // deleted since
+    if (!record.ok()) return record.status();
+    page.items.push_back(*std::move(record));
+  }
   return page;
 }
 

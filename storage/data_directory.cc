@@ -11,6 +11,8 @@
 #include <sstream>
 #include <string_view>
 
+#include <absl/strings/cord.h>
+#include <absl/types/optional.h>
 #include <fmt/format.h>
 
 #include "storage/store.h"
@@ -21,6 +23,14 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr char kSignature[] = "lectern-store";
+
+constexpr char kOpenFailureUrl[] = "lectern.dev/storage-open-failure";
+
+absl::Status Refused(OpenFailure failure, const std::string& message) {
+  absl::Status status = absl::FailedPreconditionError(message);
+  status.SetPayload(kOpenFailureUrl, absl::Cord(fmt::format("{}", static_cast<int>(failure))));
+  return status;
+}
 
 // Writes and syncs a new file; false leaves errno.
 bool WriteFileSynced(const std::string& path, std::string_view bytes) {
@@ -64,11 +74,17 @@ absl::Status SystemError(int error_number, const std::string& doing) {
   }
 }
 
+std::optional<OpenFailure> OpenFailureOf(const absl::Status& status) {
+  const absl::optional<absl::Cord> payload = status.GetPayload(kOpenFailureUrl);
+  if (!payload.has_value() || payload->empty()) return std::nullopt;
+  return static_cast<OpenFailure>((*payload)[0] - '0');
+}
+
 absl::StatusOr<std::unique_ptr<DataDirectory>> DataDirectory::Open(const std::string& path) {
   std::error_code error;
   if (path.empty()) return absl::InvalidArgumentError("no data directory was given");
   if (fs::exists(path, error) && !fs::is_directory(path, error)) {
-    return absl::FailedPreconditionError(fmt::format("{} is not a directory", path));
+    return Refused(OpenFailure::kForeign, fmt::format("{} is not a directory", path));
   }
   if (!fs::exists(path, error) && !fs::create_directory(path, error)) {
     return SystemError(error.value(), fmt::format("make the data directory {}", path));
@@ -97,9 +113,10 @@ absl::Status DataDirectory::ReadFormat() {
           name == "FORMAT.new" || name == "lost+found") {
         continue;
       }
-      return absl::FailedPreconditionError(fmt::format(
-          "{} holds other files (\"{}\") and no Lectern store: choose an empty directory", path_,
-          name));
+      return Refused(OpenFailure::kForeign,
+                     fmt::format("{} holds other files (\"{}\") and no Lectern store: choose an "
+                                 "empty directory",
+                                 path_, name));
     }
     if (error) return SystemError(error.value(), fmt::format("list {}", path_));
     return absl::OkStatus();
@@ -113,14 +130,14 @@ absl::Status DataDirectory::ReadFormat() {
     return absl::DataLossError(fmt::format("{} is damaged: restore it from a backup", path));
   }
   if (signature != kSignature || format_word != "format") {
-    return absl::FailedPreconditionError(
-        fmt::format("{} is not a Lectern store's: choose another data directory", path));
+    return Refused(OpenFailure::kForeign,
+                   fmt::format("{} is not a Lectern store's: choose another data directory", path));
   }
   if (version > kFormatVersion) {
-    return absl::FailedPreconditionError(fmt::format(
-        "{} has format {}, and this program reads formats up to {}: it was written by a "
-        "newer Lectern; use that one",
-        path_, version, kFormatVersion));
+    return Refused(OpenFailure::kFormat,
+                   fmt::format("{} has format {}, and this program reads formats up to {}: it was "
+                               "written by a newer Lectern; use that one",
+                               path_, version, kFormatVersion));
   }
   file >> id_word >> store_id_;
   if (!file || version == 0 || id_word != "id" || store_id_.size() != 32) {
@@ -135,8 +152,10 @@ absl::Status DataDirectory::Lock() {
   if (lock_file_ < 0) return SystemError(errno, fmt::format("open {}", path));
   if (flock(lock_file_, LOCK_EX | LOCK_NB) == 0) return absl::OkStatus();
   if (errno == EWOULDBLOCK) {
-    return absl::FailedPreconditionError(fmt::format(
-        "{} is open in another process: stop that one, or choose another data directory", path_));
+    return Refused(OpenFailure::kLocked,
+                   fmt::format("{} is open in another process: stop that one, or choose another data "
+                               "directory",
+                               path_));
   }
   return SystemError(errno, fmt::format("lock {}", path));
 }

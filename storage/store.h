@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/status/status.h"
@@ -39,6 +40,15 @@ struct GarbageReport {
   uint64_t uploads_purged = 0;
 };
 
+// Why Store::Open refuses a directory as it is.
+enum class OpenFailure {
+  kLocked,   // another process has it open
+  kForeign,  // it holds something else
+  kFormat,   // a newer Lectern wrote it
+};
+// Of a kFailedPrecondition from Store::Open; nothing of any other status.
+std::optional<OpenFailure> OpenFailureOf(const absl::Status& status);
+
 class Store {
  public:
   // Opens `directory`, making it when it does not exist (its parent must). Interrupted uploads and
@@ -50,6 +60,7 @@ class Store {
   //   kPermissionDenied    it cannot be written
   //   kDataLoss            it is damaged: the message says which file
   //   kResourceExhausted   no space left to open it
+  // A kFailedPrecondition says which of the three it is: OpenFailureOf.
   static absl::StatusOr<std::unique_ptr<Store>> Open(const StoreOptions& options);
   // Everything in memory, gone with the object.
   static absl::StatusOr<std::unique_ptr<Store>> OpenInMemory(const StoreOptions& options);

@@ -3,7 +3,9 @@
 #include <absl/flags/flag.h>
 #include <fmt/format.h>
 
+#include <filesystem>
 #include <string>
+#include <system_error>
 
 #include "engine/error/error.h"
 #include "engine/error/status_macros.h"
@@ -61,7 +63,12 @@ absl::StatusOr<std::string> ModelDir() {
 absl::StatusOr<engine::EngineOptions> EngineOptionsFromFlags() {
   engine::EngineOptions options;
   options.data_dir = absl::GetFlag(FLAGS_data_dir);
-  if (options.data_dir.empty()) options.data_dir = DefaultDataDir();
+  if (options.data_dir.empty()) {
+    options.data_dir = DefaultDataDir();
+    // A new user's home has no ~/.local/share. What goes wrong here shows when the directory is opened.
+    std::error_code ignored;
+    std::filesystem::create_directories(std::filesystem::path(options.data_dir).parent_path(), ignored);
+  }
   LECTERN_ASSIGN_OR_RETURN(options.model_dir, ModelDir());
   LECTERN_ASSIGN_OR_RETURN(options.attention, Attention());
   options.pool_bytes = absl::GetFlag(FLAGS_pool_bytes).bytes;

@@ -67,6 +67,11 @@ TEST_P(LifecycleTest, KillNineCostsNothing) {
   v1::AskRequest turn = Question("c", "What is it?");
   turn.set_session(session.name());
   const Asked first_turn = Ask(*deployment, turn);
+  ASSERT_TRUE(first_turn.status.ok()) << first_turn.status.error_message();
+  v1::GetSessionRequest get;
+  get.set_name(session.name());
+  grpc::ClientContext get_context;
+  ASSERT_TRUE(deployment->sessions().GetSession(&get_context, get, &session).ok());
   const Asked before = Ask(*deployment, Question("c", "Who was there?"));
   ASSERT_TRUE(before.status.ok()) << before.status.error_message();
 
@@ -97,10 +102,7 @@ TEST_P(LifecycleTest, KillNineCostsNothing) {
   const Asked second_turn = Ask(*deployment, turn);
   ASSERT_TRUE(second_turn.status.ok()) << second_turn.status.error_message();
   EXPECT_EQ(second_turn.completed.turn(), 2);
-  EXPECT_EQ(second_turn.completed.usage().cached_tokens(),
-            first_turn.completed.usage().cached_tokens() +
-                first_turn.completed.usage().prompt_tokens() +
-                first_turn.completed.usage().generated_tokens())
+  EXPECT_EQ(second_turn.completed.usage().cached_tokens(), session.token_count())
       << "the second turn prefills nothing of the first";
   EXPECT_EQ(Stats(*deployment).corpus_prefill_tokens(), 0);
   EXPECT_TRUE(deployment->StopAll());
@@ -325,8 +327,10 @@ TEST_F(BrokenModel, MissingTensor) {
 TEST_F(FailedStart, NonsenseFlags) {
   EXPECT_EQ(Serve({"--no-such-flag"}).code, 2);
   EXPECT_EQ(Serve({"--pool_bytes=lots"}).code, 2);
-  ExpectRefusal(Serve({DataDir(), "--attention=some"}), "FLAG_INVALID", "sparse or dense");
-  ExpectRefusal(Serve({DataDir(), "--batch_limit=0"}), "FLAG_INVALID", "batch_limit");
+  const std::string model = "--model_dir=" + SmallModel();
+  ExpectRefusal(Serve({DataDir(), model, "--attention=some"}), "FLAG_INVALID", "sparse or dense");
+  ExpectRefusal(Serve({DataDir(), model, "--batch_limit=0"}), "FLAG_INVALID", "batch_limit");
+  ExpectRefusal(Serve({DataDir(), model, "--pool_bytes=1KiB"}), "OPTION_INVALID", "pool_bytes");
 }
 
 TEST(OtherModel, GenerationsOfAnotherModelSaySo) {

@@ -1,6 +1,7 @@
 // Flag values, addresses, paths.
 #include <absl/flags/marshalling.h>
 #include <gmock/gmock.h>
+#include <grpcpp/generic/async_generic_service.h>
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -40,17 +41,24 @@ TEST(ByteSize, WritesWhatItReads) {
 }
 
 TEST(Listen, TakesAFreePortAndSaysWhichAndWhyNot) {
+  // A server needs something to serve.
+  grpc::CallbackGenericService service;
   grpc::ServerBuilder builder;
+  builder.RegisterCallbackGenericService(&service);
   const auto first = StartServer(builder, "127.0.0.1:0", {"a.Service"});
   ASSERT_TRUE(first.ok()) << first.status();
   EXPECT_THAT(first->address, ::testing::MatchesRegex("127\\.0\\.0\\.1:[1-9][0-9]*"));
 
+  grpc::CallbackGenericService other_service;
   grpc::ServerBuilder again;
+  again.RegisterCallbackGenericService(&other_service);
   const auto second = StartServer(again, first->address, {});
   EXPECT_EQ(engine::ReasonOf(second.status()), "LISTEN_FAILED");
   EXPECT_THAT(std::string(second.status().message()), ::testing::HasSubstr("in use"));
 
+  grpc::CallbackGenericService third_service;
   grpc::ServerBuilder nowhere;
+  nowhere.RegisterCallbackGenericService(&third_service);
   EXPECT_EQ(engine::ReasonOf(StartServer(nowhere, "no-port", {}).status()), "LISTEN_FAILED");
   StopServer(*first->server, std::chrono::milliseconds(0));
 }
@@ -63,8 +71,9 @@ TEST(Paths, DataDirFollowsXdg) {
   EXPECT_EQ(DefaultDataDir(), "/home/someone/.local/share/lectern");
 }
 
-TEST(Paths, TheBundledModelIsFoundFromTheBuildFolder) {
-  EXPECT_EQ(DefaultModelDir(), LECTERN_SOURCE_DIR "/models/default");
+TEST(Paths, TheBundledModelIsFoundFromABuildInTheSourceTree) {
+  const bool inside = std::string_view(LECTERN_BINARY_DIR).starts_with(LECTERN_SOURCE_DIR "/");
+  EXPECT_EQ(DefaultModelDir(), inside ? LECTERN_SOURCE_DIR "/models/default" : "");
 }
 
 }  // namespace
