@@ -1,0 +1,20 @@
+# CUDA where a toolkit is found: sm_90a, since WGMMA and TMA exist in no other target. Without one everything else builds.
+include_guard(GLOBAL)
+include(CheckLanguage)
+
+option(LECTERN_CUDA "Compile CUDA sources (default: if a CUDA compiler is found)" ON)
+if(LECTERN_CUDA)
+  check_language(CUDA)
+  if(CMAKE_CUDA_COMPILER)
+    set(CMAKE_CUDA_ARCHITECTURES 90a)
+    # CMake 3.25 does not know that nvcc 13 speaks C++20: say it to the compiler, and ask nothing of CMake.
+    set(CMAKE_CUDA_STANDARD_REQUIRED OFF)
+    unset(CMAKE_CUDA_STANDARD)
+    enable_language(CUDA)
+    string(APPEND CMAKE_CUDA_FLAGS " -std=c++20")
+    find_package(CUDAToolkit REQUIRED)
+  else()
+    set(LECTERN_CUDA OFF)
+    message(STATUS "No CUDA compiler: CUDA sources are left out")
+  endif()
+endif()
