@@ -1,0 +1,377 @@
+// How close the engine runs to the machine's limits, measured in the same process:
+//   prefill     floating-point operations of projections, index branch and selected attention, over the rate at which oneDNN alone
+//               multiplies matrices of the projections' shapes
+//   decode      one step, over the bytes it must touch divided by the measured read bandwidth
+//   sparse      a dense decode step of the same weights over a sparse one
+//   cold        prefilling a context again over opening it from disk and producing the first token
+//   engine_bench <model directory> <scratch directory> <result.json> [longest context in tokens]
+// Contexts of 8K, 32K and 128K tokens of generated text. Medians; nothing else should run.
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <omp.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <oneapi/dnnl/dnnl.hpp>
+#include <random>
+#include <thread>
+
+#include "engine/kv/context.h"
+#include "engine/model/serving_model.h"
+#include "kernels/matmul/matmul.h"
+#include "storage/store.h"
+#include "tests/support/test_engine.h"
+
+namespace lectern::engine {
+namespace {
+
+constexpr int64_t kChunk = 1024;
+constexpr int kDecodeSteps = 33;
+
+double Seconds() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+double Median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
+}
+
+template <typename T>
+T Must(absl::StatusOr<T> value) {
+  if (!value.ok()) {
+    fmt::print(stderr, "{}\n", value.status().ToString());
+    std::exit(1);
+  }
+  return *std::move(value);
+}
+
+void Must(const absl::Status& status) {
+  if (!status.ok()) {
+    fmt::print(stderr, "{}\n", status.ToString());
+    std::exit(1);
+  }
+}
+
+struct Row {
+  std::string metric;
+  int64_t size;
+  double value;
+  std::string unit;
+  std::string against;
+  double ratio;
+};
+std::vector<Row> rows;
+
+void Report(const Row& row) {
+  rows.push_back(row);
+  fmt::print("{:<22} {:>8} {:>12.4g} {:<10} {:>8.3f}  {}\n", row.metric, row.size, row.value, row.unit, row.ratio,
+             row.against);
+  std::fflush(stdout);
+}
+
+// ---- limits ----
+
+// FLOP/s of oneDNN on one product of `m` rows with all threads, in the type that the engine's products use.
+double OneDnnRate(int64_t m, int64_t n, int64_t k) {
+  using dnnl::matmul;
+  using dnnl::memory;
+  const dnnl::engine cpu(dnnl::engine::kind::cpu, 0);
+  dnnl::stream queue(cpu);
+  const auto type = kernels::MatmulUsesBf16() ? memory::data_type::bf16 : memory::data_type::f32;
+  const memory::desc x({m, k}, type, memory::format_tag::ab);
+  const memory::desc any({k, n}, type, memory::format_tag::any);
+  const memory::desc y({m, n}, memory::data_type::f32, memory::format_tag::ab);
+  const matmul::primitive_desc description(matmul::desc(x, any, y), cpu);
+  memory mx(x, cpu), mw(description.weights_desc(), cpu), my(y, cpu);
+  std::mt19937 random(1);
+  for (memory* operand : {&mx, &mw}) {
+    auto* bytes = static_cast<uint16_t*>(operand->get_data_handle());
+    const size_t count = operand->get_desc().get_size() / 2;
+    // Halves of numbers near one: random mantissas, harmless exponents, in bf16 and as the high halves of fp32.
+    for (size_t i = 0; i < count; ++i) bytes[i] = static_cast<uint16_t>(0x3f00 | (random() & 0x80ff));
+  }
+  const matmul product(description);
+  std::vector<double> seconds;
+  for (int round = 0; round < 12; ++round) {
+    const double begin = Seconds();
+    product.execute(queue, {{DNNL_ARG_SRC, mx}, {DNNL_ARG_WEIGHTS, mw}, {DNNL_ARG_DST, my}});
+    queue.wait();
+    if (round >= 2) seconds.push_back(Seconds() - begin);
+  }
+  return 2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k) / Median(seconds);
+}
+
+// Bytes per second of all threads summing a buffer much larger than the caches.
+double ReadBandwidth() {
+  std::vector<uint64_t> buffer((size_t{1} << 30) / 8);
+  for (size_t i = 0; i < buffer.size(); ++i) buffer[i] = i * 0x9E3779B97F4A7C15ull;
+  std::vector<double> seconds;
+  uint64_t sink = 0;
+  for (int round = 0; round < 7; ++round) {
+    const double begin = Seconds();
+    uint64_t sum = 0;
+#pragma omp parallel for simd reduction(+ : sum) schedule(static)
+    for (size_t i = 0; i < buffer.size(); ++i) sum += buffer[i];
+    sink ^= sum;
+    if (round > 0) seconds.push_back(Seconds() - begin);
+  }
+  if (sink == 1) fmt::print("\n");  // the sums must be computed
+  return static_cast<double>(buffer.size() * 8) / Median(seconds);
+}
+
+// ---- the model's work ----
+
+struct Work {
+  explicit Work(const ModelConfig& config) : c(config) {}
+
+  int64_t QkvColumns() const {
+    return int64_t{c.num_heads} * c.head_dim + 2 * c.kv_width() + (c.num_kv_heads + 1) * int64_t{c.sparse.index_dim};
+  }
+  // Of one token's projections, all layers.
+  double ProjectionFlops() const {
+    const double columns = static_cast<double>(QkvColumns()) + int64_t{c.num_heads} * c.head_dim + 3.0 * c.intermediate_size;
+    return 2.0 * c.num_layers * c.hidden_size * columns;
+  }
+  // Of the rows at positions [begin, end): index scores of all earlier blocks, attention to the selected tokens.
+  double AttentionFlops(int64_t begin, int64_t end) const {
+    double flops = 0;
+    for (int64_t p = begin; p < end; ++p) {
+      const double scored = static_cast<double>(p / kBlockTokens * kBlockTokens);
+      const double own = static_cast<double>(p % kBlockTokens + 1);
+      const double selected =
+          own + static_cast<double>(std::min<int64_t>(p / kBlockTokens, c.sparse.topk_blocks - 1) * kBlockTokens);
+      flops += 2.0 * c.num_kv_heads * c.sparse.index_dim * scored + 4.0 * c.num_heads * c.head_dim * selected;
+    }
+    return flops * c.num_layers;
+  }
+  // That one decode step at `tokens` of context must read: weights, output matrix, index keys, selected blocks.
+  double DecodeBytes(int64_t tokens, bool dense) const {
+    const double weights = ProjectionFlops() + 2.0 * c.vocab_size * c.hidden_size;  // bf16: 2 bytes for 2 FLOPs
+    const double kv_token = 4.0 * c.kv_width() * c.num_layers;
+    if (dense) return weights + kv_token * static_cast<double>(tokens);
+    const double index = 2.0 * c.sparse.index_dim * c.num_layers * static_cast<double>(tokens);
+    // Every group selects its own blocks; each reads its heads' share of a block.
+    const double selected = static_cast<double>(std::min<int64_t>(tokens, c.sparse.topk_blocks * kBlockTokens));
+    return weights + index + kv_token * selected;
+  }
+  const ModelConfig& c;
+};
+
+double LimitRate(const Work& work) {
+  struct Product {
+    int64_t n, k;
+  };
+  const ModelConfig& c = work.c;
+  double flops = 0;
+  double seconds = 0;
+  for (const Product& p : {Product{work.QkvColumns(), c.hidden_size}, Product{c.hidden_size, int64_t{c.num_heads} * c.head_dim},
+                           Product{2 * int64_t{c.intermediate_size}, c.hidden_size}, Product{c.hidden_size, c.intermediate_size}}) {
+    const double f = 2.0 * static_cast<double>(kChunk * p.n * p.k);
+    flops += f;
+    seconds += f / OneDnnRate(kChunk, p.n, p.k);
+  }
+  return flops / seconds;
+}
+
+std::vector<TokenId> Tokens(const ServingModel& model, int64_t count) {
+  std::vector<TokenId> tokens = {model.layout().bos()};
+  uint64_t seed = 1;
+  while (static_cast<int64_t>(tokens.size()) < count) {
+    const auto ids = Must(model.tokenizer().EncodeIds(testing::RandomText(20000, seed++)));
+    tokens.insert(tokens.end(), ids.begin(), ids.end());
+  }
+  tokens.resize(static_cast<size_t>(count));
+  return tokens;
+}
+
+double MedianDecodeStep(Decoder* decoder, Context* context, TokenId token) {
+  std::vector<double> seconds;
+  for (int step = 0; step < kDecodeSteps; ++step) {
+    Must(context->Reserve(1));
+    const StepSegment segment = {.context = context, .tokens = std::span(&token, 1), .tiled = false, .wants_logits = true};
+    const double begin = Seconds();
+    const std::vector<SegmentResult> results = decoder->Step(std::span(&segment, 1));
+    const double end = Seconds();
+    Must(results[0].status);
+    if (step >= 3) seconds.push_back(end - begin);
+    token = static_cast<TokenId>(std::max_element(results[0].logits.begin(), results[0].logits.end()) -
+                                 results[0].logits.begin());
+  }
+  return Median(seconds);
+}
+
+// A context whose keys and values are random: what a dense decode step reads, without an hour of dense prefill.
+std::unique_ptr<Context> RandomContext(KvMemory* memory, int64_t tokens) {
+  auto context = Must(Context::Open(memory, 1, {}, 0, memory->NewUnstoredLineage()));
+  Must(context->Reserve(tokens));
+  const KvShape& shape = memory->shape();
+  const int64_t width = int64_t{shape.kv_heads()} * shape.head_dim();
+  std::vector<kernels::Bf16> k(static_cast<size_t>(kBlockTokens * width)), v(k.size());
+  std::mt19937 random(7);
+  std::normal_distribution<float> normal;
+  for (int64_t first = 0; first < tokens; first += kBlockTokens) {
+    for (int layer = 0; layer < shape.layers(); ++layer) {
+      for (size_t i = 0; i < k.size(); ++i) {
+        k[i] = kernels::ToBf16(normal(random));
+        v[i] = kernels::ToBf16(normal(random));
+      }
+      context->Write(layer, {.first_position = first,
+                             .count = static_cast<int32_t>(std::min(kBlockTokens, tokens - first)),
+                             .k = k.data(),
+                             .k_stride = width,
+                             .v = v.data(),
+                             .v_stride = width});
+    }
+  }
+  context->Advance(tokens);
+  return context;
+}
+
+void PrefillAndDecode(ServingModel* model, const std::vector<int64_t>& sizes) {
+  const Work work(model->config());
+  const double rate = LimitRate(work);
+  const double bandwidth = ReadBandwidth();
+  fmt::print("limits: oneDNN {:.0f} GFLOP/s on the projections' shapes, read bandwidth {:.1f} GB/s, {} threads\n", rate / 1e9,
+             bandwidth / 1e9, omp_get_max_threads());
+
+  const int64_t longest = sizes.back();
+  const std::vector<TokenId> tokens = Tokens(*model, longest);
+  auto store = Must(storage::Store::OpenInMemory({}));
+  const KvShape shape(model->decoder().geometry());
+  const int64_t blocks = BlocksOf(longest + static_cast<int64_t>(sizes.size()) * kDecodeSteps) + 2;
+  KvMemory memory(shape, &store->blocks(),
+                  {.pool_bytes = blocks * shape.layers() * shape.kv_slot_bytes(),
+                   .index_bytes = blocks * shape.index_slot_bytes()});
+  auto context = Must(Context::Open(&memory, 1, {}, 0, memory.NewUnstoredLineage()));
+  double seconds = 0;
+  double flops = 0;
+  std::vector<double> decode_seconds;
+  size_t next = 0;
+  for (int64_t done = 0; done < longest;) {
+    const int64_t count = std::min(kChunk, longest - done);
+    Must(context->Reserve(count));
+    const StepSegment segment = {.context = context.get(),
+                                 .tokens = std::span(tokens).subspan(static_cast<size_t>(done), static_cast<size_t>(count))};
+    const int64_t first = context->token_count();
+    const double begin = Seconds();
+    Must(model->decoder().Step(std::span(&segment, 1))[0].status);
+    seconds += Seconds() - begin;
+    flops += work.ProjectionFlops() * static_cast<double>(count) + work.AttentionFlops(first, first + count);
+    done += count;
+    if (done < sizes[next]) continue;
+    Report({"prefill", sizes[next], static_cast<double>(done) / seconds, "tokens/s",
+            fmt::format("{:.0f} of oneDNN's {:.0f} GFLOP/s", flops / seconds / 1e9, rate / 1e9), flops / seconds / rate});
+    const double step = MedianDecodeStep(&model->decoder(), context.get(), tokens[static_cast<size_t>(done - 1)]);
+    const double floor = work.DecodeBytes(done, /*dense=*/false) / bandwidth;
+    Report({"decode_step", sizes[next], step * 1e3, "ms",
+            fmt::format("{:.3f} ms: bytes over {:.1f} GB/s", floor * 1e3, bandwidth / 1e9), step / floor});
+    decode_seconds.push_back(step);
+    ++next;
+  }
+  context.reset();
+
+  DecoderOptions dense_options = model->decoder().options();
+  std::fill(dense_options.attention.begin(), dense_options.attention.end(), LayerAttention::kDense);
+  auto dense = Must(Decoder::Create(&model->checkpoint(), dense_options));
+  KvMemory dense_memory(KvShape(dense->geometry()), &store->blocks(),
+                        {.pool_bytes = blocks * shape.layers() * shape.kv_slot_bytes(), .index_bytes = blocks * 64});
+  for (size_t i = 0; i < sizes.size(); ++i) {
+    auto dense_context = RandomContext(&dense_memory, sizes[i]);
+    const double step = MedianDecodeStep(dense.get(), dense_context.get(), tokens[1]);
+    Report({"decode_sparse_speedup", sizes[i], decode_seconds[i] * 1e3, "ms",
+            fmt::format("{:.3f} ms: the same weights, --attention=dense", step * 1e3), step / decode_seconds[i]});
+  }
+}
+
+// Asks the kernel to forget the pages of every file below `directory`, so that reading them goes to the disk.
+void DropPages(const std::string& directory) {
+  sync();
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(directory)) {
+    if (!entry.is_regular_file()) continue;
+    const int file = open(entry.path().c_str(), O_RDONLY);
+    if (file < 0) continue;
+    posix_fadvise(file, 0, 0, POSIX_FADV_DONTNEED);
+    close(file);
+  }
+}
+
+void ColdOpen(const std::string& model_dir, const std::string& data_dir, int64_t tokens) {
+  const CorpusName corpus = {.tenant = "default", .corpus = "bench"};
+  EngineOptions options = {.data_dir = data_dir, .model_dir = model_dir};
+  double prefill_seconds = 0;
+  int64_t prefilled = 0;
+  {
+    auto engine = Must(Engine::Open(options));
+    // About 3.6 tokens a word of this text.
+    testing::Upload(*engine, corpus, "text", testing::RandomText(static_cast<int>(static_cast<double>(tokens) / 3.6), 3));
+    const double begin = Seconds();
+    const Operation operation = testing::IngestAndWait(*engine, corpus);
+    prefill_seconds = Seconds() - begin;
+    Must(operation.error);
+    prefilled = operation.tokens_total;
+  }
+  std::vector<double> seconds;
+  for (int round = 0; round < 5; ++round) {
+    auto engine = Must(Engine::Open(options));
+    DropPages(data_dir);
+    const Answer answer =
+        Must(testing::AskAndWait(*engine, {.target = {.corpus = corpus}, .question = "What is it?", .max_tokens = 1}));
+    seconds.push_back(static_cast<double>(answer.usage.time_to_first_token_us) / 1e6);
+  }
+  const double first_token = Median(seconds);
+  Report({"cold_first_token", prefilled, first_token * 1e3, "ms",
+          fmt::format("{:.1f} s: text, tokens and prefill again", prefill_seconds), prefill_seconds / first_token});
+}
+
+std::string CpuName() {
+  std::ifstream info("/proc/cpuinfo");
+  for (std::string line; std::getline(info, line);) {
+    if (line.starts_with("model name")) return line.substr(line.find(':') + 2);
+  }
+  return "unknown CPU";
+}
+
+int Main(int argc, char** argv) {
+  if (argc < 4) {
+    fmt::print(stderr, "usage: engine_bench <model directory> <scratch directory> <result.json> [longest context]\n");
+    return 2;
+  }
+  const std::string model_dir = argv[1];
+  const std::string scratch = argv[2];
+  const int64_t longest = argc > 4 ? std::atoll(argv[4]) : 131072;
+  std::vector<int64_t> sizes;
+  for (const int64_t size : {8192, 32768, 131072}) {
+    if (size <= longest) sizes.push_back(size);
+  }
+  auto model = Must(ServingModel::Load(model_dir, false));
+  PrefillAndDecode(model.get(), sizes);
+  model.reset();
+  ColdOpen(model_dir, scratch + "/cold", std::min<int64_t>(longest, 32768));
+
+  nlohmann::json json = {{"device", fmt::format("{}, {} threads, {}", CpuName(), omp_get_max_threads(), kernels::KernelProvenance())},
+                         {"rows", nlohmann::json::array()}};
+  for (const Row& row : rows) {
+    json["rows"].push_back({{"metric", row.metric},
+                            {"size", row.size},
+                            {"value", row.value},
+                            {"unit", row.unit},
+                            {"against", row.against},
+                            {"ratio", std::round(row.ratio * 1000) / 1000}});
+  }
+  std::ofstream(argv[3]) << json.dump(1) << "\n";
+  return 0;
+}
+
+}  // namespace
+}  // namespace lectern::engine
+
+int main(int argc, char** argv) { return lectern::engine::Main(argc, argv); }
