@@ -152,10 +152,11 @@ absl::Status DataDirectory::Lock() {
   if (lock_file_ < 0) return SystemError(errno, fmt::format("open {}", path));
   if (flock(lock_file_, LOCK_EX | LOCK_NB) == 0) return absl::OkStatus();
   if (errno == EWOULDBLOCK) {
-    return Refused(OpenFailure::kLocked,
-                   fmt::format("{} is open in another process: stop that one, or choose another data "
-                               "directory",
-                               path_));
+    return Refused(
+        OpenFailure::kLocked,
+        fmt::format("{} is open in another process: stop that one, or choose another data "
+                    "directory",
+                    path_));
   }
   return SystemError(errno, fmt::format("lock {}", path));
 }
