@@ -2,7 +2,7 @@
 # quick the second time. CMake knows the real dependencies: see CMakePresets.json.
 SHELL := /bin/bash
 JOBS ?= $(shell nproc)
-# Quoted lists of our C++ files.
+# Names of our C++ files, each ended by a NUL.
 CXX_FILES = git ls-files -z -- 'engine/*.h' 'engine/*.cc' 'kernels/*.h' 'kernels/*.cc' 'services/*.h' \
             'services/*.cc' 'storage/*.h' 'storage/*.cc' 'tests/*.h' 'tests/*.cc'
 
@@ -25,9 +25,10 @@ demo: all
 	scripts/setup demo
 	scripts/demo
 
-test: build/dev/build.ninja check-format python-client
+test: python-client build/dev/build.ninja
 	cmake --build --preset dev -j $(JOBS)
 	ctest --preset dev -j $(JOBS)
+	$(MAKE) --no-print-directory check-format
 
 bench: build/bench/build.ninja
 	cmake --build --preset bench -j $(JOBS) --target bench
@@ -37,7 +38,7 @@ format:
 	$(CXX_FILES) | xargs -0 -P $(JOBS) -n 16 clang-format -i
 
 check-format:
-	scripts/setup test
+	@scripts/setup test
 	$(CXX_FILES) | xargs -0 -P $(JOBS) -n 16 clang-format --dry-run -Werror
 
 python-client:
@@ -46,7 +47,7 @@ python-client:
 
 # CMake runs again by itself when its own files change.
 build/%/build.ninja: scripts/packages.txt CMakePresets.json
-	scripts/setup build
+	@scripts/setup build
 	cmake --preset $*
 	@touch $@
 

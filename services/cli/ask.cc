@@ -104,8 +104,9 @@ const Command kAskCommand = {
     .name = "ask",
     .arguments = "CORPUS \"QUESTION\" [--session=ID | --new-session] [--json]",
     .summary = "Answers a question from a corpus, with evidence.",
-    .details = "Each line of evidence is DOCUMENT:BEGIN-END (bytes of the uploaded file), its title, "
-               "its share of\nthe model's attention to documents, and the quoted text.",
+    .details =
+        "Each line of evidence is DOCUMENT:BEGIN-END (bytes of the uploaded file), its title, "
+        "its share of\nthe model's attention to documents, and the quoted text.",
     .flags = {"session", "new_session", "generation", "json", "temperature", "top_p", "seed",
               "max_tokens", "evidence", "address", "timeout"},
     .run = Run,

@@ -49,8 +49,8 @@ class Client {
   v1::Answers::Stub& answers() { return *answers_; }
   v1::Models::Stub& models() { return *models_; }
 
-  // Explains on stderr what the server said, with reason, request id and what to do; returns the exit
-  // code that fits.
+  // Explains on stderr what the server said, with reason, request id and what to do; returns the
+  // exit code that fits.
   int Explain(const grpc::Status& status, const Call& call) const;
   // The same for an operation that ended with an error.
   int Explain(const google::rpc::Status& status) const;

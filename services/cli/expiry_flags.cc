@@ -2,7 +2,8 @@
 
 #include <absl/flags/flag.h>
 
-ABSL_FLAG(absl::Duration, ttl, absl::ZeroDuration(), "delete it after this time, like 12h or 720h; 0: keep it");
+ABSL_FLAG(absl::Duration, ttl, absl::ZeroDuration(),
+          "delete it after this time, like 12h or 720h; 0: keep it");
 
 namespace lectern::services {
 

@@ -83,8 +83,8 @@ absl::StatusOr<std::vector<LocalFile>> FindFiles(const std::vector<std::string>&
 std::string DocumentId(const std::string& display_name) {
   std::string id;
   for (const char c : display_name) {
-    const bool kept = (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '.' || c == '_' ||
-                      c == '-';
+    const bool kept =
+        (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';
     id += kept ? c : (c >= 'A' && c <= 'Z') ? static_cast<char>(c - 'A' + 'a') : '-';
   }
   if (IsId(id) && id == display_name) return id;

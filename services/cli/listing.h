@@ -13,8 +13,9 @@ namespace lectern::services {
 
 inline constexpr int kListPageSize = 500;
 
-// Calls `list(context, request, response)` until the last page. `items_of(response)` is the repeated
-// field. Returns kExitOk and all items in `items`, or the exit code of the error it has explained.
+// Calls `list(context, request, response)` until the last page. `items_of(response)` is the
+// repeated field. Returns kExitOk and all items in `items`, or the exit code of the error it has
+// explained.
 template <typename Response, typename Request, typename Item, typename List, typename ItemsOf>
 int ListAll(const Client& client, Request request, List list, ItemsOf items_of,
             std::vector<Item>& items) {

@@ -15,10 +15,10 @@ namespace {
 
 const std::vector<const Command*>& Commands() {
   static const auto* const commands = new std::vector<const Command*>{
-      &kServeCommand,      &kUploadCommand,      &kIngestCommand,   &kAskCommand,
-      &kRetrieveCommand,   &kCorporaCommand,     &kDocumentsCommand, &kGenerationsCommand,
-      &kSessionsCommand,   &kOperationsCommand,  &kCountCommand,    &kModelCommand,
-      &kStatsCommand,      &kDeleteCommand};
+      &kServeCommand,    &kUploadCommand,     &kIngestCommand,    &kAskCommand,
+      &kRetrieveCommand, &kCorporaCommand,    &kDocumentsCommand, &kGenerationsCommand,
+      &kSessionsCommand, &kOperationsCommand, &kCountCommand,     &kModelCommand,
+      &kStatsCommand,    &kDeleteCommand};
   return *commands;
 }
 
@@ -45,8 +45,8 @@ std::string Usage() {
 }
 
 std::string Help(const Command& command) {
-  std::string text = fmt::format("usage: lectern {} {}\n\n{}\n", command.name, command.arguments,
-                                 command.summary);
+  std::string text =
+      fmt::format("usage: lectern {} {}\n\n{}\n", command.name, command.arguments, command.summary);
   if (!command.details.empty()) text += fmt::format("\n{}\n", command.details);
   return text + fmt::format("\nFlags:\n{}\n{}", DescribeFlags(command.flags), kExitCodes);
 }
@@ -89,6 +89,4 @@ int Main(const std::vector<std::string>& arguments) {
 }  // namespace
 }  // namespace lectern::services
 
-int main(int argc, char** argv) {
-  return lectern::services::Main({argv + 1, argv + argc});
-}
+int main(int argc, char** argv) { return lectern::services::Main({argv + 1, argv + argc}); }

@@ -44,7 +44,8 @@ int Get(Client& client, const std::string& name) {
   request.set_name(name);
   v1::Operation operation;
   Call call;
-  const grpc::Status status = client.operations().GetOperation(&call.context(), request, &operation);
+  const grpc::Status status =
+      client.operations().GetOperation(&call.context(), request, &operation);
   if (!status.ok()) return client.Explain(status, call);
   PrintMessage(operation);
   return kExitOk;

@@ -85,8 +85,8 @@ void PrintFields(const google::protobuf::Message& message) {
 void PrintEvidence(const google::protobuf::RepeatedPtrField<v1::Evidence>& evidence) {
   int rank = 0;
   for (const v1::Evidence& span : evidence) {
-    std::string place = fmt::format("{}:{}-{}", IdOf(span.document()), span.byte_begin(),
-                                    span.byte_end());
+    std::string place =
+        fmt::format("{}:{}-{}", IdOf(span.document()), span.byte_begin(), span.byte_end());
     if (span.page() > 0) place += fmt::format(" (page {})", span.page());
     fmt::print("  {}. {}  {}  share {:.3f}\n     \"{}\"\n", ++rank, place,
                Printable(span.display_name()), span.share(), OneLine(span.quote(), kQuoteLimit));
@@ -99,7 +99,8 @@ void PrintCoverage(const v1::Coverage& coverage) {
 
 void PrintUsage(const v1::Usage& usage) {
   fmt::print(
-      "tokens: {} cached, {} question, {} answer, {} corpus tokens prefilled; first token {:.3f} s, "
+      "tokens: {} cached, {} question, {} answer, {} corpus tokens prefilled; first token {:.3f} "
+      "s, "
       "total {:.3f} s\n",
       Thousands(usage.cached_tokens()), Thousands(usage.prompt_tokens()),
       Thousands(usage.generated_tokens()), Thousands(usage.corpus_prefill_tokens()),

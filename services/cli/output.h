@@ -33,8 +33,8 @@ void PrintEvidence(const google::protobuf::RepeatedPtrField<v1::Evidence>& evide
 void PrintCoverage(const v1::Coverage& coverage);
 void PrintUsage(const v1::Usage& usage);
 
-// Text that may come from documents, made harmless for a terminal: control characters but newline and
-// tab become '?'.
+// Text that may come from documents, made harmless for a terminal: control characters but newline
+// and tab become '?'.
 std::string Printable(std::string_view text);
 // The same on one line, runs of blanks joined, cut after `limit` characters.
 std::string OneLine(std::string_view text, size_t limit);

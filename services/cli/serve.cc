@@ -84,7 +84,8 @@ const Command kServeCommand = {
     .arguments = "[--data_dir=DIR] [--model_dir=DIR] [flags]",
     .summary = "Runs the whole service in one process.",
     .details =
-        "Prints one line that begins with \"lectern ready\" once it takes calls. SIGTERM or Ctrl-C\n"
+        "Prints one line that begins with \"lectern ready\" once it takes calls. SIGTERM or "
+        "Ctrl-C\n"
         "ends it: running calls get --drain_seconds to finish, a second signal cuts that short.",
     .flags = {"data_dir", "model_dir", "listen", "metrics_listen", "attention", "pool_bytes",
               "index_bytes", "threads", "queue_limit", "batch_limit", "prefill_chunk_tokens",

@@ -59,8 +59,7 @@ class Uploader {
       if (const int code = UploadOrReplace(file, *sha256); code != kExitOk) return code;
       ++sent_files_;
     }
-    progress_.Finish(
-        fmt::format("uploaded: {} documents, {}", sent_files_, Bytes(sent_bytes_)));
+    progress_.Finish(fmt::format("uploaded: {} documents, {}", sent_files_, Bytes(sent_bytes_)));
     return kExitOk;
   }
 
@@ -73,7 +72,8 @@ class Uploader {
     request.set_name(fmt::format("{}/documents/{}", corpus_, file.document_id));
     google::protobuf::Empty empty;
     Call call;
-    const grpc::Status status = client_.documents().DeleteDocument(&call.context(), request, &empty);
+    const grpc::Status status =
+        client_.documents().DeleteDocument(&call.context(), request, &empty);
     if (!status.ok()) return client_.Explain(status, call);
     return Upload(file, sha256, nullptr);
   }
@@ -157,7 +157,8 @@ const Command kUploadCommand = {
     .arguments = "CORPUS FILE|FOLDER... [--no-ingest]",
     .summary = "Uploads files, and makes them ready for questions.",
     .details =
-        "A document's id is the file's name (below the folder that was named); characters that ids\n"
+        "A document's id is the file's name (below the folder that was named); characters that "
+        "ids\n"
         "may not have are replaced and a short hash is added. Uploading an unchanged file again\n"
         "costs nothing.",
     .flags = {"create", "ingest", "replace", "media_type", "address", "timeout"},

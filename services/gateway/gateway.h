@@ -37,8 +37,8 @@ class Gateway {
 // One public call and its continuation at the worker.
 class RelayedCall {
  public:
-  // Establishes who calls, returns the request id in the initial metadata, and forwards both and the
-  // deadline. `method`: "Answers/Ask".
+  // Establishes who calls, returns the request id in the initial metadata, and forwards both and
+  // the deadline. `method`: "Answers/Ask".
   RelayedCall(Gateway& gateway, grpc::CallbackServerContext& context, std::string_view method);
 
   // Why the call may not go on: QUEUE_FULL, SERVER_DRAINING, REQUEST_ID_INVALID.
@@ -47,8 +47,8 @@ class RelayedCall {
   CallRecord& record() { return record_; }
   grpc::ClientContext& upstream() { return upstream_; }
 
-  // The call's end, once: what the worker or the gateway says, with ErrorInfo in every case (a worker
-  // that cannot be reached says nothing itself: UNAVAILABLE WORKER_UNREACHABLE).
+  // The call's end, once: what the worker or the gateway says, with ErrorInfo in every case (a
+  // worker that cannot be reached says nothing itself: UNAVAILABLE WORKER_UNREACHABLE).
   grpc::Status Close(const grpc::Status& status);
   grpc::Status Close(const absl::Status& status);
 

@@ -35,8 +35,8 @@ class GatewayServer {
   void SetServing(bool serving);
   bool serving() const { return serving_; }
 
-  // Serves whenever the worker's channel is ready, until Refuse; for workers across a network, whose
-  // channel (ConnectToWorker) follows their health service.
+  // Serves whenever the worker's channel is ready, until Refuse; for workers across a network,
+  // whose channel (ConnectToWorker) follows their health service.
   void FollowWorker();
 
   // The steps of a drain (services/process/lifecycle.h).

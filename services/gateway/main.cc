@@ -40,8 +40,7 @@ absl::Status Run() {
                                                 [&gateway] { return gateway->serving(); }));
   gateway->FollowWorker();
   RunUntilTerminated(
-      kProgram,
-      {{"address", gateway->address()}, {"metrics", http->address()}, {"worker", worker}},
+      kProgram, {{"address", gateway->address()}, {"metrics", http->address()}, {"worker", worker}},
       DrainTime(),
       {.refuse = [&] { gateway->Refuse(); },
        .wait_idle = [&](auto until) { return gateway->WaitIdle(until); },

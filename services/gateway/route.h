@@ -1,5 +1,6 @@
-// Which corpus a request is about. That decides who answers it; a request whose name is malformed or
-// of a tenant that the caller may not touch ends here (services/rpc/names.h says with which error).
+// Which corpus a request is about. That decides who answers it; a request whose name is malformed
+// or of a tenant that the caller may not touch ends here (services/rpc/names.h says with which
+// error).
 #pragma once
 
 #include <absl/status/statusor.h>

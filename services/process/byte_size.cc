@@ -16,11 +16,16 @@ struct Unit {
 };
 
 // Largest first within a family: what AbslUnparseFlag tries.
-constexpr Unit kUnits[] = {{"TiB", int64_t{1} << 40}, {"GiB", int64_t{1} << 30},
-                           {"MiB", int64_t{1} << 20}, {"KiB", int64_t{1} << 10},
-                           {"TB", 1'000'000'000'000}, {"GB", 1'000'000'000},
-                           {"MB", 1'000'000},         {"kB", 1'000},
-                           {"B", 1},                  {"", 1}};
+constexpr Unit kUnits[] = {{"TiB", int64_t{1} << 40},
+                           {"GiB", int64_t{1} << 30},
+                           {"MiB", int64_t{1} << 20},
+                           {"KiB", int64_t{1} << 10},
+                           {"TB", 1'000'000'000'000},
+                           {"GB", 1'000'000'000},
+                           {"MB", 1'000'000},
+                           {"kB", 1'000},
+                           {"B", 1},
+                           {"", 1}};
 constexpr double kLargest = 9e18;
 
 }  // namespace

@@ -48,7 +48,8 @@ void RunUntilTerminated(std::string_view program, const std::vector<LogField>& r
 int ReportFailedStart(std::string_view program, const absl::Status& status) {
   const std::string reason = engine::ReasonOf(status);
   const absl::string_view message = status.message();
-  std::string line = fmt::format("{}: {}", program, std::string_view(message.data(), message.size()));
+  std::string line =
+      fmt::format("{}: {}", program, std::string_view(message.data(), message.size()));
   if (!reason.empty()) line += fmt::format(" [{}]", reason);
   // One line, whatever the message holds.
   std::replace(line.begin(), line.end(), '\n', ' ');

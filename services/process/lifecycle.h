@@ -21,8 +21,8 @@ struct DrainSteps {
   std::function<void()> stop;  // cancels what is left and closes
 };
 
-// Prints the ready line, waits for SIGTERM or SIGINT, and drains for at most `drain`; a second signal
-// cuts that short. Returns when everything has stopped.
+// Prints the ready line, waits for SIGTERM or SIGINT, and drains for at most `drain`; a second
+// signal cuts that short. Returns when everything has stopped.
 void RunUntilTerminated(std::string_view program, const std::vector<LogField>& ready,
                         std::chrono::milliseconds drain, const DrainSteps& steps);
 

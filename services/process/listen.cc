@@ -19,13 +19,14 @@ namespace {
 constexpr int kShortestPingIntervalMs = 5000;
 
 absl::Status ListenFailed(const std::string& address, std::string_view why) {
-  return engine::Error(absl::StatusCode::kUnavailable, reason::kListenFailed,
-                       fmt::format("cannot listen on {}: {}; choose another address with --listen",
-                                   address, why),
-                       {{"address", address}});
+  return engine::Error(
+      absl::StatusCode::kUnavailable, reason::kListenFailed,
+      fmt::format("cannot listen on {}: {}; choose another address with --listen", address, why),
+      {{"address", address}});
 }
 
-// gRPC only says that it failed; the system says why. A socket that is bound and closed again tells.
+// gRPC only says that it failed; the system says why. A socket that is bound and closed again
+// tells.
 absl::Status ExplainFailure(const std::string& address) {
   const size_t colon = address.rfind(':');
   if (colon == std::string::npos) return ListenFailed(address, "it has no port");

@@ -25,9 +25,9 @@ std::string HomeDir() {
 
 std::string DefaultDataDir() {
   const std::string data_home = Environment("XDG_DATA_HOME");
-  const std::filesystem::path parent =
-      data_home.empty() ? std::filesystem::path(HomeDir()) / ".local" / "share"
-                        : std::filesystem::path(data_home);
+  const std::filesystem::path parent = data_home.empty()
+                                           ? std::filesystem::path(HomeDir()) / ".local" / "share"
+                                           : std::filesystem::path(data_home);
   return parent / "lectern";
 }
 

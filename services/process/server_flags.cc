@@ -19,9 +19,9 @@ namespace lectern::services {
 
 absl::Status CheckAtLeast(const char* flag, int64_t value, int64_t least) {
   if (value >= least) return absl::OkStatus();
-  return engine::InvalidArgument(reason::kFlagInvalid,
-                                 fmt::format("--{} is {}; it must be at least {}", flag, value, least),
-                                 {{"flag", flag}});
+  return engine::InvalidArgument(
+      reason::kFlagInvalid, fmt::format("--{} is {}; it must be at least {}", flag, value, least),
+      {{"flag", flag}});
 }
 
 absl::Status ApplyServerFlags() {

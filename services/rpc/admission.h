@@ -13,8 +13,8 @@ class Admission {
  public:
   explicit Admission(int limit);
 
-  // OK, and then Leave must follow; or RESOURCE_EXHAUSTED QUEUE_FULL, or UNAVAILABLE SERVER_DRAINING
-  // after Close.
+  // OK, and then Leave must follow; or RESOURCE_EXHAUSTED QUEUE_FULL, or UNAVAILABLE
+  // SERVER_DRAINING after Close.
   absl::Status Enter();
   void Leave();
 

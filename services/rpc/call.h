@@ -20,7 +20,8 @@ inline constexpr char kInternalTenantHeader[] = "x-lectern-tenant";
 
 inline constexpr size_t kMaxRequestIdLength = 128;
 
-// Of messages on the wire. Documents come in pieces of at most kMaxUploadBytes; the rest leaves room for long lists.
+// Of messages on the wire. Documents come in pieces of at most kMaxUploadBytes; the rest leaves
+// room for long lists.
 inline constexpr int kMaxReceiveBytes = 16 << 20;
 inline constexpr int kMaxRelayBytes = 64 << 20;
 inline constexpr size_t kMaxUploadBytes = 3 << 20;

@@ -76,13 +76,10 @@ std::string_view CollectionId(Collection collection) {
 }
 
 bool IsId(std::string_view id) {
-  const auto alphanumeric = [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9');
-  };
+  const auto alphanumeric = [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'); };
   return !id.empty() && id.size() <= kMaxIdLength && alphanumeric(id.front()) &&
-         std::all_of(id.begin(), id.end(), [&](char c) {
-           return alphanumeric(c) || c == '.' || c == '_' || c == '-';
-         });
+         std::all_of(id.begin(), id.end(),
+                     [&](char c) { return alphanumeric(c) || c == '.' || c == '_' || c == '-'; });
 }
 
 absl::Status CheckNewId(std::string_view id, std::string_view field) {

@@ -28,7 +28,8 @@ std::string_view CollectionId(Collection collection);
 
 // Parsing. `field` is the request's field that holds the name: it goes into the error.
 //   INVALID_ARGUMENT NAME_INVALID      (metadata: field, expected)
-//   NOT_FOUND        TENANT_NOT_FOUND  the name is of another tenant than `tenant`, or of none that exists
+//   NOT_FOUND        TENANT_NOT_FOUND  the name is of another tenant than `tenant`, or of none that
+//   exists
 absl::Status ParseTenantName(std::string_view name, std::string_view tenant,
                              std::string_view field);
 absl::StatusOr<engine::CorpusName> ParseCorpusName(std::string_view name, std::string_view tenant,

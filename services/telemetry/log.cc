@@ -106,8 +106,8 @@ std::string AbslUnparseFlag(LogLevel level) { return std::string(NameOf(level));
 
 void InitLogs(LogFormat format, LogLevel level) {
   log_format = format;
-  auto logger =
-      std::make_shared<spdlog::logger>("lectern", std::make_shared<spdlog::sinks::stderr_sink_mt>());
+  auto logger = std::make_shared<spdlog::logger>("lectern",
+                                                 std::make_shared<spdlog::sinks::stderr_sink_mt>());
   logger->set_pattern("%v");
   logger->set_level(ToSpdlog(level));
   logger->flush_on(spdlog::level::debug);

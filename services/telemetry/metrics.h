@@ -7,8 +7,8 @@
 //   lectern_requests_in_flight                     accepted and not finished
 //   lectern_time_to_first_token_seconds            histogram, of answers, queue included
 //   lectern_time_per_output_token_seconds          histogram, of answers: after the first token
-//   lectern_cache_bytes_total{tier}                cached blocks read for answers; tier disk or memory
-//   lectern_build_info{version}                    1
+//   lectern_cache_bytes_total{tier}                cached blocks read for answers; tier disk or
+//   memory lectern_build_info{version}                    1
 #pragma once
 
 #include <prometheus/counter.h>

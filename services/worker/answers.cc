@@ -32,8 +32,9 @@ Unary* WorkerService::CountTokens(Context* context, const v1::CountTokensRequest
                                      {{"field", "content"}});
     }
     LECTERN_ASSIGN_OR_RETURN(const engine::TokenCount count,
-                             request->has_text() ? engine_.CountTextTokens(request->text())
-                                                 : engine_.CountQuestionTokens(request->question()));
+                             request->has_text()
+                                 ? engine_.CountTextTokens(request->text())
+                                 : engine_.CountQuestionTokens(request->question()));
     response->set_tokens(count.tokens);
     response->set_limit_tokens(count.limit_tokens);
     return absl::OkStatus();

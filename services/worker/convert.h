@@ -44,7 +44,8 @@ v1::Stats ToProto(const engine::Stats& stats);
 absl::StatusOr<engine::PageRequest> ToPageRequest(int page_size, std::string_view page_token);
 absl::Status CheckDisplayName(std::string_view display_name, std::string_view field);
 
-// When a resource with these fields expires, in microseconds; 0: never. `now_us` is when ttl starts.
+// When a resource with these fields expires, in microseconds; 0: never. `now_us` is when ttl
+// starts.
 template <typename Resource>
 absl::StatusOr<int64_t> ExpireTime(const Resource& resource, int64_t now_us);
 extern template absl::StatusOr<int64_t> ExpireTime(const v1::Corpus&, int64_t);

@@ -67,9 +67,9 @@ absl::StatusOr<engine::Target> ToTarget(const Request& request, std::string_view
       return target;
     }
     case Request::kGeneration: {
-      LECTERN_ASSIGN_OR_RETURN(engine::ResourceName name,
-                               ParseResourceName(request.generation(), Collection::kGenerations,
-                                                 tenant, "generation"));
+      LECTERN_ASSIGN_OR_RETURN(
+          engine::ResourceName name,
+          ParseResourceName(request.generation(), Collection::kGenerations, tenant, "generation"));
       target.corpus = std::move(name.corpus);
       target.generation = std::move(name.id);
       return target;
@@ -162,8 +162,8 @@ absl::StatusOr<engine::CorpusUpdate> ToCorpusUpdate(const v1::UpdateCorpusReques
     } else {
       return engine::InvalidArgument(
           reason::kFieldMaskInvalid,
-          fmt::format("update_mask: \"{}\" cannot be changed; display_name, ttl and expire_time can",
-                      path),
+          fmt::format(
+              "update_mask: \"{}\" cannot be changed; display_name, ttl and expire_time can", path),
           {{"field", "update_mask"}, {"path", path}});
     }
   }

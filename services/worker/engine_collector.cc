@@ -28,8 +28,10 @@ MetricFamily Gauge(std::string name, std::string help, int64_t value) {
 }
 
 MetricFamily PoolGauge(int64_t used, int64_t all) {
-  MetricFamily family = {"lectern_pool_blocks", "Block pool slots (one layer of one block each).",
-                         MetricType::Gauge, {}};
+  MetricFamily family = {"lectern_pool_blocks",
+                         "Block pool slots (one layer of one block each).",
+                         MetricType::Gauge,
+                         {}};
   for (const auto& [state, value] : {std::pair{"used", used}, std::pair{"free", all - used}}) {
     ClientMetric metric;
     metric.label = {{"state", state}};

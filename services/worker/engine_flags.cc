@@ -65,9 +65,11 @@ absl::StatusOr<engine::EngineOptions> EngineOptionsFromFlags() {
   options.data_dir = absl::GetFlag(FLAGS_data_dir);
   if (options.data_dir.empty()) {
     options.data_dir = DefaultDataDir();
-    // A new user's home has no ~/.local/share. What goes wrong here shows when the directory is opened.
+    // A new user's home has no ~/.local/share. What goes wrong here shows when the directory is
+    // opened.
     std::error_code ignored;
-    std::filesystem::create_directories(std::filesystem::path(options.data_dir).parent_path(), ignored);
+    std::filesystem::create_directories(std::filesystem::path(options.data_dir).parent_path(),
+                                        ignored);
   }
   LECTERN_ASSIGN_OR_RETURN(options.model_dir, ModelDir());
   LECTERN_ASSIGN_OR_RETURN(options.attention, Attention());

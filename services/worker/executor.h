@@ -1,4 +1,5 @@
-// A few threads for calls that read or write storage, so that gRPC's own threads never wait for a disk.
+// A few threads for calls that read or write storage, so that gRPC's own threads never wait for a
+// disk.
 #pragma once
 
 #include <condition_variable>

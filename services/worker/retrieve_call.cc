@@ -33,20 +33,18 @@ grpc::ServerUnaryReactor* RetrieveCall::Start(WorkerService& worker,
 
 absl::Status RetrieveCall::Submit() {
   if (context().IsCancelled()) return GivenUpError(context());
-  LECTERN_ASSIGN_OR_RETURN(
-      const engine::RetrieveRequest request,
-      ToRetrieveRequest(request_, caller().tenant, DeadlineMicros(context())));
-  LECTERN_ASSIGN_OR_RETURN(
-      std::unique_ptr<engine::Ticket> ticket,
-      worker_.engine().Retrieve(
-          request, [call = shared_from_this(), corpus = request.target.corpus](
-                       const absl::StatusOr<engine::Retrieval>& retrieval) {
-            if (retrieval.ok()) {
-              call->response_ = ToProto(*retrieval, corpus);
-              call->record().set_usage(call->response_.usage());
-            }
-            call->End(retrieval.status());
-          }));
+  LECTERN_ASSIGN_OR_RETURN(const engine::RetrieveRequest request,
+                           ToRetrieveRequest(request_, caller().tenant, DeadlineMicros(context())));
+  LECTERN_ASSIGN_OR_RETURN(std::unique_ptr<engine::Ticket> ticket,
+                           worker_.engine().Retrieve(
+                               request, [call = shared_from_this(), corpus = request.target.corpus](
+                                            const absl::StatusOr<engine::Retrieval>& retrieval) {
+                                 if (retrieval.ok()) {
+                                   call->response_ = ToProto(*retrieval, corpus);
+                                   call->record().set_usage(call->response_.usage());
+                                 }
+                                 call->End(retrieval.status());
+                               }));
   ticket_.Set(std::move(ticket));
   return absl::OkStatus();
 }

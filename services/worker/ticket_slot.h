@@ -1,5 +1,5 @@
-// Where a call keeps the engine's ticket. The engine hands it out after the work may have begun, and
-// the caller may cancel before that: the slot remembers. Thread-safe.
+// Where a call keeps the engine's ticket. The engine hands it out after the work may have begun,
+// and the caller may cancel before that: the slot remembers. Thread-safe.
 #pragma once
 
 #include <memory>

@@ -34,7 +34,8 @@ class UnaryCall : public grpc::ServerUnaryReactor {
   CallRecord record_;
 };
 
-// What a call ends with when its caller has given up: CANCELLED, or DEADLINE_EXCEEDED if that is why.
+// What a call ends with when its caller has given up: CANCELLED, or DEADLINE_EXCEEDED if that is
+// why.
 absl::Status GivenUpError(const grpc::CallbackServerContext& context);
 // RESOURCE_EXHAUSTED QUEUE_FULL of the executor.
 absl::Status ExecutorFullError();

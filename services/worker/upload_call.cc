@@ -85,8 +85,8 @@ absl::Status UploadCall::Begin() {
 }
 
 absl::Status UploadCall::Complete() {
-  // A connection that breaks looks like an end of the stream, too: only the gateway's mark says that
-  // nothing is missing.
+  // A connection that breaks looks like an end of the stream, too: only the gateway's mark says
+  // that nothing is missing.
   if (!complete_ || context_.IsCancelled()) {
     return engine::Error(absl::StatusCode::kCancelled, reason::kCancelled,
                          "the upload was cut off; nothing of it is stored");

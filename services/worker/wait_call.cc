@@ -36,7 +36,7 @@ absl::StatusOr<Clock::time_point> EndOfWait(const v1::WaitOperationRequest& requ
   }
   if (deadline == Clock::time_point::max()) return end;
   return std::min(end, std::max(now, deadline - std::min<Clock::duration>(kAnswerMargin,
-                                                                         (deadline - now) / 2)));
+                                                                          (deadline - now) / 2)));
 }
 
 }  // namespace
@@ -91,7 +91,8 @@ absl::Status WaitCall::Watch() {
 void WaitCall::TimeOut() {
   worker_.executor().MustSubmit([call = shared_from_this()] {
     if (call->ended_) return;
-    const absl::StatusOr<engine::Operation> operation = call->worker_.engine().GetOperation(call->name_);
+    const absl::StatusOr<engine::Operation> operation =
+        call->worker_.engine().GetOperation(call->name_);
     call->EndOnce(operation.status(), operation.ok() ? &*operation : nullptr);
   });
 }

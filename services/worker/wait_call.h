@@ -1,5 +1,5 @@
-// WaitOperation in progress: ends with the operation, the time-out, the caller's cancellation or the
-// server's drain, whichever is first.
+// WaitOperation in progress: ends with the operation, the time-out, the caller's cancellation or
+// the server's drain, whichever is first.
 #pragma once
 
 #include <grpcpp/alarm.h>

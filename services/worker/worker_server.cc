@@ -10,9 +10,7 @@ namespace {
 
 constexpr std::chrono::milliseconds kStopGrace{500};
 
-std::vector<std::string> WorkerServices() {
-  return {worker::v1::Worker::service_full_name()};
-}
+std::vector<std::string> WorkerServices() { return {worker::v1::Worker::service_full_name()}; }
 
 }  // namespace
 

@@ -1,5 +1,5 @@
-// The worker as a server: in-process for a gateway in the same process, or on an address for gateways
-// elsewhere.
+// The worker as a server: in-process for a gateway in the same process, or on an address for
+// gateways elsewhere.
 #pragma once
 
 #include <absl/status/statusor.h>

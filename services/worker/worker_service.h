@@ -1,5 +1,5 @@
-// The worker API over an engine: names and messages become ids and values, calls go to the engine on
-// a few threads of our own, and its callbacks feed the streams.
+// The worker API over an engine: names and messages become ids and values, calls go to the engine
+// on a few threads of our own, and its callbacks feed the streams.
 //
 // Unary methods are one lambda each (corpora.cc, documents.cc, operations.cc, sessions.cc,
 // answers.cc); the calls that live longer have a class: ask_call.h, upload_call.h, wait_call.h.

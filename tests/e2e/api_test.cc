@@ -1,5 +1,5 @@
-// The public API over real gRPC and real processes, as `lectern serve` and as gateway and worker: what
-// it promises when all goes well, and every kind of bad input.
+// The public API over real gRPC and real processes, as `lectern serve` and as gateway and worker:
+// what it promises when all goes well, and every kind of bad input.
 #include <gmock/gmock.h>
 #include <google/protobuf/util/time_util.h>
 #include <gtest/gtest.h>
@@ -425,8 +425,9 @@ TEST_P(ApiTest, CountsTokensAndTellsLimits) {
 }
 
 TEST_P(ApiTest, HealthKnowsEveryService) {
-  for (const char* service : {"", "lectern.v1.Answers", "lectern.v1.Corpora", "lectern.v1.Documents",
-                              "lectern.v1.Models", "lectern.v1.Operations", "lectern.v1.Sessions"}) {
+  for (const char* service :
+       {"", "lectern.v1.Answers", "lectern.v1.Corpora", "lectern.v1.Documents", "lectern.v1.Models",
+        "lectern.v1.Operations", "lectern.v1.Sessions"}) {
     HealthCheckRequest request;
     request.set_service(service);
     HealthCheckResponse response;
@@ -448,14 +449,19 @@ TEST_P(ApiTest, MetricsAndHealthzTell) {
   Ask(deployment(), Question("no-such-corpus", "What?"));
   const Page page = Fetch(deployment().metrics_address(), "/metrics");
   EXPECT_EQ(page.status, 200);
-  EXPECT_THAT(page.body, HasSubstr("lectern_requests_total{component=\"gateway\",code=\"OK\",method=\"Answers/Ask\"}"));
-  EXPECT_THAT(page.body, HasSubstr("lectern_errors_total{component=\"gateway\",reason=\"CORPUS_NOT_FOUND\"}"));
+  EXPECT_THAT(
+      page.body,
+      HasSubstr(
+          "lectern_requests_total{component=\"gateway\",code=\"OK\",method=\"Answers/Ask\"}"));
+  EXPECT_THAT(page.body,
+              HasSubstr("lectern_errors_total{component=\"gateway\",reason=\"CORPUS_NOT_FOUND\"}"));
   EXPECT_THAT(page.body, HasSubstr("lectern_time_to_first_token_seconds_count"));
   EXPECT_THAT(page.body, HasSubstr("lectern_build_info"));
   if (GetParam() == Topology::kServe) {
-    for (const char* name : {"lectern_prefill_tokens_total", "lectern_cached_tokens_total", "lectern_generated_tokens_total",
-                             "lectern_queue_requests", "lectern_block_lookups_total", "lectern_block_hits_total",
-                             "lectern_pool_blocks"}) {
+    for (const char* name :
+         {"lectern_prefill_tokens_total", "lectern_cached_tokens_total",
+          "lectern_generated_tokens_total", "lectern_queue_requests", "lectern_block_lookups_total",
+          "lectern_block_hits_total", "lectern_pool_blocks"}) {
       EXPECT_THAT(page.body, HasSubstr(name));
     }
   }

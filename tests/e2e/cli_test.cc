@@ -66,7 +66,8 @@ TEST_F(CliTest, FromFilesToAnswers) {
   EXPECT_EQ(documents[1]["display_name"], "part/two.txt");
   EXPECT_THAT(Ok({"documents", "list", "book"}), HasSubstr("part/two.txt"));
 
-  const json answer = json::parse(Ok({"ask", "book", "What happened?", "--json", "--max-tokens=8"}));
+  const json answer =
+      json::parse(Ok({"ask", "book", "What happened?", "--json", "--max-tokens=8"}));
   EXPECT_TRUE(answer["answer"].is_string());
   EXPECT_EQ(answer["usage"]["corpus_prefill_tokens"], "0");
   ASSERT_FALSE(answer["evidence"].empty());
@@ -93,10 +94,12 @@ TEST_F(CliTest, FromFilesToAnswers) {
 
 TEST_F(CliTest, Sessions) {
   ASSERT_EQ(Lectern({"upload", "talk", File("a.txt", RandomText(300, 4))}).code, 0);
-  const std::string created = Ok({"ask", "talk", "Who?", "--new-session", "--json", "--max-tokens=8"});
+  const std::string created =
+      Ok({"ask", "talk", "Who?", "--new-session", "--json", "--max-tokens=8"});
   const std::string session = json::parse(created)["session"];
   EXPECT_THAT(session, HasSubstr("tenants/default/corpora/talk/sessions/"));
-  const json second = json::parse(Ok({"ask", "talk", "Why?", "--session=" + session, "--json", "--max-tokens=8"}));
+  const json second =
+      json::parse(Ok({"ask", "talk", "Why?", "--session=" + session, "--json", "--max-tokens=8"}));
   EXPECT_EQ(second["turn"], 2);
   const std::string id = session.substr(session.rfind('/') + 1);
   EXPECT_EQ(json::parse(Ok({"sessions", "turns", "talk/" + id, "--json"})).size(), 2u);

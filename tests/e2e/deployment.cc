@@ -39,7 +39,8 @@ Deployment::Deployment(const DeploymentOptions& options) {
            options.engine_flags);
   if (options.topology == Topology::kServe) {
     engine_ = std::make_unique<Process>(
-        Join(Join(Join({Program("lectern"), "serve"}, listen), engine_flags), options.gateway_flags),
+        Join(Join(Join({Program("lectern"), "serve"}, listen), engine_flags),
+             options.gateway_flags),
         logs_ / "serve.log");
     ready_line_ = AwaitReady(*engine_);
   } else {
@@ -47,7 +48,8 @@ Deployment::Deployment(const DeploymentOptions& options) {
         Join(Join({Program("lectern-worker")}, listen), engine_flags), logs_ / "worker.log");
     const std::string worker = FieldOf(AwaitReady(*engine_), "address");
     gateway_ = std::make_unique<Process>(
-        Join(Join({Program("lectern-gateway"), "--worker=" + worker}, listen), options.gateway_flags),
+        Join(Join({Program("lectern-gateway"), "--worker=" + worker}, listen),
+             options.gateway_flags),
         logs_ / "gateway.log");
     ready_line_ = AwaitReady(*gateway_);
   }

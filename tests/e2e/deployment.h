@@ -1,5 +1,5 @@
-// Lectern as it is deployed: `lectern serve`, or lectern-worker and lectern-gateway. Real processes on
-// free ports of the loopback interface, and stubs to call them.
+// Lectern as it is deployed: `lectern serve`, or lectern-worker and lectern-gateway. Real processes
+// on free ports of the loopback interface, and stubs to call them.
 #pragma once
 
 #include <grpcpp/grpcpp.h>

@@ -22,11 +22,12 @@ class LifecycleTest : public ::testing::TestWithParam<Topology> {
  protected:
   std::unique_ptr<Deployment> Start(std::vector<std::string> engine_flags = {},
                                     std::vector<std::string> gateway_flags = {}) {
-    return std::make_unique<Deployment>(DeploymentOptions{.topology = GetParam(),
-                                                          .data_dir = data_.path(),
-                                                          .model_dir = SmallModel(),
-                                                          .engine_flags = std::move(engine_flags),
-                                                          .gateway_flags = std::move(gateway_flags)});
+    return std::make_unique<Deployment>(
+        DeploymentOptions{.topology = GetParam(),
+                          .data_dir = data_.path(),
+                          .model_dir = SmallModel(),
+                          .engine_flags = std::move(engine_flags),
+                          .gateway_flags = std::move(gateway_flags)});
   }
 
   static void Fill(Deployment& deployment, int words) {
@@ -183,9 +184,10 @@ TEST_P(LifecycleTest, HealthSaysNotServingWhileDraining) {
 }
 
 TEST_P(LifecycleTest, ADrainEndsWhatTakesTooLong) {
-  auto deployment = Start({"--drain_seconds=0"},
-                          GetParam() == Topology::kServe ? std::vector<std::string>{}
-                                                         : std::vector<std::string>{"--drain_seconds=0"});
+  auto deployment =
+      Start({"--drain_seconds=0"}, GetParam() == Topology::kServe
+                                       ? std::vector<std::string>{}
+                                       : std::vector<std::string>{"--drain_seconds=0"});
   Fill(*deployment, 500);
   grpc::ClientContext context;
   const auto reader = deployment->answers().Ask(&context, LongQuestion());
@@ -194,7 +196,8 @@ TEST_P(LifecycleTest, ADrainEndsWhatTakesTooLong) {
   deployment->gateway_process().Signal(SIGTERM);
   bool completed = false;
   while (reader->Read(&message)) completed = completed || message.has_completed();
-  EXPECT_FALSE(completed && reader->Finish().ok() && message.completed().finish_reason() == v1::MAX_TOKENS);
+  EXPECT_FALSE(completed && reader->Finish().ok() &&
+               message.completed().finish_reason() == v1::MAX_TOKENS);
   EXPECT_EQ(deployment->gateway_process().Wait(), 0);
 }
 
@@ -247,8 +250,9 @@ class FailedStart : public ::testing::Test {
 TEST_F(FailedStart, PortInUse) {
   TemporaryDirectory other;
   Deployment deployment({.data_dir = other.path(), .model_dir = SmallModel()});
-  ExpectRefusal(Serve({DataDir(), "--model_dir=" + SmallModel(), "--listen=" + deployment.address()}),
-                "LISTEN_FAILED", "in use");
+  ExpectRefusal(
+      Serve({DataDir(), "--model_dir=" + SmallModel(), "--listen=" + deployment.address()}),
+      "LISTEN_FAILED", "in use");
   ExpectRefusal(Serve({DataDir(), "--model_dir=" + SmallModel(),
                        "--metrics_listen=" + deployment.metrics_address()}),
                 "LISTEN_FAILED", deployment.metrics_address());
@@ -261,7 +265,8 @@ TEST_F(FailedStart, DataDirInUse) {
 
 TEST_F(FailedStart, DataDirOfSomethingElse) {
   std::ofstream(data_ / "holiday.jpg") << "not ours";
-  ExpectRefusal(Serve({DataDir(), "--model_dir=" + SmallModel()}), "DATA_DIR_FOREIGN", data_.path());
+  ExpectRefusal(Serve({DataDir(), "--model_dir=" + SmallModel()}), "DATA_DIR_FOREIGN",
+                data_.path());
 }
 
 TEST_F(FailedStart, NoModel) {

@@ -66,8 +66,9 @@ TEST(DocumentId, IsAValidIdAndDiffersWhenNamesDiffer) {
   EXPECT_EQ(DocumentId("tar.1.txt"), "tar.1.txt");
   std::set<std::string> ids;
   for (const std::string& name :
-       {std::string("Tar.1.txt"), std::string("tar 1.txt"), std::string("tar/1.txt"), std::string("\xE6\x97\xA5\xE6\x9C\xAC"),
-        std::string(".hidden"), std::string(300, 'x'), std::string(301, 'x'), std::string("---")}) {
+       {std::string("Tar.1.txt"), std::string("tar 1.txt"), std::string("tar/1.txt"),
+        std::string("\xE6\x97\xA5\xE6\x9C\xAC"), std::string(".hidden"), std::string(300, 'x'),
+        std::string(301, 'x'), std::string("---")}) {
     const std::string id = DocumentId(name);
     EXPECT_TRUE(IsId(id)) << name << " -> " << id;
     EXPECT_EQ(id, DocumentId(name));
@@ -79,7 +80,8 @@ TEST(Files, FoldersInNameOrderWithoutHiddenFiles) {
   const testing::TemporaryDirectory directory;
   std::filesystem::create_directories(directory / "docs/b");
   std::filesystem::create_directories(directory / "docs/.git");
-  for (const char* name : {"docs/z.txt", "docs/b/a.txt", "docs/.hidden", "docs/.git/x", "docs/A.txt"}) {
+  for (const char* name :
+       {"docs/z.txt", "docs/b/a.txt", "docs/.hidden", "docs/.git/x", "docs/A.txt"}) {
     std::ofstream(directory / name) << name;
   }
   const auto files = FindFiles({directory / "docs", directory / "docs/z.txt"});

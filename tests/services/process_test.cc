@@ -25,13 +25,15 @@ TEST(ByteSize, Parses) {
   EXPECT_EQ(parse("2GiB"), int64_t{2} << 30);
   EXPECT_EQ(parse("1.5GB"), 1'500'000'000);
   EXPECT_EQ(parse("512MiB"), int64_t{512} << 20);
-  for (const char* bad : {"", "GiB", "-1", "1 GiB", "2gib", "2GiBs", "1.2.3", "1e3", "99999999TiB"}) {
+  for (const char* bad :
+       {"", "GiB", "-1", "1 GiB", "2gib", "2GiBs", "1.2.3", "1e3", "99999999TiB"}) {
     EXPECT_EQ(parse(bad), -1) << bad;
   }
 }
 
 TEST(ByteSize, WritesWhatItReads) {
-  for (const int64_t bytes : {int64_t{0}, int64_t{1}, int64_t{1000}, int64_t{2} << 30, int64_t{1234567}}) {
+  for (const int64_t bytes :
+       {int64_t{0}, int64_t{1}, int64_t{1000}, int64_t{2} << 30, int64_t{1234567}}) {
     ByteSize back;
     std::string error;
     ASSERT_TRUE(AbslParseFlag(AbslUnparseFlag({bytes}), &back, &error)) << error;

@@ -1,5 +1,5 @@
-// Gateway and worker around a scripted engine: relays, errors, cancellation, uploads that are cut off,
-// waits, limits, drains. Every test runs with the worker in-process and across TCP.
+// Gateway and worker around a scripted engine: relays, errors, cancellation, uploads that are cut
+// off, waits, limits, drains. Every test runs with the worker in-process and across TCP.
 #include <gmock/gmock.h>
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
@@ -36,10 +36,9 @@ class RelayTest : public ::testing::TestWithParam<Topology> {
     auto worker = WorkerServer::Start(tcp ? "127.0.0.1:0" : "", engine_, nullptr, worker_options);
     ASSERT_TRUE(worker.ok()) << worker.status();
     worker_ = *std::move(worker);
-    auto gateway = GatewayServer::Start({"127.0.0.1:0", gateway_calls},
-                                        tcp ? ConnectToWorker(worker_->address())
-                                            : worker_->InProcessChannel(),
-                                        metrics_);
+    auto gateway = GatewayServer::Start(
+        {"127.0.0.1:0", gateway_calls},
+        tcp ? ConnectToWorker(worker_->address()) : worker_->InProcessChannel(), metrics_);
     ASSERT_TRUE(gateway.ok()) << gateway.status();
     gateway_ = *std::move(gateway);
     if (tcp) {
@@ -204,7 +203,8 @@ TEST_P(RelayTest, AnErrorMayComeAfterText) {
   const auto question = engine_.WaitForQuestion(0);
   question->sink.started({"g1", 1});
   question->sink.text("begun");
-  question->Finish(engine::Error(absl::StatusCode::kDataLoss, "CHECKSUM_MISMATCH", "a block is bad"));
+  question->Finish(
+      engine::Error(absl::StatusCode::kDataLoss, "CHECKSUM_MISMATCH", "a block is bad"));
   std::vector<std::string> texts;
   v1::AskResponse message;
   while (reader->Read(&message)) texts.push_back(message.text());
@@ -268,8 +268,8 @@ TEST_P(RelayTest, UploadsArriveWhole) {
   EXPECT_TRUE(engine_.documents["d"] == expected);
 }
 
-// However an upload ends early, nothing of it may be stored. Repeated, because the end of the stream
-// and the news of the cancellation race each other.
+// However an upload ends early, nothing of it may be stored. Repeated, because the end of the
+// stream and the news of the cancellation race each other.
 TEST_P(RelayTest, UploadsThatAreCutOffLeaveNothing) {
   constexpr int kUploads = 60;
   for (int i = 0; i < kUploads; ++i) {
@@ -309,7 +309,8 @@ TEST_P(RelayTest, UploadsWithoutSenseAreRefused) {
   EXPECT_EQ(upload({Data("x")}), "UPLOAD_HEADER_MISSING");
   EXPECT_EQ(upload({Header("d"), Header("d")}), "UPLOAD_HEADER_REPEATED");
   EXPECT_EQ(upload({Header("d"), v1::UploadDocumentRequest()}), "FIELD_MISSING");
-  EXPECT_EQ(upload({Header("d"), Data(std::string(kMaxUploadBytes + 1, 'x'))}), "MESSAGE_TOO_LARGE");
+  EXPECT_EQ(upload({Header("d"), Data(std::string(kMaxUploadBytes + 1, 'x'))}),
+            "MESSAGE_TOO_LARGE");
   EXPECT_EQ(upload({Header("Not an id"), Data("x")}), "ID_INVALID");
   v1::UploadDocumentRequest elsewhere = Header("d");
   elsewhere.mutable_header()->set_parent("tenants/other/corpora/c");

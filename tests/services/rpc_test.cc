@@ -32,8 +32,8 @@ TEST(Names, RoundTrip) {
   EXPECT_EQ(corpus->corpus, "hand.book_1");
   EXPECT_EQ(CorpusResourceName(*corpus), "tenants/default/corpora/hand.book_1");
 
-  const auto session = ParseResourceName("tenants/default/corpora/c/sessions/7", Collection::kSessions,
-                                         "default", "name");
+  const auto session = ParseResourceName("tenants/default/corpora/c/sessions/7",
+                                         Collection::kSessions, "default", "name");
   ASSERT_TRUE(session.ok()) << session.status();
   EXPECT_EQ(session->id, "7");
   EXPECT_EQ(FormatResourceName(*session, Collection::kSessions),
@@ -80,8 +80,9 @@ TEST(Errors, CarryReasonMetadataAndRequestId) {
   EXPECT_EQ(seen.code, absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(seen.reason, "QUESTION_TOO_LONG");
   EXPECT_EQ(seen.request_id, "request-1");
-  EXPECT_THAT(seen.metadata, ::testing::UnorderedElementsAre(::testing::Pair("tokens", "900"),
-                                                             ::testing::Pair("limit_tokens", "512")));
+  EXPECT_THAT(seen.metadata,
+              ::testing::UnorderedElementsAre(::testing::Pair("tokens", "900"),
+                                              ::testing::Pair("limit_tokens", "512")));
   EXPECT_FALSE(seen.retry_seconds.has_value());
   const auto bad_request = DetailOf<google::rpc::BadRequest>(ToRpcStatus(status, "request-1"));
   ASSERT_TRUE(bad_request.has_value());

@@ -83,8 +83,8 @@ void ScriptedEngine::Drain(int64_t) {
   for (const auto& question : questions) question->Finish(absl::CancelledError("draining"));
 }
 
-absl::StatusOr<engine::Corpus> ScriptedEngine::CreateCorpus(const CorpusName& name, std::string_view,
-                                                            int64_t) {
+absl::StatusOr<engine::Corpus> ScriptedEngine::CreateCorpus(const CorpusName& name,
+                                                            std::string_view, int64_t) {
   return engine::Corpus{.name = name};
 }
 
@@ -104,7 +104,8 @@ absl::StatusOr<std::unique_ptr<engine::DocumentUpload>> ScriptedEngine::BeginUpl
 }
 
 absl::StatusOr<engine::Operation> ScriptedEngine::GetOperation(const ResourceName& name) {
-  return engine::Operation{.name = name, .phase = engine::IngestPhase::kPrefilling, .tokens_done = 7};
+  return engine::Operation{
+      .name = name, .phase = engine::IngestPhase::kPrefilling, .tokens_done = 7};
 }
 
 absl::StatusOr<std::unique_ptr<engine::Ticket>> ScriptedEngine::WatchOperation(
@@ -116,8 +117,8 @@ absl::StatusOr<std::unique_ptr<engine::Ticket>> ScriptedEngine::WatchOperation(
   return std::make_unique<NoTicket>();
 }
 
-absl::StatusOr<std::unique_ptr<engine::Ticket>> ScriptedEngine::Ask(const engine::AskRequest& request,
-                                                                    engine::AnswerSink sink) {
+absl::StatusOr<std::unique_ptr<engine::Ticket>> ScriptedEngine::Ask(
+    const engine::AskRequest& request, engine::AnswerSink sink) {
   if (!ask_error.ok()) return ask_error;
   auto question = std::make_shared<Question>();
   question->request = request;

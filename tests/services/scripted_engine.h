@@ -1,5 +1,5 @@
-// An engine whose answers a test writes down: for what services do around an engine, not for what an
-// engine does.
+// An engine whose answers a test writes down: for what services do around an engine, not for what
+// an engine does.
 #pragma once
 
 #include <atomic>
@@ -17,8 +17,8 @@ namespace lectern::testing {
 
 class ScriptedEngine final : public engine::Engine {
  public:
-  // Questions that Ask has accepted, in order. A test answers them through the sink; a question whose
-  // caller cancels ends with CANCELLED.
+  // Questions that Ask has accepted, in order. A test answers them through the sink; a question
+  // whose caller cancels ends with CANCELLED.
   struct Question {
     engine::AskRequest request;
     engine::AnswerSink sink;

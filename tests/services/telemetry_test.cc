@@ -67,12 +67,20 @@ TEST_F(MetricsTest, CountsCallsErrorsAndAnswers) {
     record.Finish(grpc::Status::OK);
   }
   const std::string page = Page();
-  EXPECT_THAT(page, HasSubstr("lectern_requests_total{component=\"gateway\",code=\"OK\",method=\"Answers/Ask\"} 1"));
-  EXPECT_THAT(page, HasSubstr("lectern_requests_total{component=\"gateway\",code=\"RESOURCE_EXHAUSTED\",method=\"Answers/Ask\"} 1"));
-  EXPECT_THAT(page, HasSubstr("lectern_errors_total{component=\"gateway\",reason=\"QUEUE_FULL\"} 1"));
-  EXPECT_THAT(page, HasSubstr("lectern_cache_bytes_total{component=\"gateway\",tier=\"disk\"} 4096"));
-  EXPECT_THAT(page, HasSubstr("lectern_time_to_first_token_seconds_sum{component=\"gateway\"} 0.03"));
-  EXPECT_THAT(page, HasSubstr("lectern_time_per_output_token_seconds_sum{component=\"gateway\"} 0.01"));
+  EXPECT_THAT(
+      page,
+      HasSubstr(
+          "lectern_requests_total{component=\"gateway\",code=\"OK\",method=\"Answers/Ask\"} 1"));
+  EXPECT_THAT(page, HasSubstr("lectern_requests_total{component=\"gateway\",code=\"RESOURCE_"
+                              "EXHAUSTED\",method=\"Answers/Ask\"} 1"));
+  EXPECT_THAT(page,
+              HasSubstr("lectern_errors_total{component=\"gateway\",reason=\"QUEUE_FULL\"} 1"));
+  EXPECT_THAT(page,
+              HasSubstr("lectern_cache_bytes_total{component=\"gateway\",tier=\"disk\"} 4096"));
+  EXPECT_THAT(page,
+              HasSubstr("lectern_time_to_first_token_seconds_sum{component=\"gateway\"} 0.03"));
+  EXPECT_THAT(page,
+              HasSubstr("lectern_time_per_output_token_seconds_sum{component=\"gateway\"} 0.01"));
   EXPECT_THAT(page, HasSubstr("lectern_requests_in_flight{component=\"gateway\"} 0"));
   EXPECT_THAT(page, HasSubstr("lectern_build_info{component=\"gateway\",version=\"1.2.3\"} 1"));
   EXPECT_TRUE(admission_.Enter().ok()) << "a finished call has left";
@@ -81,8 +89,7 @@ TEST_F(MetricsTest, CountsCallsErrorsAndAnswers) {
 TEST_F(MetricsTest, TwoServersCannotShareAPort) {
   const auto first = MetricsServer::Start("127.0.0.1:0", {registry_}, [] { return true; });
   ASSERT_TRUE(first.ok()) << first.status();
-  const auto second =
-      MetricsServer::Start((*first)->address(), {registry_}, [] { return true; });
+  const auto second = MetricsServer::Start((*first)->address(), {registry_}, [] { return true; });
   EXPECT_EQ(engine::ReasonOf(second.status()), "LISTEN_FAILED");
 }
 
