@@ -1,13 +1,15 @@
-// Lectern without sockets: documents in, answers out. The one header that services include (with types.h and error/reason.h).
+// Lectern without sockets: documents in, answers out. The one header that services include (with
+// types.h and error/reason.h).
 //
-// One Engine owns one data directory and one model. Every method may be called from any thread. Methods that return a value
-// read or write storage before they return (milliseconds; a sync for writes); Ask, Retrieve and IngestCorpus only
-// enqueue, and the engine's own threads do the work. The life of a document is told in ingest/ingest.cc, that of a question in
-// answer/answer.cc.
+// One Engine owns one data directory and one model. Every method may be called from any thread.
+// Methods that return a value read or write storage before they return (milliseconds; a sync for
+// writes); Ask, Retrieve and IngestCorpus only enqueue, and the engine's own threads do the work.
+// The life of a document is told in ingest/ingest.cc, that of a question in answer/answer.cc.
 //
-// Every error is an absl::Status that carries a reason (error/error.h): NOT_FOUND for names that do not exist (another
-// tenant's included), RESOURCE_EXHAUSTED for a full queue or disk, UNAVAILABLE once Drain was called, DATA_LOSS for stored bytes that fail
-// their checksum. What a method adds to these is said at the method.
+// Every error is an absl::Status that carries a reason (error/error.h): NOT_FOUND for names that do
+// not exist (another tenant's included), RESOURCE_EXHAUSTED for a full queue or disk, UNAVAILABLE
+// once Drain was called, DATA_LOSS for stored bytes that fail their checksum. What a method adds to
+// these is said at the method.
 #pragma once
 
 #include <cstdint>
@@ -31,27 +33,31 @@ struct EngineOptions {
   std::string data_dir;   // created if absent; empty: everything in memory, gone with the Engine
   std::string model_dir;  // Hugging Face layout
   AttentionMode attention = AttentionMode::kSparse;
-  // Bytes for K/V blocks held in memory. At least what one step needs; Open says how much if it is too little.
+  // Bytes for K/V blocks held in memory. At least what one step needs; Open says how much if it is
+  // too little.
   int64_t pool_bytes = int64_t{2} << 30;
-  // Bytes for index keys of open contexts. A context that does not fit is refused with RESOURCE_EXHAUSTED.
+  // Bytes for index keys of open contexts. A context that does not fit is refused with
+  // RESOURCE_EXHAUSTED.
   int64_t index_bytes = int64_t{4} << 30;
-  int threads = 0;               // 0: all cores
+  int threads = 0;                  // 0: all cores
   int prefill_chunk_tokens = 1024;  // of one ingest in one step, when nobody waits for an answer
-  int queue_limit = 256;         // questions waiting or running; one more is refused with QUEUE_FULL
-  int batch_limit = 32;          // answers decoded in one step
+  int queue_limit = 256;  // questions waiting or running; one more is refused with QUEUE_FULL
+  int batch_limit = 32;   // answers decoded in one step
   int64_t document_limit_bytes = int64_t{1} << 30;
 };
 
-// Receives one answer. Called on the engine's step thread, one call at a time, in the order started, text*, done;
-// must return soon and must not call back into the engine. `done` is the last call, with the answer or an error.
+// Receives one answer. Called on the engine's step thread, one call at a time, in the order
+// started, text*, done; must return soon and must not call back into the engine. `done` is the last
+// call, with the answer or an error.
 struct AnswerSink {
   std::function<void(const AnswerStarted&)> started;
   std::function<void(std::string_view text)> text;
   std::function<void(absl::StatusOr<Answer>)> done;
 };
 
-// A running question. Cancel may be called any number of times from any thread; `done` then comes with CANCELLED within
-// one step, unless the answer was complete already. Destroying the ticket does not cancel.
+// A running question. Cancel may be called any number of times from any thread; `done` then comes
+// with CANCELLED within one step, unless the answer was complete already. Destroying the ticket
+// does not cancel.
 class Ticket {
  public:
   virtual ~Ticket() = default;
@@ -64,14 +70,15 @@ class DocumentUpload {
   virtual ~DocumentUpload() = default;
   // INVALID_ARGUMENT DOCUMENT_TOO_LARGE.
   virtual absl::Status Append(std::string_view bytes) = 0;
-  // Checks, syncs and makes the document visible. INVALID_ARGUMENT CHECKSUM_MISMATCH, DOCUMENT_EMPTY, DOCUMENT_BINARY,
-  // DOCUMENT_NOT_UTF8; ALREADY_EXISTS DOCUMENT_EXISTS.
+  // Checks, syncs and makes the document visible. INVALID_ARGUMENT CHECKSUM_MISMATCH,
+  // DOCUMENT_EMPTY, DOCUMENT_BINARY, DOCUMENT_NOT_UTF8; ALREADY_EXISTS DOCUMENT_EXISTS.
   virtual absl::StatusOr<Document> Finish() = 0;
 };
 
 class Engine {
  public:
-  // Opens the model and the data directory, purges what crashes left, and resumes unfinished ingests.
+  // Opens the model and the data directory, purges what crashes left, and resumes unfinished
+  // ingests.
   //   NOT_FOUND / INVALID_ARGUMENT    MODEL_NOT_FOUND, MODEL_INVALID: names the file, tensor or key
   //   FAILED_PRECONDITION             DATA_DIR_LOCKED, DATA_DIR_FOREIGN, DATA_DIR_FORMAT
   //   INVALID_ARGUMENT                OPTION_INVALID
@@ -80,53 +87,66 @@ class Engine {
   // Drains as Drain(0) does.
   virtual ~Engine() = default;
 
-  // Stops accepting questions and ingests, lets running questions finish for up to `grace_us`, then cancels them. Ingests stop after the
-  // step at hand; they resume at the next Open. Idempotent.
+  // Stops accepting questions and ingests, lets running questions finish for up to `grace_us`, then
+  // cancels them. Ingests stop after the step at hand; they resume at the next Open. Idempotent.
   virtual void Drain(int64_t grace_us) = 0;
 
   // ---- corpora ----
-  virtual absl::StatusOr<Corpus> CreateCorpus(const CorpusName& name, std::string_view display_name,
-                                              int64_t expire_time_us) = 0;  // empty corpus id: made here
+  virtual absl::StatusOr<Corpus> CreateCorpus(
+      const CorpusName& name, std::string_view display_name,
+      int64_t expire_time_us) = 0;  // empty corpus id: made here
   virtual absl::StatusOr<Corpus> GetCorpus(const CorpusName& name) = 0;
-  virtual absl::StatusOr<Page<Corpus>> ListCorpora(std::string_view tenant, const PageRequest& page) = 0;
-  virtual absl::StatusOr<Corpus> UpdateCorpus(const CorpusName& name, const CorpusUpdate& update) = 0;
+  virtual absl::StatusOr<Page<Corpus>> ListCorpora(std::string_view tenant,
+                                                   const PageRequest& page) = 0;
+  virtual absl::StatusOr<Corpus> UpdateCorpus(const CorpusName& name,
+                                              const CorpusUpdate& update) = 0;
   virtual absl::Status DeleteCorpus(const CorpusName& name) = 0;
 
   // ---- documents ----
-  virtual absl::StatusOr<std::unique_ptr<DocumentUpload>> BeginUpload(const UploadHeader& header) = 0;
+  virtual absl::StatusOr<std::unique_ptr<DocumentUpload>> BeginUpload(
+      const UploadHeader& header) = 0;
   virtual absl::StatusOr<Document> GetDocument(const ResourceName& name) = 0;
-  virtual absl::StatusOr<Page<Document>> ListDocuments(const CorpusName& name, const PageRequest& page) = 0;
+  virtual absl::StatusOr<Page<Document>> ListDocuments(const CorpusName& name,
+                                                       const PageRequest& page) = 0;
   virtual absl::Status DeleteDocument(const ResourceName& name) = 0;
 
   // ---- generations and operations ----
   virtual absl::StatusOr<Operation> IngestCorpus(const CorpusName& name, bool validate_only) = 0;
   virtual absl::StatusOr<Generation> GetGeneration(const ResourceName& name) = 0;
-  virtual absl::StatusOr<Page<Generation>> ListGenerations(const CorpusName& name, const PageRequest& page) = 0;
+  virtual absl::StatusOr<Page<Generation>> ListGenerations(const CorpusName& name,
+                                                           const PageRequest& page) = 0;
   virtual absl::StatusOr<Operation> GetOperation(const ResourceName& name) = 0;
-  virtual absl::StatusOr<Page<Operation>> ListOperations(const CorpusName& name, const PageRequest& page) = 0;
-  // Calls `done` once the operation has ended, at once if it has; from the thread that ends it. The returned ticket
-  // stops the watch (then `done` is not called after Cancel returns).
-  virtual absl::StatusOr<std::unique_ptr<Ticket>> WatchOperation(const ResourceName& name,
-                                                                 std::function<void(Operation)> done) = 0;
+  virtual absl::StatusOr<Page<Operation>> ListOperations(const CorpusName& name,
+                                                         const PageRequest& page) = 0;
+  // Calls `done` once the operation has ended, at once if it has; from the thread that ends it. The
+  // returned ticket stops the watch (then `done` is not called after Cancel returns).
+  virtual absl::StatusOr<std::unique_ptr<Ticket>> WatchOperation(
+      const ResourceName& name, std::function<void(Operation)> done) = 0;
   virtual absl::StatusOr<Operation> CancelOperation(const ResourceName& name) = 0;
 
   // ---- sessions ----
-  virtual absl::StatusOr<Session> CreateSession(const ResourceName& name, std::string_view generation,
+  virtual absl::StatusOr<Session> CreateSession(const ResourceName& name,
+                                                std::string_view generation,
                                                 int64_t expire_time_us) = 0;  // empty id: made here
   virtual absl::StatusOr<Session> GetSession(const ResourceName& name) = 0;
-  virtual absl::StatusOr<Page<Session>> ListSessions(const CorpusName& name, const PageRequest& page) = 0;
+  virtual absl::StatusOr<Page<Session>> ListSessions(const CorpusName& name,
+                                                     const PageRequest& page) = 0;
   // `turn`: turns to share; absent: all.
   virtual absl::StatusOr<Session> ForkSession(const ResourceName& name, std::optional<int> turn,
                                               std::string_view new_session_id) = 0;
   virtual absl::Status DeleteSession(const ResourceName& name) = 0;
-  virtual absl::StatusOr<Page<Turn>> ListTurns(const ResourceName& name, const PageRequest& page) = 0;
+  virtual absl::StatusOr<Page<Turn>> ListTurns(const ResourceName& name,
+                                               const PageRequest& page) = 0;
 
   // ---- questions ----
-  // Returns an error at once for what can be seen at once (names, limits, queue); `sink.done` is then never called.
-  virtual absl::StatusOr<std::unique_ptr<Ticket>> Ask(const AskRequest& request, AnswerSink sink) = 0;
-  // `done` is called exactly once, from the engine's step thread, unless an error is returned at once.
-  virtual absl::StatusOr<std::unique_ptr<Ticket>> Retrieve(const RetrieveRequest& request,
-                                                           std::function<void(absl::StatusOr<Retrieval>)> done) = 0;
+  // Returns an error at once for what can be seen at once (names, limits, queue); `sink.done` is
+  // then never called.
+  virtual absl::StatusOr<std::unique_ptr<Ticket>> Ask(const AskRequest& request,
+                                                      AnswerSink sink) = 0;
+  // `done` is called exactly once, from the engine's step thread, unless an error is returned at
+  // once.
+  virtual absl::StatusOr<std::unique_ptr<Ticket>> Retrieve(
+      const RetrieveRequest& request, std::function<void(absl::StatusOr<Retrieval>)> done) = 0;
   virtual absl::StatusOr<TokenCount> CountTextTokens(std::string_view text) = 0;
   virtual absl::StatusOr<TokenCount> CountQuestionTokens(std::string_view question) = 0;
 

@@ -20,12 +20,13 @@ namespace {
 constexpr std::chrono::seconds kMaintenanceInterval(2);
 // Expired resources deleted at a time.
 constexpr size_t kExpiredBatch = 100;
-// K/V slots per layer that no run may hold, so that every attention call can fetch: the selected blocks of a decode row,
-// twice over.
+// K/V slots per layer that no run may hold, so that every attention call can fetch: the selected
+// blocks of a decode row, twice over.
 constexpr int64_t kFetchSlots = 32;
 
 absl::Status InvalidOption(std::string_view option, std::string message) {
-  return InvalidArgument("OPTION_INVALID", fmt::format("--{}: {}", option, message), {{"option", std::string(option)}});
+  return InvalidArgument("OPTION_INVALID", fmt::format("--{}: {}", option, message),
+                         {{"option", std::string(option)}});
 }
 
 // What opening the data directory failed with.
@@ -35,73 +36,86 @@ absl::Status OpenError(const absl::Status& status) {
   const std::string_view reason = *failure == storage::OpenFailure::kLocked    ? "DATA_DIR_LOCKED"
                                   : *failure == storage::OpenFailure::kForeign ? "DATA_DIR_FOREIGN"
                                                                                : "DATA_DIR_FORMAT";
-  return Error(status.code(), reason, std::string_view(status.message().data(), status.message().size()));
+  return Error(status.code(), reason,
+               std::string_view(status.message().data(), status.message().size()));
 }
 
 }  // namespace
 
 int64_t NowUs() {
-  return std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::system_clock::now().time_since_epoch()).count();
+  return std::chrono::duration_cast<std::chrono::microseconds>(
+             std::chrono::system_clock::now().time_since_epoch())
+      .count();
 }
 
-absl::StatusOr<std::unique_ptr<Engine>> Engine::Open(const EngineOptions& options) { return LocalEngine::Open(options); }
+absl::StatusOr<std::unique_ptr<Engine>> Engine::Open(const EngineOptions& options) {
+  return LocalEngine::Open(options);
+}
 
 absl::StatusOr<std::unique_ptr<LocalEngine>> LocalEngine::Open(const EngineOptions& options) {
   if (options.threads < 0) return InvalidOption("threads", "must be 0 (all cores) or more");
-  if (options.prefill_chunk_tokens < 1) return InvalidOption("prefill_chunk_tokens", "must be at least 1");
+  if (options.prefill_chunk_tokens < 1)
+    return InvalidOption("prefill_chunk_tokens", "must be at least 1");
   if (options.queue_limit < 1) return InvalidOption("queue_limit", "must be at least 1");
   if (options.batch_limit < 1 || options.batch_limit > kMaxDecodeRows) {
     return InvalidOption("batch_limit", fmt::format("must be 1 to {}", kMaxDecodeRows));
   }
   auto engine = std::unique_ptr<LocalEngine>(new LocalEngine(options));
   if (options.threads > 0) omp_set_num_threads(options.threads);
-  LECTERN_ASSIGN_OR_RETURN(engine->model_,
-                           ServingModel::Load(options.model_dir, options.attention == AttentionMode::kDense));
+  LECTERN_ASSIGN_OR_RETURN(
+      engine->model_,
+      ServingModel::Load(options.model_dir, options.attention == AttentionMode::kDense));
 
   const storage::StoreOptions store_options = {
       .directory = options.data_dir, .reader_threads = options.threads, .now = NowUs()};
-  absl::StatusOr<std::unique_ptr<storage::Store>> store = options.data_dir.empty()
-                                                              ? storage::Store::OpenInMemory(store_options)
-                                                              : storage::Store::Open(store_options);
+  absl::StatusOr<std::unique_ptr<storage::Store>> store =
+      options.data_dir.empty() ? storage::Store::OpenInMemory(store_options)
+                               : storage::Store::Open(store_options);
   if (!store.ok()) return OpenError(store.status());
   engine->store_ = *std::move(store);
 
   const KvShape shape(engine->model_->decoder().geometry());
-  // A chunk takes at most a quarter of the pool: small pools get small chunks, and answers their share.
+  // A chunk takes at most a quarter of the pool: small pools get small chunks, and answers their
+  // share.
   const int64_t pool_slots = options.pool_bytes / shape.kv_slot_bytes();
   const int64_t affordable = pool_slots / shape.layers() / 4;
-  engine->chunk_tokens_ =
-      std::min<int64_t>(options.prefill_chunk_tokens, std::max<int64_t>(1, affordable) * kBlockTokens);
-  const int64_t needed_slots = (BlocksOf(engine->chunk_tokens_) + 10) * shape.layers() + kFetchSlots;
+  engine->chunk_tokens_ = std::min<int64_t>(options.prefill_chunk_tokens,
+                                            std::max<int64_t>(1, affordable) * kBlockTokens);
+  const int64_t needed_slots =
+      (BlocksOf(engine->chunk_tokens_) + 10) * shape.layers() + kFetchSlots;
   if (pool_slots < needed_slots) {
-    return InvalidOption("pool_bytes", fmt::format("{} is too little for this model: at least {} are needed",
-                                                   options.pool_bytes, needed_slots * shape.kv_slot_bytes()));
+    return InvalidOption("pool_bytes",
+                         fmt::format("{} is too little for this model: at least {} are needed",
+                                     options.pool_bytes, needed_slots * shape.kv_slot_bytes()));
   }
   engine->memory_ = std::make_unique<KvMemory>(
       shape, &engine->store_->blocks(),
       KvMemory::Options{.pool_bytes = options.pool_bytes, .index_bytes = options.index_bytes});
   engine->scheduler_ = std::make_unique<Scheduler>(
       &engine->model_->decoder(),
-      SchedulerOptions{.limits = {.decode_rows = options.batch_limit,
-                                  .chunk_tokens = engine->chunk_tokens_,
-                                  .shared_chunk_tokens = std::min<int64_t>(256, engine->chunk_tokens_)},
-                       .question_limit = options.queue_limit,
-                       .active_questions_limit = options.batch_limit,
-                       .pool_slots = pool_slots - kFetchSlots},
+      SchedulerOptions{
+          .limits = {.decode_rows = options.batch_limit,
+                     .chunk_tokens = engine->chunk_tokens_,
+                     .shared_chunk_tokens = std::min<int64_t>(256, engine->chunk_tokens_)},
+          .question_limit = options.queue_limit,
+          .active_questions_limit = options.batch_limit,
+          .pool_slots = pool_slots - kFetchSlots},
       NowUs);
-  engine->answers_ = std::make_unique<Answers>(Answers::Surroundings{.store = engine->store_.get(),
-                                                                     .model = engine->model_.get(),
-                                                                     .memory = engine->memory_.get(),
-                                                                     .scheduler = engine->scheduler_.get(),
-                                                                     .counters = &engine->counters_,
-                                                                     .clock_us = NowUs});
-  engine->ingest_ = std::make_unique<Ingest>(Ingest::Surroundings{.store = engine->store_.get(),
-                                                                  .model = engine->model_.get(),
-                                                                  .memory = engine->memory_.get(),
-                                                                  .scheduler = engine->scheduler_.get(),
-                                                                  .counters = &engine->counters_,
-                                                                  .clock_us = NowUs,
-                                                                  .chunk_tokens = engine->chunk_tokens_});
+  engine->answers_ =
+      std::make_unique<Answers>(Answers::Surroundings{.store = engine->store_.get(),
+                                                      .model = engine->model_.get(),
+                                                      .memory = engine->memory_.get(),
+                                                      .scheduler = engine->scheduler_.get(),
+                                                      .counters = &engine->counters_,
+                                                      .clock_us = NowUs});
+  engine->ingest_ =
+      std::make_unique<Ingest>(Ingest::Surroundings{.store = engine->store_.get(),
+                                                    .model = engine->model_.get(),
+                                                    .memory = engine->memory_.get(),
+                                                    .scheduler = engine->scheduler_.get(),
+                                                    .counters = &engine->counters_,
+                                                    .clock_us = NowUs,
+                                                    .chunk_tokens = engine->chunk_tokens_});
   LECTERN_RETURN_IF_ERROR(WithReason(engine->CountAll()));
   LECTERN_RETURN_IF_ERROR(WithReason(engine->ingest_->Resume()));
   engine->maintenance_ = std::thread([raw = engine.get()] { raw->Maintain(); });
@@ -118,7 +132,8 @@ LocalEngine::~LocalEngine() {
     maintenance_wake_.notify_all();
     maintenance_.join();
   }
-  // The preparing thread submits to the scheduler, the scheduler's runs call back into Ingest: with the scheduler drained, both are still.
+  // The preparing thread submits to the scheduler, the scheduler's runs call back into Ingest: with
+  // the scheduler drained, both are still.
   ingest_.reset();
   answers_.reset();
   scheduler_.reset();
@@ -140,7 +155,8 @@ void LocalEngine::Maintain() {
     bool due;
     {
       std::unique_lock lock(maintenance_mutex_);
-      maintenance_wake_.wait_for(lock, kMaintenanceInterval, [this] { return stop_ || maintenance_due_; });
+      maintenance_wake_.wait_for(lock, kMaintenanceInterval,
+                                 [this] { return stop_ || maintenance_due_; });
       if (stop_) return;
       due = std::exchange(maintenance_due_, false);
     }
@@ -153,17 +169,20 @@ void LocalEngine::Maintain() {
 
 void LocalEngine::DeleteExpired() {
   const int64_t now = NowUs();
-  if (absl::StatusOr<std::vector<storage::Corpus>> corpora = store_->catalog().ExpiredCorpora(now, kExpiredBatch);
+  if (absl::StatusOr<std::vector<storage::Corpus>> corpora =
+          store_->catalog().ExpiredCorpora(now, kExpiredBatch);
       corpora.ok()) {
     for (const storage::Corpus& corpus : *corpora) {
       ingest_->CancelCorpus(corpus.uid);
       if (store_->catalog().DeleteCorpus(corpus.uid, now).ok()) {
-        documents_.fetch_sub(static_cast<int64_t>(corpus.document_count), std::memory_order_relaxed);
+        documents_.fetch_sub(static_cast<int64_t>(corpus.document_count),
+                             std::memory_order_relaxed);
         WakeMaintenance();
       }
     }
   }
-  if (absl::StatusOr<std::vector<storage::Session>> sessions = store_->catalog().ExpiredSessions(now, kExpiredBatch);
+  if (absl::StatusOr<std::vector<storage::Session>> sessions =
+          store_->catalog().ExpiredSessions(now, kExpiredBatch);
       sessions.ok()) {
     for (const storage::Session& session : *sessions) {
       if (store_->catalog().DeleteSession(session.uid).ok()) {
@@ -174,15 +193,16 @@ void LocalEngine::DeleteExpired() {
   }
 }
 
-absl::StatusOr<std::unique_ptr<Ticket>> LocalEngine::Ask(const AskRequest& request, AnswerSink sink) {
+absl::StatusOr<std::unique_ptr<Ticket>> LocalEngine::Ask(const AskRequest& request,
+                                                         AnswerSink sink) {
   LECTERN_ASSIGN_OR_RETURN(const storage::Corpus corpus, FindCorpus(request.target.corpus));
   auto ticket = answers_->Ask(corpus, request, std::move(sink));
   if (!ticket.ok()) return WithReason(ticket.status());
   return ticket;
 }
 
-absl::StatusOr<std::unique_ptr<Ticket>> LocalEngine::Retrieve(const RetrieveRequest& request,
-                                                              std::function<void(absl::StatusOr<Retrieval>)> done) {
+absl::StatusOr<std::unique_ptr<Ticket>> LocalEngine::Retrieve(
+    const RetrieveRequest& request, std::function<void(absl::StatusOr<Retrieval>)> done) {
   LECTERN_ASSIGN_OR_RETURN(const storage::Corpus corpus, FindCorpus(request.target.corpus));
   auto ticket = answers_->Retrieve(corpus, request, std::move(done));
   if (!ticket.ok()) return WithReason(ticket.status());
@@ -222,7 +242,8 @@ ModelInfo LocalEngine::GetModel() {
           .selected_blocks = model_->dense() ? 0 : config.sparse.topk_blocks,
           .parameters = model_->parameters(),
           .kv_bytes_per_token = static_cast<int64_t>(geometry.layers * geometry.KvBytes(1)),
-          .index_bytes_per_token = static_cast<int64_t>(geometry.IndexedLayers() * geometry.IndexBytes(1))};
+          .index_bytes_per_token =
+              static_cast<int64_t>(geometry.IndexedLayers() * geometry.IndexBytes(1))};
 }
 
 absl::StatusOr<Stats> LocalEngine::GetStats() {
@@ -231,26 +252,28 @@ absl::StatusOr<Stats> LocalEngine::GetStats() {
   const storage::BlockCounters blocks = store_->blocks().Counters();
   const BlockPool::Usage pool = memory_->kv_pool().GetUsage();
   const BlockPool::Usage index = memory_->index_pool().GetUsage();
-  return Stats{.queued_requests = scheduler_->queued(),
-               .running_requests = scheduler_->running(),
-               .open_contexts = counters_.open_contexts.load(),
-               .prefill_tokens = counters_.prefill_tokens.load(),
-               .corpus_prefill_tokens = counters_.corpus_prefill_tokens.load(),
-               .cached_tokens = counters_.cached_tokens.load(),
-               .generated_tokens = counters_.generated_tokens.load(),
-               .pool_blocks = pool.capacity_slots,
-               .pool_blocks_used = pool.used_slots,
-               .pool_hits = pool.hits,
-               .pool_misses = pool.misses,
-               .block_lookups = static_cast<int64_t>(blocks.hash_lookups),
-               .block_hits = static_cast<int64_t>(blocks.hash_hits),
-               .disk_read_bytes = static_cast<int64_t>(blocks.kv_bytes_read + blocks.index_bytes_read),
-               .disk_written_bytes = static_cast<int64_t>(blocks.kv_bytes_written + blocks.index_bytes_written),
-               .disk_used_bytes = static_cast<int64_t>(stored->disk.total()),
-               .memory_index_bytes = index.used_slots * memory_->shape().index_slot_bytes(),
-               .corpora = static_cast<int64_t>(stored->corpora),
-               .documents = documents_.load(),
-               .sessions = sessions_.load()};
+  return Stats{
+      .queued_requests = scheduler_->queued(),
+      .running_requests = scheduler_->running(),
+      .open_contexts = counters_.open_contexts.load(),
+      .prefill_tokens = counters_.prefill_tokens.load(),
+      .corpus_prefill_tokens = counters_.corpus_prefill_tokens.load(),
+      .cached_tokens = counters_.cached_tokens.load(),
+      .generated_tokens = counters_.generated_tokens.load(),
+      .pool_blocks = pool.capacity_slots,
+      .pool_blocks_used = pool.used_slots,
+      .pool_hits = pool.hits,
+      .pool_misses = pool.misses,
+      .block_lookups = static_cast<int64_t>(blocks.hash_lookups),
+      .block_hits = static_cast<int64_t>(blocks.hash_hits),
+      .disk_read_bytes = static_cast<int64_t>(blocks.kv_bytes_read + blocks.index_bytes_read),
+      .disk_written_bytes =
+          static_cast<int64_t>(blocks.kv_bytes_written + blocks.index_bytes_written),
+      .disk_used_bytes = static_cast<int64_t>(stored->disk.total()),
+      .memory_index_bytes = index.used_slots * memory_->shape().index_slot_bytes(),
+      .corpora = static_cast<int64_t>(stored->corpora),
+      .documents = documents_.load(),
+      .sessions = sessions_.load()};
 }
 
 }  // namespace lectern::engine

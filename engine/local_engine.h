@@ -1,8 +1,9 @@
-// The Engine of one process: one store, one model, one step thread. The rooms do the work; this class wires them together and
-// answers what needs no model (corpora, documents, sessions) from the catalog.
+// The Engine of one process: one store, one model, one step thread. The rooms do the work; this
+// class wires them together and answers what needs no model (corpora, documents, sessions) from the
+// catalog.
 //
-// Split over three files by what a caller asks for: local_engine.cc (life of the engine, questions), local_engine_corpora.cc (corpora,
-// documents, ingests), local_engine_sessions.cc.
+// Split over three files by what a caller asks for: local_engine.cc (life of the engine,
+// questions), local_engine_corpora.cc (corpora, documents, ingests), local_engine_sessions.cc.
 #pragma once
 
 #include <atomic>
@@ -35,36 +36,41 @@ class LocalEngine final : public Engine {
   absl::StatusOr<Corpus> CreateCorpus(const CorpusName& name, std::string_view display_name,
                                       int64_t expire_time_us) override;
   absl::StatusOr<Corpus> GetCorpus(const CorpusName& name) override;
-  absl::StatusOr<Page<Corpus>> ListCorpora(std::string_view tenant, const PageRequest& page) override;
+  absl::StatusOr<Page<Corpus>> ListCorpora(std::string_view tenant,
+                                           const PageRequest& page) override;
   absl::StatusOr<Corpus> UpdateCorpus(const CorpusName& name, const CorpusUpdate& update) override;
   absl::Status DeleteCorpus(const CorpusName& name) override;
 
   absl::StatusOr<std::unique_ptr<DocumentUpload>> BeginUpload(const UploadHeader& header) override;
   absl::StatusOr<Document> GetDocument(const ResourceName& name) override;
-  absl::StatusOr<Page<Document>> ListDocuments(const CorpusName& name, const PageRequest& page) override;
+  absl::StatusOr<Page<Document>> ListDocuments(const CorpusName& name,
+                                               const PageRequest& page) override;
   absl::Status DeleteDocument(const ResourceName& name) override;
 
   absl::StatusOr<Operation> IngestCorpus(const CorpusName& name, bool validate_only) override;
   absl::StatusOr<Generation> GetGeneration(const ResourceName& name) override;
-  absl::StatusOr<Page<Generation>> ListGenerations(const CorpusName& name, const PageRequest& page) override;
+  absl::StatusOr<Page<Generation>> ListGenerations(const CorpusName& name,
+                                                   const PageRequest& page) override;
   absl::StatusOr<Operation> GetOperation(const ResourceName& name) override;
-  absl::StatusOr<Page<Operation>> ListOperations(const CorpusName& name, const PageRequest& page) override;
-  absl::StatusOr<std::unique_ptr<Ticket>> WatchOperation(const ResourceName& name,
-                                                         std::function<void(Operation)> done) override;
+  absl::StatusOr<Page<Operation>> ListOperations(const CorpusName& name,
+                                                 const PageRequest& page) override;
+  absl::StatusOr<std::unique_ptr<Ticket>> WatchOperation(
+      const ResourceName& name, std::function<void(Operation)> done) override;
   absl::StatusOr<Operation> CancelOperation(const ResourceName& name) override;
 
   absl::StatusOr<Session> CreateSession(const ResourceName& name, std::string_view generation,
                                         int64_t expire_time_us) override;
   absl::StatusOr<Session> GetSession(const ResourceName& name) override;
-  absl::StatusOr<Page<Session>> ListSessions(const CorpusName& name, const PageRequest& page) override;
+  absl::StatusOr<Page<Session>> ListSessions(const CorpusName& name,
+                                             const PageRequest& page) override;
   absl::StatusOr<Session> ForkSession(const ResourceName& name, std::optional<int> turn,
                                       std::string_view new_session_id) override;
   absl::Status DeleteSession(const ResourceName& name) override;
   absl::StatusOr<Page<Turn>> ListTurns(const ResourceName& name, const PageRequest& page) override;
 
   absl::StatusOr<std::unique_ptr<Ticket>> Ask(const AskRequest& request, AnswerSink sink) override;
-  absl::StatusOr<std::unique_ptr<Ticket>> Retrieve(const RetrieveRequest& request,
-                                                   std::function<void(absl::StatusOr<Retrieval>)> done) override;
+  absl::StatusOr<std::unique_ptr<Ticket>> Retrieve(
+      const RetrieveRequest& request, std::function<void(absl::StatusOr<Retrieval>)> done) override;
   absl::StatusOr<TokenCount> CountTextTokens(std::string_view text) override;
   absl::StatusOr<TokenCount> CountQuestionTokens(std::string_view question) override;
 
@@ -74,7 +80,8 @@ class LocalEngine final : public Engine {
  private:
   explicit LocalEngine(const EngineOptions& options) : options_(options) {}
 
-  // The records behind names; NOT_FOUND (TENANT_, CORPUS_, SESSION_NOT_FOUND), also for what has expired but is not yet deleted.
+  // The records behind names; NOT_FOUND (TENANT_, CORPUS_, SESSION_NOT_FOUND), also for what has
+  // expired but is not yet deleted.
   absl::StatusOr<storage::Tenant> FindTenant(std::string_view id);
   absl::StatusOr<storage::Corpus> FindCorpus(const CorpusName& name);
   absl::StatusOr<storage::Session> FindSession(const storage::Corpus& corpus, std::string_view id);
@@ -116,10 +123,9 @@ class LocalEngine final : public Engine {
 int64_t NowUs();
 
 // engine/document_upload.cc
-absl::StatusOr<std::unique_ptr<DocumentUpload>> BeginDocumentUpload(storage::Catalog* catalog,
-                                                                    const storage::Corpus& corpus,
-                                                                    const UploadHeader& header, int64_t limit_bytes,
-                                                                    std::atomic<int64_t>* documents);
+absl::StatusOr<std::unique_ptr<DocumentUpload>> BeginDocumentUpload(
+    storage::Catalog* catalog, const storage::Corpus& corpus, const UploadHeader& header,
+    int64_t limit_bytes, std::atomic<int64_t>* documents);
 Document PresentDocument(const storage::Document& document, const CorpusName& corpus);
 
 }  // namespace lectern::engine

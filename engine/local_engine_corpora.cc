@@ -1,4 +1,5 @@
-// Corpora, documents, generations and ingest operations: names to records, records to what callers see.
+// Corpora, documents, generations and ingest operations: names to records, records to what callers
+// see.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -34,7 +35,8 @@ absl::StatusOr<storage::Corpus> LocalEngine::FindCorpus(const CorpusName& name) 
   absl::StatusOr<storage::Corpus> corpus = store_->catalog().GetCorpus(tenant.uid, name.corpus);
   if (!corpus.ok()) return WithReason(corpus.status(), "CORPUS_NOT_FOUND");
   if (corpus->expire_time.has_value() && *corpus->expire_time <= NowUs()) {
-    return Error(absl::StatusCode::kNotFound, "CORPUS_NOT_FOUND", fmt::format("corpus {} has expired", name.corpus));
+    return Error(absl::StatusCode::kNotFound, "CORPUS_NOT_FOUND",
+                 fmt::format("corpus {} has expired", name.corpus));
   }
   return corpus;
 }
@@ -56,7 +58,8 @@ absl::StatusOr<storage::Operation> LocalEngine::FindOperation(const ResourceName
   return operation;
 }
 
-absl::StatusOr<Corpus> LocalEngine::Present(const storage::Corpus& corpus, const std::string& tenant) {
+absl::StatusOr<Corpus> LocalEngine::Present(const storage::Corpus& corpus,
+                                            const std::string& tenant) {
   Corpus result = {.name = {.tenant = tenant, .corpus = corpus.id},
                    .display_name = corpus.display_name,
                    .create_time_us = corpus.create_time,
@@ -66,16 +69,19 @@ absl::StatusOr<Corpus> LocalEngine::Present(const storage::Corpus& corpus, const
                    .document_bytes = static_cast<int64_t>(corpus.document_bytes)};
   if (corpus.current_generation == 0) return result;
   result.current_generation = UidName("g", corpus.current_generation);
-  absl::StatusOr<storage::Generation> generation = store_->catalog().GetGeneration(corpus.current_generation);
+  absl::StatusOr<storage::Generation> generation =
+      store_->catalog().GetGeneration(corpus.current_generation);
   if (!generation.ok()) return WithReason(generation.status(), "GENERATION_NOT_FOUND");
   // Up to date: the same documents in the same order.
   result.stale = generation->documents.size() != corpus.document_count;
   size_t seen = 0;
   for (storage::PageRequest page = {.size = storage::kMaxPageSize}; !result.stale;) {
-    absl::StatusOr<storage::Page<storage::Document>> documents = store_->catalog().ListDocuments(corpus.uid, page);
+    absl::StatusOr<storage::Page<storage::Document>> documents =
+        store_->catalog().ListDocuments(corpus.uid, page);
     if (!documents.ok()) return WithReason(documents.status(), "CORPUS_NOT_FOUND");
     for (const storage::Document& document : documents->items) {
-      result.stale = result.stale || seen >= generation->documents.size() || generation->documents[seen].uid != document.uid;
+      result.stale = result.stale || seen >= generation->documents.size() ||
+                     generation->documents[seen].uid != document.uid;
       ++seen;
     }
     if (documents->next_token.empty()) break;
@@ -84,7 +90,8 @@ absl::StatusOr<Corpus> LocalEngine::Present(const storage::Corpus& corpus, const
   return result;
 }
 
-absl::StatusOr<Corpus> LocalEngine::CreateCorpus(const CorpusName& name, std::string_view display_name,
+absl::StatusOr<Corpus> LocalEngine::CreateCorpus(const CorpusName& name,
+                                                 std::string_view display_name,
                                                  int64_t expire_time_us) {
   LECTERN_ASSIGN_OR_RETURN(const storage::Tenant tenant, FindTenant(name.tenant));
   const std::string id = name.corpus.empty() ? NewId() : name.corpus;
@@ -92,7 +99,8 @@ absl::StatusOr<Corpus> LocalEngine::CreateCorpus(const CorpusName& name, std::st
   LECTERN_RETURN_IF_ERROR(CheckDisplayName(display_name));
   const int64_t now = NowUs();
   if (expire_time_us != 0 && expire_time_us <= now) {
-    return InvalidArgument("EXPIRE_TIME_PAST", "expire_time has passed already", {{"field", "expire_time"}});
+    return InvalidArgument("EXPIRE_TIME_PAST", "expire_time has passed already",
+                           {{"field", "expire_time"}});
   }
   storage::NewCorpus corpus = {.id = id, .display_name = std::string(display_name)};
   if (expire_time_us != 0) corpus.expire_time = expire_time_us;
@@ -106,10 +114,12 @@ absl::StatusOr<Corpus> LocalEngine::GetCorpus(const CorpusName& name) {
   return Present(corpus, name.tenant);
 }
 
-absl::StatusOr<Page<Corpus>> LocalEngine::ListCorpora(std::string_view tenant_id, const PageRequest& page) {
+absl::StatusOr<Page<Corpus>> LocalEngine::ListCorpora(std::string_view tenant_id,
+                                                      const PageRequest& page) {
   LECTERN_ASSIGN_OR_RETURN(const storage::Tenant tenant, FindTenant(tenant_id));
   LECTERN_ASSIGN_OR_RETURN(const storage::PageRequest request, StoragePage(page));
-  absl::StatusOr<storage::Page<storage::Corpus>> corpora = store_->catalog().ListCorpora(tenant.uid, request);
+  absl::StatusOr<storage::Page<storage::Corpus>> corpora =
+      store_->catalog().ListCorpora(tenant.uid, request);
   if (!corpora.ok()) return PageError(corpora.status());
   Page<Corpus> result = {.next_page_token = corpora->next_token};
   const int64_t now = NowUs();
@@ -123,7 +133,8 @@ absl::StatusOr<Page<Corpus>> LocalEngine::ListCorpora(std::string_view tenant_id
   return result;
 }
 
-absl::StatusOr<Corpus> LocalEngine::UpdateCorpus(const CorpusName& name, const CorpusUpdate& update) {
+absl::StatusOr<Corpus> LocalEngine::UpdateCorpus(const CorpusName& name,
+                                                 const CorpusUpdate& update) {
   LECTERN_ASSIGN_OR_RETURN(const storage::Corpus corpus, FindCorpus(name));
   const int64_t now = NowUs();
   storage::CorpusUpdate changes;
@@ -133,13 +144,15 @@ absl::StatusOr<Corpus> LocalEngine::UpdateCorpus(const CorpusName& name, const C
   }
   if (update.expire_time_us.has_value()) {
     if (*update.expire_time_us != 0 && *update.expire_time_us <= now) {
-      return InvalidArgument("EXPIRE_TIME_PAST", "expire_time has passed already: delete the corpus instead",
+      return InvalidArgument("EXPIRE_TIME_PAST",
+                             "expire_time has passed already: delete the corpus instead",
                              {{"field", "expire_time"}});
     }
     changes.expire_time =
         *update.expire_time_us == 0 ? std::nullopt : std::optional<int64_t>(*update.expire_time_us);
   }
-  absl::StatusOr<storage::Corpus> updated = store_->catalog().UpdateCorpus(corpus.uid, changes, now);
+  absl::StatusOr<storage::Corpus> updated =
+      store_->catalog().UpdateCorpus(corpus.uid, changes, now);
   if (!updated.ok()) return WithReason(updated.status(), "CORPUS_NOT_FOUND");
   return Present(*updated, name.tenant);
 }
@@ -158,18 +171,21 @@ absl::Status LocalEngine::DeleteCorpus(const CorpusName& name) {
 absl::Status LocalEngine::CountAll() {
   int64_t documents = 0;
   int64_t sessions = 0;
-  absl::StatusOr<storage::Page<storage::Tenant>> tenants = store_->catalog().ListTenants({.size = storage::kMaxPageSize});
+  absl::StatusOr<storage::Page<storage::Tenant>> tenants =
+      store_->catalog().ListTenants({.size = storage::kMaxPageSize});
   if (!tenants.ok()) return tenants.status();
   for (const storage::Tenant& tenant : tenants->items) {
     storage::PageRequest page = {.size = storage::kMaxPageSize};
     do {
-      absl::StatusOr<storage::Page<storage::Corpus>> corpora = store_->catalog().ListCorpora(tenant.uid, page);
+      absl::StatusOr<storage::Page<storage::Corpus>> corpora =
+          store_->catalog().ListCorpora(tenant.uid, page);
       if (!corpora.ok()) return corpora.status();
       for (const storage::Corpus& corpus : corpora->items) {
         documents += static_cast<int64_t>(corpus.document_count);
         storage::PageRequest session_page = {.size = storage::kMaxPageSize};
         do {
-          absl::StatusOr<storage::Page<storage::Session>> found = store_->catalog().ListSessions(corpus.uid, session_page);
+          absl::StatusOr<storage::Page<storage::Session>> found =
+              store_->catalog().ListSessions(corpus.uid, session_page);
           if (absl::IsNotFound(found.status())) break;
           if (!found.ok()) return found.status();
           sessions += static_cast<int64_t>(found->items.size());
@@ -184,9 +200,11 @@ absl::Status LocalEngine::CountAll() {
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::unique_ptr<DocumentUpload>> LocalEngine::BeginUpload(const UploadHeader& header) {
+absl::StatusOr<std::unique_ptr<DocumentUpload>> LocalEngine::BeginUpload(
+    const UploadHeader& header) {
   LECTERN_ASSIGN_OR_RETURN(const storage::Corpus corpus, FindCorpus(header.corpus));
-  return BeginDocumentUpload(&store_->catalog(), corpus, header, options_.document_limit_bytes, &documents_);
+  return BeginDocumentUpload(&store_->catalog(), corpus, header, options_.document_limit_bytes,
+                             &documents_);
 }
 
 absl::StatusOr<Document> LocalEngine::GetDocument(const ResourceName& name) {
@@ -196,19 +214,23 @@ absl::StatusOr<Document> LocalEngine::GetDocument(const ResourceName& name) {
   return PresentDocument(*document, name.corpus);
 }
 
-absl::StatusOr<Page<Document>> LocalEngine::ListDocuments(const CorpusName& name, const PageRequest& page) {
+absl::StatusOr<Page<Document>> LocalEngine::ListDocuments(const CorpusName& name,
+                                                          const PageRequest& page) {
   LECTERN_ASSIGN_OR_RETURN(const storage::Corpus corpus, FindCorpus(name));
   LECTERN_ASSIGN_OR_RETURN(const storage::PageRequest request, StoragePage(page));
-  absl::StatusOr<storage::Page<storage::Document>> documents = store_->catalog().ListDocuments(corpus.uid, request);
+  absl::StatusOr<storage::Page<storage::Document>> documents =
+      store_->catalog().ListDocuments(corpus.uid, request);
   if (!documents.ok()) return PageError(documents.status());
   Page<Document> result = {.next_page_token = documents->next_token};
-  for (const storage::Document& document : documents->items) result.items.push_back(PresentDocument(document, name));
+  for (const storage::Document& document : documents->items)
+    result.items.push_back(PresentDocument(document, name));
   return result;
 }
 
 absl::Status LocalEngine::DeleteDocument(const ResourceName& name) {
   LECTERN_ASSIGN_OR_RETURN(const storage::Corpus corpus, FindCorpus(name.corpus));
-  if (absl::Status status = store_->catalog().DeleteDocument(corpus.uid, name.id, NowUs()); !status.ok()) {
+  if (absl::Status status = store_->catalog().DeleteDocument(corpus.uid, name.id, NowUs());
+      !status.ok()) {
     return WithReason(status, "DOCUMENT_NOT_FOUND");
   }
   documents_.fetch_sub(1, std::memory_order_relaxed);
@@ -230,9 +252,10 @@ Operation LocalEngine::Present(const storage::Operation& operation, const Corpus
                       .create_time_us = operation.create_time,
                       .end_time_us = operation.end_time};
   if (operation.generation_uid != 0) result.generation = UidName("g", operation.generation_uid);
-  if (operation.state == storage::OperationState::kFailed || operation.state == storage::OperationState::kCancelled) {
-    result.error = Error(static_cast<absl::StatusCode>(operation.error_code), operation.error_reason,
-                         operation.error_message, detail.error_metadata);
+  if (operation.state == storage::OperationState::kFailed ||
+      operation.state == storage::OperationState::kCancelled) {
+    result.error = Error(static_cast<absl::StatusCode>(operation.error_code),
+                         operation.error_reason, operation.error_message, detail.error_metadata);
   }
   return result;
 }
@@ -264,14 +287,16 @@ absl::StatusOr<Operation> LocalEngine::GetOperation(const ResourceName& name) {
   return Present(operation, name.corpus);
 }
 
-absl::StatusOr<Page<Operation>> LocalEngine::ListOperations(const CorpusName& name, const PageRequest& page) {
+absl::StatusOr<Page<Operation>> LocalEngine::ListOperations(const CorpusName& name,
+                                                            const PageRequest& page) {
   LECTERN_ASSIGN_OR_RETURN(const storage::Corpus corpus, FindCorpus(name));
   LECTERN_ASSIGN_OR_RETURN(const storage::PageRequest request, StoragePage(page));
   absl::StatusOr<storage::Page<storage::Operation>> operations =
       store_->catalog().ListOperations(corpus.tenant_uid, corpus.uid, request);
   if (!operations.ok()) return PageError(operations.status());
   Page<Operation> result = {.next_page_token = operations->next_token};
-  for (const storage::Operation& operation : operations->items) result.items.push_back(Present(operation, name));
+  for (const storage::Operation& operation : operations->items)
+    result.items.push_back(Present(operation, name));
   return result;
 }
 
@@ -289,11 +314,12 @@ class WatchTicket final : public Ticket {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Ticket>> LocalEngine::WatchOperation(const ResourceName& name,
-                                                                    std::function<void(Operation)> done) {
+absl::StatusOr<std::unique_ptr<Ticket>> LocalEngine::WatchOperation(
+    const ResourceName& name, std::function<void(Operation)> done) {
   LECTERN_ASSIGN_OR_RETURN(const storage::Operation operation, FindOperation(name));
   const auto report = [this, uid = operation.uid, corpus = name.corpus, done = std::move(done)] {
-    if (absl::StatusOr<storage::Operation> ended = store_->catalog().GetOperation(uid); ended.ok()) {
+    if (absl::StatusOr<storage::Operation> ended = store_->catalog().GetOperation(uid);
+        ended.ok()) {
       done(Present(*ended, corpus));
     }
   };
@@ -318,7 +344,8 @@ Generation LocalEngine::Present(const storage::Generation& generation, const Cor
   for (const storage::GenerationContext& context : generation.contexts) {
     result.token_count += static_cast<int64_t>(context.token_count);
   }
-  for (const storage::GenerationDocument& document : generation.documents) result.documents.push_back(document.id);
+  for (const storage::GenerationDocument& document : generation.documents)
+    result.documents.push_back(document.id);
   return result;
 }
 
@@ -336,14 +363,16 @@ absl::StatusOr<Generation> LocalEngine::GetGeneration(const ResourceName& name) 
   return Present(*generation, name.corpus);
 }
 
-absl::StatusOr<Page<Generation>> LocalEngine::ListGenerations(const CorpusName& name, const PageRequest& page) {
+absl::StatusOr<Page<Generation>> LocalEngine::ListGenerations(const CorpusName& name,
+                                                              const PageRequest& page) {
   LECTERN_ASSIGN_OR_RETURN(const storage::Corpus corpus, FindCorpus(name));
   LECTERN_ASSIGN_OR_RETURN(const storage::PageRequest request, StoragePage(page));
   absl::StatusOr<storage::Page<storage::Generation>> generations =
       store_->catalog().ListGenerations(corpus.uid, request);
   if (!generations.ok()) return PageError(generations.status());
   Page<Generation> result = {.next_page_token = generations->next_token};
-  for (const storage::Generation& generation : generations->items) result.items.push_back(Present(generation, name));
+  for (const storage::Generation& generation : generations->items)
+    result.items.push_back(Present(generation, name));
   return result;
 }
 

@@ -10,16 +10,19 @@
 
 namespace lectern::engine {
 
-absl::StatusOr<storage::Session> LocalEngine::FindSession(const storage::Corpus& corpus, std::string_view id) {
+absl::StatusOr<storage::Session> LocalEngine::FindSession(const storage::Corpus& corpus,
+                                                          std::string_view id) {
   absl::StatusOr<storage::Session> session = store_->catalog().GetSession(corpus.uid, id);
   if (!session.ok()) return WithReason(session.status(), "SESSION_NOT_FOUND");
   if (session->expire_time.has_value() && *session->expire_time <= NowUs()) {
-    return Error(absl::StatusCode::kNotFound, "SESSION_NOT_FOUND", fmt::format("session {} has expired", id));
+    return Error(absl::StatusCode::kNotFound, "SESSION_NOT_FOUND",
+                 fmt::format("session {} has expired", id));
   }
   return session;
 }
 
-absl::StatusOr<Session> LocalEngine::Present(const storage::Session& session, const CorpusName& corpus) {
+absl::StatusOr<Session> LocalEngine::Present(const storage::Session& session,
+                                             const CorpusName& corpus) {
   Session result = {.name = {.corpus = corpus, .id = session.id},
                     .generation = UidName("g", session.generation_uid),
                     .turn_count = static_cast<int>(session.turn_count),
@@ -35,18 +38,21 @@ absl::StatusOr<Session> LocalEngine::Present(const storage::Session& session, co
   return result;
 }
 
-absl::StatusOr<Session> LocalEngine::CreateSession(const ResourceName& name, std::string_view generation,
+absl::StatusOr<Session> LocalEngine::CreateSession(const ResourceName& name,
+                                                   std::string_view generation,
                                                    int64_t expire_time_us) {
   LECTERN_ASSIGN_OR_RETURN(const storage::Corpus corpus, FindCorpus(name.corpus));
   const std::string id = name.id.empty() ? NewId() : name.id;
   LECTERN_RETURN_IF_ERROR(CheckId("session", id));
   const int64_t now = NowUs();
   if (expire_time_us != 0 && expire_time_us <= now) {
-    return InvalidArgument("EXPIRE_TIME_PAST", "expire_time has passed already", {{"field", "expire_time"}});
+    return InvalidArgument("EXPIRE_TIME_PAST", "expire_time has passed already",
+                           {{"field", "expire_time"}});
   }
   uint64_t generation_uid = corpus.current_generation;
   if (!generation.empty()) {
-    LECTERN_ASSIGN_OR_RETURN(const Generation found, GetGeneration({.corpus = name.corpus, .id = std::string(generation)}));
+    LECTERN_ASSIGN_OR_RETURN(const Generation found,
+                             GetGeneration({.corpus = name.corpus, .id = std::string(generation)}));
     generation_uid = ParseUidName("g", found.name.id);
   }
   if (generation_uid == 0) {
@@ -68,10 +74,12 @@ absl::StatusOr<Session> LocalEngine::GetSession(const ResourceName& name) {
   return Present(session, name.corpus);
 }
 
-absl::StatusOr<Page<Session>> LocalEngine::ListSessions(const CorpusName& name, const PageRequest& page) {
+absl::StatusOr<Page<Session>> LocalEngine::ListSessions(const CorpusName& name,
+                                                        const PageRequest& page) {
   LECTERN_ASSIGN_OR_RETURN(const storage::Corpus corpus, FindCorpus(name));
   LECTERN_ASSIGN_OR_RETURN(const storage::PageRequest request, StoragePage(page));
-  absl::StatusOr<storage::Page<storage::Session>> sessions = store_->catalog().ListSessions(corpus.uid, request);
+  absl::StatusOr<storage::Page<storage::Session>> sessions =
+      store_->catalog().ListSessions(corpus.uid, request);
   if (!sessions.ok()) return PageError(sessions.status());
   Page<Session> result = {.next_page_token = sessions->next_token};
   const int64_t now = NowUs();
@@ -91,10 +99,11 @@ absl::StatusOr<Session> LocalEngine::ForkSession(const ResourceName& name, std::
   LECTERN_RETURN_IF_ERROR(CheckId("session", id));
   const int turns = turn.value_or(static_cast<int>(parent.turn_count));
   if (turns < 0 || turns > static_cast<int>(parent.turn_count)) {
-    return InvalidArgument("TURN_OUT_OF_RANGE",
-                           fmt::format("session {} has {} turns: it can be forked after 0 to {} of them, not after {}",
-                                       name.id, parent.turn_count, parent.turn_count, turns),
-                           {{"turn", fmt::to_string(turns)}, {"limit", fmt::to_string(parent.turn_count)}});
+    return InvalidArgument(
+        "TURN_OUT_OF_RANGE",
+        fmt::format("session {} has {} turns: it can be forked after 0 to {} of them, not after {}",
+                    name.id, parent.turn_count, parent.turn_count, turns),
+        {{"turn", fmt::to_string(turns)}, {"limit", fmt::to_string(parent.turn_count)}});
   }
   absl::StatusOr<storage::Session> fork =
       store_->catalog().ForkSession(parent.uid, static_cast<uint32_t>(turns), {.id = id}, NowUs());
@@ -114,11 +123,13 @@ absl::Status LocalEngine::DeleteSession(const ResourceName& name) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<Page<Turn>> LocalEngine::ListTurns(const ResourceName& name, const PageRequest& page) {
+absl::StatusOr<Page<Turn>> LocalEngine::ListTurns(const ResourceName& name,
+                                                  const PageRequest& page) {
   LECTERN_ASSIGN_OR_RETURN(const storage::Corpus corpus, FindCorpus(name.corpus));
   LECTERN_ASSIGN_OR_RETURN(const storage::Session session, FindSession(corpus, name.id));
   LECTERN_ASSIGN_OR_RETURN(const storage::PageRequest request, StoragePage(page));
-  absl::StatusOr<storage::Page<storage::Turn>> turns = store_->catalog().ListTurns(session.uid, request);
+  absl::StatusOr<storage::Page<storage::Turn>> turns =
+      store_->catalog().ListTurns(session.uid, request);
   if (!turns.ok()) return PageError(turns.status());
   Page<Turn> result = {.next_page_token = turns->next_token};
   for (const storage::Turn& turn : turns->items) {

@@ -19,7 +19,9 @@ bool IsIdCharacter(char c) {
 
 }  // namespace
 
-std::string UidName(std::string_view prefix, uint64_t uid) { return fmt::format("{}{}", prefix, uid); }
+std::string UidName(std::string_view prefix, uint64_t uid) {
+  return fmt::format("{}{}", prefix, uid);
+}
 
 uint64_t ParseUidName(std::string_view prefix, std::string_view name) {
   if (!name.starts_with(prefix)) return 0;
@@ -33,21 +35,24 @@ absl::Status CheckId(std::string_view what, std::string_view id) {
   bool ok = !id.empty() && id.size() <= kMaxIdBytes && id[0] != '.' && id[0] != '_' && id[0] != '-';
   for (const char c : id) ok = ok && IsIdCharacter(c);
   if (ok) return absl::OkStatus();
-  return InvalidArgument("ID_INVALID",
-                         fmt::format("{} id \"{}\": 1 to {} characters of a-z, 0-9, '.', '_' and '-', the first a letter or "
-                                     "digit, are allowed",
-                                     what, id.substr(0, 2 * kMaxIdBytes), kMaxIdBytes),
-                         {{"field", std::string(what)}});
+  return InvalidArgument(
+      "ID_INVALID",
+      fmt::format(
+          "{} id \"{}\": 1 to {} characters of a-z, 0-9, '.', '_' and '-', the first a letter or "
+          "digit, are allowed",
+          what, id.substr(0, 2 * kMaxIdBytes), kMaxIdBytes),
+      {{"field", std::string(what)}});
 }
 
 absl::Status CheckDisplayName(std::string_view name) {
   bool ok = name.size() <= kMaxDisplayNameBytes && FirstInvalidUtf8(name) == std::string_view::npos;
   for (const char c : name) ok = ok && static_cast<unsigned char>(c) >= 0x20 && c != 0x7f;
   if (ok) return absl::OkStatus();
-  return InvalidArgument("DISPLAY_NAME_INVALID",
-                         fmt::format("a display name may be at most {} bytes of UTF-8 without control characters",
-                                     kMaxDisplayNameBytes),
-                         {{"field", "display_name"}});
+  return InvalidArgument(
+      "DISPLAY_NAME_INVALID",
+      fmt::format("a display name may be at most {} bytes of UTF-8 without control characters",
+                  kMaxDisplayNameBytes),
+      {{"field", "display_name"}});
 }
 
 std::string NewId() {
@@ -59,7 +64,8 @@ std::string NewId() {
   return id;
 }
 
-absl::Status WithReason(const absl::Status& status, std::string_view not_found, std::string_view exists) {
+absl::Status WithReason(const absl::Status& status, std::string_view not_found,
+                        std::string_view exists) {
   if (status.ok() || !ReasonOf(status).empty()) return status;
   const auto reason = [&]() -> std::string_view {
     switch (status.code()) {
@@ -87,7 +93,8 @@ absl::Status WithReason(const absl::Status& status, std::string_view not_found, 
         return "INTERNAL";
     }
   }();
-  return Error(status.code(), reason, std::string_view(status.message().data(), status.message().size()));
+  return Error(status.code(), reason,
+               std::string_view(status.message().data(), status.message().size()));
 }
 
 }  // namespace lectern::engine

@@ -11,7 +11,8 @@ namespace lectern::engine {
 // ARGUMENT_OUT_OF_RANGE for a page size that the API does not allow.
 absl::StatusOr<storage::PageRequest> StoragePage(const PageRequest& page);
 
-// What a list call of storage failed with; a bad token, the one thing that can be wrong with the request, is BAD_PAGE_TOKEN.
+// What a list call of storage failed with; a bad token, the one thing that can be wrong with the
+// request, is BAD_PAGE_TOKEN.
 absl::Status PageError(const absl::Status& status);
 
 }  // namespace lectern::engine

@@ -1,7 +1,9 @@
-// The nouns of the engine's public face: plain values, no sockets, no protobuf. Services translate them to and from the API,
-// whose comments (proto/lectern/v1) define the meaning of each field; what is said here is what C++ adds.
+// The nouns of the engine's public face: plain values, no sockets, no protobuf. Services translate
+// them to and from the API, whose comments (proto/lectern/v1) define the meaning of each field;
+// what is said here is what C++ adds.
 //
-// Times are microseconds since the Unix epoch; 0 means absent. Ids are bare ("handbook"), never resource names: services know names.
+// Times are microseconds since the Unix epoch; 0 means absent. Ids are bare ("handbook"), never
+// resource names: services know names.
 #pragma once
 
 #include <array>
@@ -92,8 +94,8 @@ enum class IngestPhase { kQueued, kPreparing, kPrefilling, kCommitting, kDone };
 struct Operation {
   ResourceName name;
   bool done = false;
-  absl::Status error;        // OK unless done with an error
-  std::string generation;    // id, when done without an error and not validate_only
+  absl::Status error;      // OK unless done with an error
+  std::string generation;  // id, when done without an error and not validate_only
   IngestPhase phase = IngestPhase::kQueued;
   int64_t tokens_total = 0;
   int64_t tokens_done = 0;
@@ -123,7 +125,8 @@ struct Sampling {
   uint64_t seed = 0;
 };
 
-// What a question is asked of. Exactly one of generation and session may be set; neither: the newest committed generation.
+// What a question is asked of. Exactly one of generation and session may be set; neither: the
+// newest committed generation.
 struct Target {
   CorpusName corpus;
   std::string generation;

@@ -3,9 +3,11 @@
 //   Ask, Retrieve  checks what can be checked at once
 //   Resolve        target -> generation or session -> stored segments; question -> tokens
 //   Submit         one question per session at a time; into the scheduler's queue
-//   QuestionRun    opens the context, reads the question behind it, samples (question_run.cc); each layer of each step selects,
+//   QuestionRun    opens the context, reads the question behind it, samples (question_run.cc); each
+//   layer of each step selects,
 //                  fetches, attends (model/decoder.cc); ObservedMass watches
-//   Finish         evidence from the watched attention (evidence.cc), coverage, usage; a session's turn is committed; the sink is told
+//   Finish         evidence from the watched attention (evidence.cc), coverage, usage; a session's
+//   turn is committed; the sink is told
 #include "engine/answer/answer.h"
 
 #include <fmt/format.h>
@@ -22,7 +24,8 @@ namespace {
 
 class FlagTicket final : public Ticket {
  public:
-  FlagTicket(std::shared_ptr<CancelFlag> flag, Scheduler* scheduler) : flag_(std::move(flag)), scheduler_(scheduler) {}
+  FlagTicket(std::shared_ptr<CancelFlag> flag, Scheduler* scheduler)
+      : flag_(std::move(flag)), scheduler_(scheduler) {}
   void Cancel() override {
     flag_->Cancel();
     scheduler_->Wake();
@@ -33,10 +36,12 @@ class FlagTicket final : public Ticket {
   Scheduler* const scheduler_;
 };
 
-absl::StatusOr<int32_t> InRange(int32_t value, int32_t fallback, int32_t most, std::string_view name) {
+absl::StatusOr<int32_t> InRange(int32_t value, int32_t fallback, int32_t most,
+                                std::string_view name) {
   if (value == 0) return fallback;
   if (value < 0 || value > most) {
-    return InvalidArgument("ARGUMENT_OUT_OF_RANGE", fmt::format("{} is {}: it may be 1 to {}", name, value, most),
+    return InvalidArgument("ARGUMENT_OUT_OF_RANGE",
+                           fmt::format("{} is {}: it may be 1 to {}", name, value, most),
                            {{"field", std::string(name)}, {"limit", fmt::to_string(most)}});
   }
   return value;
@@ -49,7 +54,8 @@ absl::Status CheckSampling(const Sampling& sampling) {
                            {{"field", "sampling.temperature"}});
   }
   if (!(sampling.top_p > 0 && sampling.top_p <= 1)) {
-    return InvalidArgument("ARGUMENT_OUT_OF_RANGE", fmt::format("top_p is {}: it may be above 0 to 1", sampling.top_p),
+    return InvalidArgument("ARGUMENT_OUT_OF_RANGE",
+                           fmt::format("top_p is {}: it may be above 0 to 1", sampling.top_p),
                            {{"field", "sampling.top_p"}});
   }
   return absl::OkStatus();
@@ -57,14 +63,17 @@ absl::Status CheckSampling(const Sampling& sampling) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Ticket>> Answers::Ask(const storage::Corpus& corpus, const AskRequest& request,
-                                                     AnswerSink sink) {
+absl::StatusOr<std::unique_ptr<Ticket>> Answers::Ask(const storage::Corpus& corpus,
+                                                     const AskRequest& request, AnswerSink sink) {
   LECTERN_RETURN_IF_ERROR(CheckSampling(request.sampling));
-  LECTERN_ASSIGN_OR_RETURN(const int32_t max_tokens,
-                           InRange(request.max_tokens, kDefaultAnswerTokens, kMaxAnswerTokens, "max_tokens"));
-  LECTERN_ASSIGN_OR_RETURN(const int32_t evidence_limit,
-                           InRange(request.evidence_limit, kDefaultEvidence, kMaxEvidence, "evidence_limit"));
-  // A turn appends to its session's tail: one question at a time, and what Resolve reads must still hold when it runs.
+  LECTERN_ASSIGN_OR_RETURN(
+      const int32_t max_tokens,
+      InRange(request.max_tokens, kDefaultAnswerTokens, kMaxAnswerTokens, "max_tokens"));
+  LECTERN_ASSIGN_OR_RETURN(
+      const int32_t evidence_limit,
+      InRange(request.evidence_limit, kDefaultEvidence, kMaxEvidence, "evidence_limit"));
+  // A turn appends to its session's tail: one question at a time, and what Resolve reads must still
+  // hold when it runs.
   std::shared_ptr<SessionLock> session_lock;
   if (!request.target.session.empty()) {
     LECTERN_ASSIGN_OR_RETURN(session_lock, LockSession(corpus, request.target.session));
@@ -77,25 +86,30 @@ absl::StatusOr<std::unique_ptr<Ticket>> Answers::Ask(const storage::Corpus& corp
   return Submit(std::move(question), std::move(sink), std::move(session_lock));
 }
 
-absl::StatusOr<std::unique_ptr<Ticket>> Answers::Retrieve(const storage::Corpus& corpus, const RetrieveRequest& request,
-                                                          std::function<void(absl::StatusOr<Retrieval>)> done) {
-  LECTERN_ASSIGN_OR_RETURN(const int32_t limit, InRange(request.limit, kDefaultRetrieved, kMaxEvidence, "limit"));
+absl::StatusOr<std::unique_ptr<Ticket>> Answers::Retrieve(
+    const storage::Corpus& corpus, const RetrieveRequest& request,
+    std::function<void(absl::StatusOr<Retrieval>)> done) {
+  LECTERN_ASSIGN_OR_RETURN(const int32_t limit,
+                           InRange(request.limit, kDefaultRetrieved, kMaxEvidence, "limit"));
   LECTERN_ASSIGN_OR_RETURN(Question question, Resolve(corpus, request.target, request.query));
   question.retrieve = true;
   question.evidence_limit = limit;
   question.deadline_us = request.deadline_us;
   const std::string generation = UidName("g", question.generation.uid);
-  return Submit(std::move(question), {.done = [done = std::move(done), generation](absl::StatusOr<Answer> answer) {
-                  if (!answer.ok()) return done(answer.status());
-                  done(Retrieval{.generation = generation,
-                                 .spans = std::move(answer->evidence),
-                                 .coverage = answer->coverage,
-                                 .usage = answer->usage});
-                }},
+  return Submit(std::move(question),
+                {.done =
+                     [done = std::move(done), generation](absl::StatusOr<Answer> answer) {
+                       if (!answer.ok()) return done(answer.status());
+                       done(Retrieval{.generation = generation,
+                                      .spans = std::move(answer->evidence),
+                                      .coverage = answer->coverage,
+                                      .usage = answer->usage});
+                     }},
                 nullptr);
 }
 
-absl::StatusOr<Question> Answers::Resolve(const storage::Corpus& corpus, const Target& target, const std::string& text) {
+absl::StatusOr<Question> Answers::Resolve(const storage::Corpus& corpus, const Target& target,
+                                          const std::string& text) {
   storage::Catalog& catalog = around_.store->catalog();
   Question question;
   question.accepted_us = around_.clock_us();
@@ -113,25 +127,32 @@ absl::StatusOr<Question> Answers::Resolve(const storage::Corpus& corpus, const T
   } else if (!target.generation.empty()) {
     generation_uid = ParseUidName("g", target.generation);
     if (generation_uid == 0) {
-      return Error(absl::StatusCode::kNotFound, "GENERATION_NOT_FOUND",
-                   fmt::format("there is no generation {} in corpus {}", target.generation, corpus.id));
+      return Error(
+          absl::StatusCode::kNotFound, "GENERATION_NOT_FOUND",
+          fmt::format("there is no generation {} in corpus {}", target.generation, corpus.id));
     }
   }
   if (generation_uid == 0) {
-    return Error(absl::StatusCode::kFailedPrecondition, "CORPUS_NOT_INGESTED",
-                 fmt::format("corpus {} has no generation yet: ingest it first, or wait for its ingest to finish", corpus.id));
+    return Error(
+        absl::StatusCode::kFailedPrecondition, "CORPUS_NOT_INGESTED",
+        fmt::format(
+            "corpus {} has no generation yet: ingest it first, or wait for its ingest to finish",
+            corpus.id));
   }
   absl::StatusOr<storage::Generation> generation = catalog.GetGeneration(generation_uid);
   if (!generation.ok()) return WithReason(generation.status(), "GENERATION_NOT_FOUND");
   if (generation->corpus_uid != corpus.uid) {
-    return Error(absl::StatusCode::kNotFound, "GENERATION_NOT_FOUND",
-                 fmt::format("there is no generation {} in corpus {}", target.generation, corpus.id));
+    return Error(
+        absl::StatusCode::kNotFound, "GENERATION_NOT_FOUND",
+        fmt::format("there is no generation {} in corpus {}", target.generation, corpus.id));
   }
   if (generation->model_fingerprint != around_.model->fingerprint()) {
     return Error(absl::StatusCode::kFailedPrecondition, "MODEL_MISMATCH",
-                 "the cache was made by another model or attention mode than this server runs: start the server with that "
+                 "the cache was made by another model or attention mode than this server runs: "
+                 "start the server with that "
                  "model, or ingest the corpus again",
-                 {{"cached", ToHex(generation->model_fingerprint)}, {"serving", ToHex(around_.model->fingerprint())}});
+                 {{"cached", ToHex(generation->model_fingerprint)},
+                  {"serving", ToHex(around_.model->fingerprint())}});
   }
   question.context_index = question.session.has_value() ? question.session->context_index : 0;
   const storage::GenerationContext& context = generation->contexts[question.context_index];
@@ -141,7 +162,8 @@ absl::StatusOr<Question> Answers::Resolve(const storage::Corpus& corpus, const T
     if (question.session->turn_count == 0) {
       question.tail_tokens = context.tail_tokens;
     } else {
-      absl::StatusOr<storage::Turn> turn = catalog.GetTurn(question.session->uid, question.session->turn_count - 1);
+      absl::StatusOr<storage::Turn> turn =
+          catalog.GetTurn(question.session->uid, question.session->turn_count - 1);
       if (!turn.ok()) return turn.status();
       LECTERN_ASSIGN_OR_RETURN(TurnRecord record, TurnRecord::Parse(turn->payload));
       question.tail_tokens = std::move(record.tail_tokens);
@@ -158,26 +180,31 @@ absl::StatusOr<Question> Answers::Resolve(const storage::Corpus& corpus, const T
 absl::StatusOr<std::unique_ptr<Ticket>> Answers::Submit(Question question, AnswerSink sink,
                                                         std::shared_ptr<SessionLock> session_lock) {
   const int64_t limit = around_.model->config().max_positions;
-  const int64_t needed = question.token_count + static_cast<int64_t>(question.prompt.size()) + question.max_tokens + 2;
+  const int64_t needed =
+      question.token_count + static_cast<int64_t>(question.prompt.size()) + question.max_tokens + 2;
   if (needed > limit) {
-    return InvalidArgument("SESSION_FULL",
-                           fmt::format("context, question and the longest answer asked for are {} tokens together, the model "
-                                       "reads {}: ask for a shorter answer or start a new session",
-                                       needed, limit),
-                           {{"tokens", fmt::to_string(needed)}, {"limit", fmt::to_string(limit)}});
+    return InvalidArgument(
+        "SESSION_FULL",
+        fmt::format(
+            "context, question and the longest answer asked for are {} tokens together, the model "
+            "reads {}: ask for a shorter answer or start a new session",
+            needed, limit),
+        {{"tokens", fmt::to_string(needed)}, {"limit", fmt::to_string(limit)}});
   }
   auto flag = std::make_shared<CancelFlag>();
   auto run = std::make_unique<QuestionRun>(
-      QuestionRun::Surroundings{.catalog = &around_.store->catalog(),
-                                .model = around_.model,
-                                .memory = around_.memory,
-                                .counters = around_.counters,
-                                .secret = &around_.store->secret(),
-                                .clock_us = around_.clock_us,
-                                // Given back before the sink hears of the end: the next question may follow at once.
-                                .ended = [lock = std::move(session_lock)]() mutable {
-                                  if (lock != nullptr) lock->Release();
-                                }},
+      QuestionRun::Surroundings{
+          .catalog = &around_.store->catalog(),
+          .model = around_.model,
+          .memory = around_.memory,
+          .counters = around_.counters,
+          .secret = &around_.store->secret(),
+          .clock_us = around_.clock_us,
+          // Given back before the sink hears of the end: the next question may follow at once.
+          .ended =
+              [lock = std::move(session_lock)]() mutable {
+                if (lock != nullptr) lock->Release();
+              }},
       std::move(question), std::move(sink), flag);
   LECTERN_RETURN_IF_ERROR(around_.scheduler->Submit(std::move(run)));
   return std::make_unique<FlagTicket>(std::move(flag), around_.scheduler);
@@ -189,14 +216,16 @@ void Answers::SessionLock::Release() {
   answers_->busy_sessions_.erase(std::exchange(uid_, 0));
 }
 
-absl::StatusOr<std::shared_ptr<Answers::SessionLock>> Answers::LockSession(const storage::Corpus& corpus,
-                                                                           const std::string& session_id) {
-  absl::StatusOr<storage::Session> session = around_.store->catalog().GetSession(corpus.uid, session_id);
+absl::StatusOr<std::shared_ptr<Answers::SessionLock>> Answers::LockSession(
+    const storage::Corpus& corpus, const std::string& session_id) {
+  absl::StatusOr<storage::Session> session =
+      around_.store->catalog().GetSession(corpus.uid, session_id);
   if (!session.ok()) return WithReason(session.status(), "SESSION_NOT_FOUND");
   std::lock_guard lock(mutex_);
   if (!busy_sessions_.insert(session->uid).second) {
-    return Error(absl::StatusCode::kAborted, "SESSION_BUSY",
-                 "another question of this session is running: wait for its answer, or fork the session");
+    return Error(
+        absl::StatusCode::kAborted, "SESSION_BUSY",
+        "another question of this session is running: wait for its answer, or fork the session");
   }
   return std::make_shared<SessionLock>(this, session->uid);
 }

@@ -1,5 +1,5 @@
-// The life of a question before and after the model: who is asked, whether it may be asked now, and in which session. The
-// middle is question_run.h. All public methods may be called from any thread.
+// The life of a question before and after the model: who is asked, whether it may be asked now, and
+// in which session. The middle is question_run.h. All public methods may be called from any thread.
 #pragma once
 
 #include <functional>
@@ -37,11 +37,14 @@ class Answers {
 
   explicit Answers(const Surroundings& surroundings) : around_(surroundings) {}
 
-  // `corpus` is the target's, already looked up. Errors beside the scheduler's: QUESTION_EMPTY, QUESTION_TOO_LONG, ARGUMENT_OUT_OF_RANGE,
-  // CORPUS_NOT_INGESTED, MODEL_MISMATCH, SESSION_BUSY (ABORTED), SESSION_FULL, GENERATION_NOT_FOUND, SESSION_NOT_FOUND.
-  absl::StatusOr<std::unique_ptr<Ticket>> Ask(const storage::Corpus& corpus, const AskRequest& request, AnswerSink sink);
-  absl::StatusOr<std::unique_ptr<Ticket>> Retrieve(const storage::Corpus& corpus, const RetrieveRequest& request,
-                                                   std::function<void(absl::StatusOr<Retrieval>)> done);
+  // `corpus` is the target's, already looked up. Errors beside the scheduler's: QUESTION_EMPTY,
+  // QUESTION_TOO_LONG, ARGUMENT_OUT_OF_RANGE, CORPUS_NOT_INGESTED, MODEL_MISMATCH, SESSION_BUSY
+  // (ABORTED), SESSION_FULL, GENERATION_NOT_FOUND, SESSION_NOT_FOUND.
+  absl::StatusOr<std::unique_ptr<Ticket>> Ask(const storage::Corpus& corpus,
+                                              const AskRequest& request, AnswerSink sink);
+  absl::StatusOr<std::unique_ptr<Ticket>> Retrieve(
+      const storage::Corpus& corpus, const RetrieveRequest& request,
+      std::function<void(absl::StatusOr<Retrieval>)> done);
 
  private:
   // Marks a session as busy for as long as it lives or until Release.
@@ -58,8 +61,10 @@ class Answers {
     uint64_t uid_;
   };
 
-  absl::StatusOr<Question> Resolve(const storage::Corpus& corpus, const Target& target, const std::string& text);
-  absl::StatusOr<std::shared_ptr<SessionLock>> LockSession(const storage::Corpus& corpus, const std::string& session_id);
+  absl::StatusOr<Question> Resolve(const storage::Corpus& corpus, const Target& target,
+                                   const std::string& text);
+  absl::StatusOr<std::shared_ptr<SessionLock>> LockSession(const storage::Corpus& corpus,
+                                                           const std::string& session_id);
   absl::StatusOr<std::unique_ptr<Ticket>> Submit(Question question, AnswerSink sink,
                                                  std::shared_ptr<SessionLock> session_lock);
 

@@ -62,7 +62,8 @@ class Layout {
   std::map<uint32_t, LayoutPart> parts_;
 };
 
-// The shortest stretch around the heaviest of `mass` that holds kSpanMassShare of it, grown greedily to the heavier side. Indices into mass.
+// The shortest stretch around the heaviest of `mass` that holds kSpanMassShare of it, grown
+// greedily to the heavier side. Indices into mass.
 std::pair<int64_t, int64_t> HeavyStretch(std::span<const float> mass) {
   const int64_t size = static_cast<int64_t>(mass.size());
   const double total = std::accumulate(mass.begin(), mass.end(), 0.0);
@@ -77,10 +78,12 @@ std::pair<int64_t, int64_t> HeavyStretch(std::span<const float> mass) {
 }
 
 // Documents' shares of one block.
-absl::StatusOr<std::vector<Stretch>> StretchesOf(int32_t block, const ObservedMass::BlockMass& mass, Layout* layout) {
+absl::StatusOr<std::vector<Stretch>> StretchesOf(int32_t block, const ObservedMass::BlockMass& mass,
+                                                 Layout* layout) {
   std::vector<Stretch> stretches;
   const int64_t first = block * kBlockTokens;
-  LECTERN_ASSIGN_OR_RETURN(const std::vector<TextSpan> spans, layout->Spans(first, first + kBlockTokens));
+  LECTERN_ASSIGN_OR_RETURN(const std::vector<TextSpan> spans,
+                           layout->Spans(first, first + kBlockTokens));
   const double in_block = std::accumulate(mass.tokens.begin(), mass.tokens.end(), 0.0);
   for (const TextSpan& span : spans) {
     const std::span<const float> tokens(mass.tokens.data() + (span.token_begin - first),
@@ -96,10 +99,13 @@ absl::StatusOr<std::vector<Stretch>> StretchesOf(int32_t block, const ObservedMa
   return stretches;
 }
 
-// What the bytes [begin, end) of a document's source space are: of its upload, or of its extracted text.
-absl::StatusOr<std::string> ReadSource(const storage::Catalog& catalog, const storage::Generation& generation,
-                                       uint32_t context_index, uint32_t index, const storage::Document& document,
-                                       uint64_t begin, uint64_t end) {
+// What the bytes [begin, end) of a document's source space are: of its upload, or of its extracted
+// text.
+absl::StatusOr<std::string> ReadSource(const storage::Catalog& catalog,
+                                       const storage::Generation& generation,
+                                       uint32_t context_index, uint32_t index,
+                                       const storage::Document& document, uint64_t begin,
+                                       uint64_t end) {
   if (document.media_type == "application/pdf") {
     absl::StatusOr<std::string> text =
         catalog.GetLayoutPart(generation.uid, context_index, kTextPartBase + index);
@@ -111,9 +117,10 @@ absl::StatusOr<std::string> ReadSource(const storage::Catalog& catalog, const st
 
 }  // namespace
 
-absl::StatusOr<std::vector<Evidence>> FindEvidence(const ObservedMass& observed, const storage::Catalog& catalog,
-                                                   const storage::Generation& generation, uint32_t context_index,
-                                                   int limit) {
+absl::StatusOr<std::vector<Evidence>> FindEvidence(const ObservedMass& observed,
+                                                   const storage::Catalog& catalog,
+                                                   const storage::Generation& generation,
+                                                   uint32_t context_index, int limit) {
   Layout layout(catalog, generation.uid, context_index);
   // Enough of the heaviest blocks that no span is missed by what follows, and no more.
   const std::map<int32_t, ObservedMass::BlockMass> blocks = observed.Blocks();
@@ -121,11 +128,13 @@ absl::StatusOr<std::vector<Evidence>> FindEvidence(const ObservedMass& observed,
   for (const auto& [block, mass] : blocks) heaviest.emplace_back(-mass.mass, block);
   std::sort(heaviest.begin(), heaviest.end());
   heaviest.resize(std::min(heaviest.size(), static_cast<size_t>(limit) * 2 + 8));
-  std::sort(heaviest.begin(), heaviest.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
+  std::sort(heaviest.begin(), heaviest.end(),
+            [](const auto& a, const auto& b) { return a.second < b.second; });
 
   std::vector<Stretch> stretches;
   for (const auto& [negative_mass, block] : heaviest) {
-    LECTERN_ASSIGN_OR_RETURN(const std::vector<Stretch> found, StretchesOf(block, blocks.at(block), &layout));
+    LECTERN_ASSIGN_OR_RETURN(const std::vector<Stretch> found,
+                             StretchesOf(block, blocks.at(block), &layout));
     for (const Stretch& stretch : found) {
       if (!stretches.empty() && stretches.back().document == stretch.document &&
           stretches.back().token_end == stretch.token_begin) {
@@ -138,20 +147,23 @@ absl::StatusOr<std::vector<Evidence>> FindEvidence(const ObservedMass& observed,
   }
   double all = 0;
   for (const Stretch& stretch : stretches) all += stretch.mass;
-  std::stable_sort(stretches.begin(), stretches.end(), [](const Stretch& a, const Stretch& b) { return a.mass > b.mass; });
+  std::stable_sort(stretches.begin(), stretches.end(),
+                   [](const Stretch& a, const Stretch& b) { return a.mass > b.mass; });
   stretches.resize(std::min(stretches.size(), static_cast<size_t>(limit)));
 
   std::vector<Evidence> evidence;
   for (const Stretch& stretch : stretches) {
-    LECTERN_ASSIGN_OR_RETURN(const std::vector<TextSpan> spans, layout.Spans(stretch.token_begin, stretch.token_end));
+    LECTERN_ASSIGN_OR_RETURN(const std::vector<TextSpan> spans,
+                             layout.Spans(stretch.token_begin, stretch.token_end));
     if (spans.empty()) continue;
     const storage::GenerationDocument& named = generation.documents[stretch.document];
     absl::StatusOr<storage::Document> document = catalog.GetDocumentByUid(named.uid);
     if (!document.ok()) return document.status();
     const uint64_t begin = spans.front().source_begin;
     const uint64_t end = spans.back().source_end;
-    LECTERN_ASSIGN_OR_RETURN(std::string quote, ReadSource(catalog, generation, context_index, stretch.document,
-                                                           *document, begin, end));
+    LECTERN_ASSIGN_OR_RETURN(
+        std::string quote,
+        ReadSource(catalog, generation, context_index, stretch.document, *document, begin, end));
     evidence.push_back({.document = named.id,
                         .display_name = named.display_name,
                         .byte_begin = static_cast<int64_t>(begin),

@@ -27,16 +27,20 @@ absl::Status ObservedMass::OnLayer(const LayerObservation& o) {
       std::map<int32_t, float>& before = baseline_[{o.layer, head}];
       for (int32_t slot = 0; slot < o.slots; ++slot) {
         const int32_t block = o.selected[pair * o.slots + slot];
-        // Ascending, -1 behind the last; from the context's end on only the question's own blocks follow.
+        // Ascending, -1 behind the last; from the context's end on only the question's own blocks
+        // follow.
         if (block < 0 || block * kBlockTokens >= context_tokens_) break;
         const double lse = o.lse[pair * group + head % group];
-        float mass = static_cast<float>(std::exp(o.block_lse[(pair * o.slots + slot) * group + head % group] - lse));
+        float mass = static_cast<float>(
+            std::exp(o.block_lse[(pair * o.slots + slot) * group + head % group] - lse));
         if (mass < kLeastMass) continue;
         const auto known = before.find(block);
         const float baseline = known == before.end() ? 0 : known->second;
         if (!baseline_row_ && mass - baseline < kLeastMass) continue;
-        // Tokens of the context only: a block that the question shares counts up to where the context ends.
-        const int32_t visible = TokensInBlock(block, std::min<int64_t>(context_tokens_, o.positions[row] + 1));
+        // Tokens of the context only: a block that the question shares counts up to where the
+        // context ends.
+        const int32_t visible =
+            TokensInBlock(block, std::min<int64_t>(context_tokens_, o.positions[row] + 1));
         std::array<float, kBlockTokens> tokens{};
         LECTERN_RETURN_IF_ERROR(o.context->Fetch(o.layer, std::span(&block, 1), &pinned));
         kernels::TokenMass({.q = o.q + row * o.q_stride + int64_t{head} * shape.head_dim(),
@@ -64,7 +68,8 @@ absl::Status ObservedMass::OnLayer(const LayerObservation& o) {
     if (baseline_row_ || o.index_lse_visible == nullptr) continue;
     RowCoverage& coverage = coverage_[o.positions[row]];
     for (int64_t pair = int64_t{row} * kv_heads; pair < int64_t{row + 1} * kv_heads; ++pair) {
-      coverage.sum += std::min(1.0, std::exp(double{o.index_lse_selected[pair]} - double{o.index_lse_visible[pair]}));
+      coverage.sum += std::min(
+          1.0, std::exp(double{o.index_lse_selected[pair]} - double{o.index_lse_visible[pair]}));
       ++coverage.terms;
     }
   }
@@ -74,7 +79,8 @@ absl::Status ObservedMass::OnLayer(const LayerObservation& o) {
 std::map<int32_t, ObservedMass::BlockMass> ObservedMass::Blocks() const {
   std::map<int32_t, BlockMass> blocks;
   for (const auto& [position, looked] : looked_) {
-    for (const auto& [block, mass] : looked) blocks[block].mass += mass / static_cast<double>(looked_.size());
+    for (const auto& [block, mass] : looked)
+      blocks[block].mass += mass / static_cast<double>(looked_.size());
   }
   for (const auto& [block, tokens] : tokens_) blocks[block].tokens = tokens;
   return blocks;

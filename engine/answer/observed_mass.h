@@ -1,11 +1,13 @@
 // What a question looked at: the raw material of evidence and coverage.
 //
-// Most heads look at what is near, at the first token, or at every paragraph's end, whatever is asked; a few look at where the answer
-// stands. The difference shows against a *baseline*: the row of the question's first mark, which has read the documents but not one word of
-// the question. For every observed row (the answer mark and the first answer tokens, all layers) and every block,
-//   looked = max over layers and heads of (mass the head gives the block - mass it gave the block in the baseline row)
-// where mass is main-attention probability on the block's document tokens. A block's mass is the average of `looked` over the rows.
-// Coverage of the same rows: see Coverage in engine/types.h.
+// Most heads look at what is near, at the first token, or at every paragraph's end, whatever is
+// asked; a few look at where the answer stands. The difference shows against a *baseline*: the row
+// of the question's first mark, which has read the documents but not one word of the question. For
+// every observed row (the answer mark and the first answer tokens, all layers) and every block,
+//   looked = max over layers and heads of (mass the head gives the block - mass it gave the block
+//   in the baseline row)
+// where mass is main-attention probability on the block's document tokens. A block's mass is the
+// average of `looked` over the rows. Coverage of the same rows: see Coverage in engine/types.h.
 #pragma once
 
 #include <array>
@@ -48,8 +50,8 @@ class ObservedMass final : public AttentionObserver {
   const int64_t context_tokens_;
   bool baseline_row_ = false;
   std::map<std::pair<int, int>, std::map<int32_t, float>> baseline_;  // by (layer, head)
-  std::map<int32_t, std::map<int32_t, float>> looked_;                // by row's position, then block
-  std::map<int32_t, std::array<float, kBlockTokens>> tokens_;         // by block
+  std::map<int32_t, std::map<int32_t, float>> looked_;         // by row's position, then block
+  std::map<int32_t, std::array<float, kBlockTokens>> tokens_;  // by block
   // Coverage of each row: summed over sparse layers and groups, and how many terms.
   struct RowCoverage {
     double sum = 0;

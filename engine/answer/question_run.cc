@@ -24,39 +24,44 @@ QuestionRun::QuestionRun(const Surroundings& surroundings, Question question, An
       around_(surroundings),
       question_(std::move(question)),
       sink_(std::move(sink)),
-      observed_(around_.model->config(),
-                static_cast<int64_t>(question_.generation.contexts[question_.context_index].token_count)),
+      observed_(
+          around_.model->config(),
+          static_cast<int64_t>(question_.generation.contexts[question_.context_index].token_count)),
       decoder_(&around_.model->tokenizer()) {}
 
 QuestionRun::~QuestionRun() = default;
 
 int64_t QuestionRun::SlotsNeeded() const {
-  const int64_t tokens = static_cast<int64_t>(question_.prompt.size()) + question_.max_tokens + kClosingTokens;
+  const int64_t tokens =
+      static_cast<int64_t>(question_.prompt.size()) + question_.max_tokens + kClosingTokens;
   // One block more for the copied tail, and one per layer's fetch.
   return (BlocksOf(tokens) + 2) * around_.memory->shape().layers();
 }
 
 absl::Status QuestionRun::Start() {
   answer_.usage.queue_time_us = around_.clock_us() - question_.accepted_us;
-  LECTERN_ASSIGN_OR_RETURN(context_,
-                           Context::Open(around_.memory, question_.tenant_uid, question_.segments,
-                                         question_.token_count, around_.memory->NewUnstoredLineage()));
+  LECTERN_ASSIGN_OR_RETURN(
+      context_, Context::Open(around_.memory, question_.tenant_uid, question_.segments,
+                              question_.token_count, around_.memory->NewUnstoredLineage()));
   open_.emplace(&around_.counters->open_contexts);
   around_.counters->cached_tokens.fetch_add(question_.token_count, std::memory_order_relaxed);
   answer_.usage.cached_tokens = question_.token_count;
   answer_.usage.prompt_tokens = static_cast<int64_t>(question_.prompt.size());
-  LECTERN_RETURN_IF_ERROR(
-      context_->Reserve(static_cast<int64_t>(question_.prompt.size()) + question_.max_tokens + kClosingTokens));
+  LECTERN_RETURN_IF_ERROR(context_->Reserve(static_cast<int64_t>(question_.prompt.size()) +
+                                            question_.max_tokens + kClosingTokens));
   if (sink_.started) {
-    sink_.started({.generation = UidName("g", question_.generation.uid), .context_tokens = question_.token_count});
+    sink_.started({.generation = UidName("g", question_.generation.uid),
+                   .context_tokens = question_.token_count});
   }
   return absl::OkStatus();
 }
 
 Run::Wish QuestionRun::NextWish() const {
-  // The question's first mark goes alone: its row is the baseline that evidence is measured against.
+  // The question's first mark goes alone: its row is the baseline that evidence is measured
+  // against.
   if (phase_ == Phase::kReading && read_ == 0) return {.tokens = 1, .tiled = false};
-  if (phase_ == Phase::kReading) return {.tokens = static_cast<int64_t>(question_.prompt.size()) - read_, .tiled = true};
+  if (phase_ == Phase::kReading)
+    return {.tokens = static_cast<int64_t>(question_.prompt.size()) - read_, .tiled = true};
   return {.tokens = static_cast<int64_t>(pending_.size()), .tiled = false};
 }
 
@@ -64,7 +69,8 @@ absl::StatusOr<StepSegment> QuestionRun::Prepare(int64_t tokens) {
   StepSegment segment = {.context = context_.get()};
   if (phase_ == Phase::kReading) {
     const int64_t size = static_cast<int64_t>(question_.prompt.size());
-    segment.tokens = std::span(question_.prompt).subspan(static_cast<size_t>(read_), static_cast<size_t>(tokens));
+    segment.tokens = std::span(question_.prompt)
+                         .subspan(static_cast<size_t>(read_), static_cast<size_t>(tokens));
     segment.tiled = read_ > 0;
     segment.wants_logits = read_ + tokens == size && !question_.retrieve;
     observed_.set_baseline(read_ == 0);
@@ -75,7 +81,8 @@ absl::StatusOr<StepSegment> QuestionRun::Prepare(int64_t tokens) {
     segment.tokens = pending_;
     segment.tiled = false;
     segment.wants_logits = phase_ == Phase::kAnswering;
-    if (phase_ == Phase::kAnswering && sampled_ <= kObservedAnswerRows) segment.observer = &observed_;
+    if (phase_ == Phase::kAnswering && sampled_ <= kObservedAnswerRows)
+      segment.observer = &observed_;
   }
   return segment;
 }
@@ -106,23 +113,28 @@ absl::Status QuestionRun::AfterStep(SegmentResult result) {
 
 absl::Status QuestionRun::OnLogits(std::vector<float> logits) {
   const PromptLayout& layout = around_.model->layout();
-  // An answer is text, or <none> alone, and ends with <end>: the layout's other marks are not the model's to say.
-  for (const TokenId mark : {layout.pad(), layout.bos(), layout.doc(), layout.text(), layout.question(), layout.answer()}) {
+  // An answer is text, or <none> alone, and ends with <end>: the layout's other marks are not the
+  // model's to say.
+  for (const TokenId mark : {layout.pad(), layout.bos(), layout.doc(), layout.text(),
+                             layout.question(), layout.answer()}) {
     logits[mark] = -std::numeric_limits<float>::infinity();
   }
   if (sampled_ > 0) logits[layout.none()] = -std::numeric_limits<float>::infinity();
   // Ids that the tokenizer does not have spell nothing.
-  for (size_t id = static_cast<size_t>(around_.model->tokenizer().vocab_size()); id < logits.size(); ++id) {
+  for (size_t id = static_cast<size_t>(around_.model->tokenizer().vocab_size()); id < logits.size();
+       ++id) {
     logits[id] = -std::numeric_limits<float>::infinity();
   }
-  const TokenId id = kernels::Sample({.logits = logits.data(),
-                                      .vocabulary = static_cast<int32_t>(logits.size()),
-                                      .temperature = static_cast<float>(question_.sampling.temperature),
-                                      .top_p = static_cast<float>(question_.sampling.top_p),
-                                      .seed = question_.sampling.seed,
-                                      .counter = static_cast<uint64_t>(sampled_)})
-                         .id;
-  if (sampled_++ == 0) answer_.usage.time_to_first_token_us = around_.clock_us() - question_.accepted_us;
+  const TokenId id =
+      kernels::Sample({.logits = logits.data(),
+                       .vocabulary = static_cast<int32_t>(logits.size()),
+                       .temperature = static_cast<float>(question_.sampling.temperature),
+                       .top_p = static_cast<float>(question_.sampling.top_p),
+                       .seed = question_.sampling.seed,
+                       .counter = static_cast<uint64_t>(sampled_)})
+          .id;
+  if (sampled_++ == 0)
+    answer_.usage.time_to_first_token_us = around_.clock_us() - question_.accepted_us;
   ++answer_.usage.generated_tokens;
   around_.counters->generated_tokens.fetch_add(1, std::memory_order_relaxed);
 
@@ -162,8 +174,9 @@ absl::Status QuestionRun::CloseAnswer(std::vector<TokenId> unwritten) {
 }
 
 absl::Status QuestionRun::Finish() {
-  LECTERN_ASSIGN_OR_RETURN(answer_.evidence, FindEvidence(observed_, *around_.catalog, question_.generation,
-                                                          question_.context_index, question_.evidence_limit));
+  LECTERN_ASSIGN_OR_RETURN(answer_.evidence,
+                           FindEvidence(observed_, *around_.catalog, question_.generation,
+                                        question_.context_index, question_.evidence_limit));
   answer_.coverage = observed_.coverage();
   answer_.usage.disk_bytes = context_->moved().disk;
   answer_.usage.memory_bytes = context_->moved().memory;
@@ -179,7 +192,8 @@ absl::Status QuestionRun::CommitTurn() {
   const int64_t first = question_.token_count / kBlockTokens;
   const int64_t end = BlocksOf(context_->token_count());
 
-  // The tokens of the blocks from `first` on: what the partial block held before, and what this turn wrote.
+  // The tokens of the blocks from `first` on: what the partial block held before, and what this
+  // turn wrote.
   std::vector<int32_t> tokens = question_.tail_tokens;
   tokens.insert(tokens.end(), written_.begin(), written_.end());
   const PrefixChain chain(around_.model->fingerprint(), *around_.secret, question_.tenant_uid);
@@ -201,14 +215,16 @@ absl::Status QuestionRun::CommitTurn() {
                        .tail_tokens = {tokens.end() - static_cast<int64_t>(tail), tokens.end()}};
   answer_.turn = record.turn.number;
   record.turn.answer = answer_;
-  absl::StatusOr<storage::Session> committed = around_.catalog->CommitTurn(
-      session.uid,
-      {.number = session.turn_count,
-       .token_count = static_cast<uint64_t>(context_->token_count()),
-       .create_time = record.turn.create_time_us,
-       .payload = record.Serialize()},
-      {.first_block = static_cast<uint32_t>(first), .blocks = blocks.inputs(), .provenance = around_.model->provenance()},
-      record.turn.create_time_us);
+  absl::StatusOr<storage::Session> committed =
+      around_.catalog->CommitTurn(session.uid,
+                                  {.number = session.turn_count,
+                                   .token_count = static_cast<uint64_t>(context_->token_count()),
+                                   .create_time = record.turn.create_time_us,
+                                   .payload = record.Serialize()},
+                                  {.first_block = static_cast<uint32_t>(first),
+                                   .blocks = blocks.inputs(),
+                                   .provenance = around_.model->provenance()},
+                                  record.turn.create_time_us);
   if (!committed.ok()) return committed.status();
   context_->Adopt(committed->lineage, end);
   return absl::OkStatus();

@@ -1,4 +1,5 @@
-// One question on its way through the model: read behind the context, answered token by token, closed.
+// One question on its way through the model: read behind the context, answered token by token,
+// closed.
 #pragma once
 
 #include <cstdint>
@@ -53,8 +54,10 @@ class QuestionRun final : public Run {
     std::function<int64_t()> clock_us;
     std::function<void()> ended;  // called once, last, on the step thread
   };
-  // Ask: started, text, done. Retrieve: only `done`, with an Answer that holds evidence, coverage and usage.
-  QuestionRun(const Surroundings& surroundings, Question question, AnswerSink sink, std::shared_ptr<CancelFlag> cancel);
+  // Ask: started, text, done. Retrieve: only `done`, with an Answer that holds evidence, coverage
+  // and usage.
+  QuestionRun(const Surroundings& surroundings, Question question, AnswerSink sink,
+              std::shared_ptr<CancelFlag> cancel);
   ~QuestionRun() override;
 
   int64_t SlotsNeeded() const override;
@@ -89,9 +92,10 @@ class QuestionRun final : public Run {
   StreamingDecoder decoder_;
 
   Phase phase_ = Phase::kReading;
-  int64_t read_ = 0;                // prompt tokens computed
-  std::vector<TokenId> pending_;    // tokens of the next step: the last sampled one, or the closing ones
-  std::vector<TokenId> written_;    // all tokens behind the context so far, for the prefix chain
+  int64_t read_ = 0;  // prompt tokens computed
+  std::vector<TokenId>
+      pending_;  // tokens of the next step: the last sampled one, or the closing ones
+  std::vector<TokenId> written_;  // all tokens behind the context so far, for the prefix chain
   int32_t sampled_ = 0;
   Answer answer_;
 };

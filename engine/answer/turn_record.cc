@@ -13,9 +13,15 @@ constexpr int kFormat = 1;
 using nlohmann::json;
 
 json ToJson(const Evidence& e) {
-  return {{"document", e.document}, {"display_name", e.display_name}, {"byte_begin", e.byte_begin},
-          {"byte_end", e.byte_end}, {"page", e.page},                 {"quote", e.quote},
-          {"mass", e.mass},         {"share", e.share},               {"block", e.block}};
+  return {{"document", e.document},
+          {"display_name", e.display_name},
+          {"byte_begin", e.byte_begin},
+          {"byte_end", e.byte_end},
+          {"page", e.page},
+          {"quote", e.quote},
+          {"mass", e.mass},
+          {"share", e.share},
+          {"block", e.block}};
 }
 
 Evidence EvidenceFrom(const json& j) {
@@ -68,7 +74,8 @@ std::string TurnRecord::Serialize() const {
       {"max_tokens_reached", turn.answer.finish_reason == FinishReason::kMaxTokens},
       {"not_in_documents", turn.answer.not_in_documents},
       {"evidence", evidence},
-      {"coverage", {{"mean", c.mean}, {"lower", c.lower}, {"upper", c.upper}, {"min_row", c.min_row}}},
+      {"coverage",
+       {{"mean", c.mean}, {"lower", c.lower}, {"upper", c.upper}, {"min_row", c.min_row}}},
       {"usage", ToJson(turn.answer.usage)},
       {"create_time_us", turn.create_time_us},
       {"tail_tokens", tail_tokens}};
@@ -89,12 +96,15 @@ absl::StatusOr<TurnRecord> TurnRecord::Parse(const std::string& bytes) {
     Answer& answer = record.turn.answer;
     answer.text = j.at("answer");
     answer.turn = record.turn.number;
-    answer.finish_reason = j.at("max_tokens_reached").get<bool>() ? FinishReason::kMaxTokens : FinishReason::kStop;
+    answer.finish_reason =
+        j.at("max_tokens_reached").get<bool>() ? FinishReason::kMaxTokens : FinishReason::kStop;
     answer.not_in_documents = j.at("not_in_documents");
     for (const json& e : j.at("evidence")) answer.evidence.push_back(EvidenceFrom(e));
     const json& c = j.at("coverage");
-    answer.coverage = {
-        .mean = c.at("mean"), .lower = c.at("lower"), .upper = c.at("upper"), .min_row = c.at("min_row")};
+    answer.coverage = {.mean = c.at("mean"),
+                       .lower = c.at("lower"),
+                       .upper = c.at("upper"),
+                       .min_row = c.at("min_row")};
     answer.usage = UsageFrom(j.at("usage"));
     record.tail_tokens = j.at("tail_tokens").get<std::vector<int32_t>>();
     return record;

@@ -2,9 +2,10 @@
 //
 //   uploaded     storage::DocumentWriter (engine/documents.cc) has checked and synced the bytes
 //   Begin        an operation record; from here on a crash loses nothing
-//   Prepare      text, layout, tokens, hashes (ingest_plan.cc); BeginIngest writes the intent and takes references on stored prefixes
-//   IngestRun    chunks through the model (ingest_run.cc); each commit makes whole blocks visible with the intent's progress
-//   Publish      the manifest, the corpus's current generation and the operation's success in one batch
+//   Prepare      text, layout, tokens, hashes (ingest_plan.cc); BeginIngest writes the intent and
+//   takes references on stored prefixes IngestRun    chunks through the model (ingest_run.cc); each
+//   commit makes whole blocks visible with the intent's progress Publish      the manifest, the
+//   corpus's current generation and the operation's success in one batch
 #include "engine/ingest/ingest.h"
 
 #include <fmt/format.h>
@@ -46,7 +47,8 @@ IngestDetail IngestDetail::Parse(const std::string& bytes) {
   return detail;
 }
 
-Ingest::Ingest(const Surroundings& surroundings) : around_(surroundings), thread_([this] { Loop(); }) {}
+Ingest::Ingest(const Surroundings& surroundings)
+    : around_(surroundings), thread_([this] { Loop(); }) {}
 
 Ingest::~Ingest() {
   {
@@ -60,7 +62,8 @@ Ingest::~Ingest() {
 }
 
 absl::Status Ingest::Resume() {
-  absl::StatusOr<std::vector<storage::Operation>> operations = around_.store->catalog().RunningOperations();
+  absl::StatusOr<std::vector<storage::Operation>> operations =
+      around_.store->catalog().RunningOperations();
   if (!operations.ok()) return operations.status();
   for (const storage::Operation& operation : *operations) {
     IngestDetail detail = IngestDetail::Parse(operation.detail);
@@ -88,15 +91,17 @@ absl::StatusOr<storage::Operation> Ingest::Begin(const storage::Corpus& corpus) 
   for (const auto& [uid, job] : running_) {
     if (job.corpus_uid == corpus.uid) {
       return Error(absl::StatusCode::kFailedPrecondition, "INGEST_RUNNING",
-                   fmt::format("corpus {} is being ingested: wait for operation op{} or cancel it", corpus.id, uid),
+                   fmt::format("corpus {} is being ingested: wait for operation op{} or cancel it",
+                               corpus.id, uid),
                    {{"operation", UidName("op", uid)}});
     }
   }
   absl::StatusOr<storage::Operation> operation = around_.store->catalog().CreateOperation(
       corpus.uid, {.kind = "ingest", .phase = "queued"}, around_.clock_us());
   if (!operation.ok()) return operation.status();
-  const Job job = {
-      .operation_uid = operation->uid, .corpus_uid = corpus.uid, .cancel = std::make_shared<CancelFlag>()};
+  const Job job = {.operation_uid = operation->uid,
+                   .corpus_uid = corpus.uid,
+                   .cancel = std::make_shared<CancelFlag>()};
   running_[operation->uid] = job;
   queue_.push_back(job);
   wake_.notify_all();
@@ -122,17 +127,21 @@ void Ingest::Loop() {
     if (!stopping && !absl::IsUnavailable(status)) {
       const bool cancelled = absl::IsCancelled(status);
       storage::Catalog& catalog = around_.store->catalog();
-      if (absl::StatusOr<storage::Operation> operation = catalog.GetOperation(job.operation_uid); operation.ok()) {
+      if (absl::StatusOr<storage::Operation> operation = catalog.GetOperation(job.operation_uid);
+          operation.ok()) {
         IngestDetail detail = IngestDetail::Parse(operation->detail);
         detail.error_metadata = MetadataOf(status);
-        catalog.UpdateOperation(job.operation_uid, {.detail = detail.Serialize()}, around_.clock_us())
+        catalog
+            .UpdateOperation(job.operation_uid, {.detail = detail.Serialize()}, around_.clock_us())
             .status()
             .IgnoreError();
       }
-      // Refused when the corpus is gone, and its operation with it; anything else leaves it to be resumed.
+      // Refused when the corpus is gone, and its operation with it; anything else leaves it to be
+      // resumed.
       catalog
           .EndOperation(job.operation_uid,
-                        {.state = cancelled ? storage::OperationState::kCancelled : storage::OperationState::kFailed,
+                        {.state = cancelled ? storage::OperationState::kCancelled
+                                            : storage::OperationState::kFailed,
                          .error_code = static_cast<int32_t>(status.code()),
                          .error_reason = ReasonOf(status),
                          .error_message = std::string(status.message())},
@@ -162,8 +171,9 @@ absl::Status Ingest::Prepare(const Job& job) {
   std::vector<storage::Document> documents;
   if (intent.ok()) {
     if (intent->plan != ToHex(around_.model->fingerprint())) {
-      return Error(absl::StatusCode::kFailedPrecondition, "MODEL_MISMATCH",
-                   "the ingest was begun with another model or attention mode: ingest the corpus again");
+      return Error(
+          absl::StatusCode::kFailedPrecondition, "MODEL_MISMATCH",
+          "the ingest was begun with another model or attention mode: ingest the corpus again");
     }
     for (uint64_t uid : intent->documents) {
       absl::StatusOr<storage::Document> document = catalog.GetDocumentByUid(uid);
@@ -191,7 +201,8 @@ absl::Status Ingest::Prepare(const Job& job) {
     IngestDetail detail = Measure(plan, intent->contexts[0].first_block);
     detail.resumed = IngestDetail::Parse(operation->detail).resumed;
     operation = catalog.UpdateOperation(
-        job.operation_uid, {.tokens_total = plan.tokens.size(), .detail = detail.Serialize()}, around_.clock_us());
+        job.operation_uid, {.tokens_total = plan.tokens.size(), .detail = detail.Serialize()},
+        around_.clock_us());
     if (!operation.ok()) return operation.status();
   }
   // Written again on resume: the parts are buffered, and the same bytes do no harm.
@@ -214,12 +225,13 @@ absl::Status Ingest::WriteLayout(const Job& job, const IngestPlan& plan) {
   storage::Catalog& catalog = around_.store->catalog();
   const int64_t parts = (BlocksOf(plan.token_count()) + kLayoutPartBlocks - 1) / kLayoutPartBlocks;
   for (int64_t part = 0; part < parts; ++part) {
-    LECTERN_RETURN_IF_ERROR(
-        catalog.PutLayoutPart(job.operation_uid, /*context=*/0, static_cast<uint32_t>(part),
-                              plan.layout.Part(part * kLayoutPartBlocks, kLayoutPartBlocks, kBlockTokens).Serialize()));
+    LECTERN_RETURN_IF_ERROR(catalog.PutLayoutPart(
+        job.operation_uid, /*context=*/0, static_cast<uint32_t>(part),
+        plan.layout.Part(part * kLayoutPartBlocks, kLayoutPartBlocks, kBlockTokens).Serialize()));
   }
   for (const auto& [document, text] : plan.texts) {
-    LECTERN_RETURN_IF_ERROR(catalog.PutLayoutPart(job.operation_uid, /*context=*/0, kTextPartBase + document, text));
+    LECTERN_RETURN_IF_ERROR(
+        catalog.PutLayoutPart(job.operation_uid, /*context=*/0, kTextPartBase + document, text));
   }
   return absl::OkStatus();
 }
@@ -228,7 +240,8 @@ absl::StatusOr<std::vector<storage::Document>> Ingest::Documents(uint64_t corpus
   std::vector<storage::Document> documents;
   storage::PageRequest page = {.size = storage::kMaxPageSize};
   do {
-    absl::StatusOr<storage::Page<storage::Document>> found = around_.store->catalog().ListDocuments(corpus_uid, page);
+    absl::StatusOr<storage::Page<storage::Document>> found =
+        around_.store->catalog().ListDocuments(corpus_uid, page);
     if (!found.ok()) return found.status();
     documents.insert(documents.end(), found->items.begin(), found->items.end());
     page.token = found->next_token;
@@ -236,15 +249,16 @@ absl::StatusOr<std::vector<storage::Document>> Ingest::Documents(uint64_t corpus
   return documents;
 }
 
-absl::StatusOr<IngestPlan> Ingest::Plan(uint64_t tenant_uid, const std::vector<storage::Document>& documents) const {
+absl::StatusOr<IngestPlan> Ingest::Plan(uint64_t tenant_uid,
+                                        const std::vector<storage::Document>& documents) const {
   return PlanIngest(around_.store->catalog(), documents, around_.model->layout(),
                     PrefixChain(around_.model->fingerprint(), around_.store->secret(), tenant_uid));
 }
 
 IngestDetail Ingest::Measure(const IngestPlan& plan, int64_t cached_blocks) const {
   const storage::Geometry& geometry = around_.memory->shape().geometry();
-  const int64_t bytes_per_token = static_cast<int64_t>(geometry.layers * geometry.KvBytes(1) +
-                                                       geometry.IndexedLayers() * geometry.IndexBytes(1));
+  const int64_t bytes_per_token = static_cast<int64_t>(
+      geometry.layers * geometry.KvBytes(1) + geometry.IndexedLayers() * geometry.IndexBytes(1));
   return {.tokens_cached = std::min(cached_blocks * kBlockTokens, plan.token_count()),
           .documents = static_cast<int64_t>(plan.layout.documents.size()),
           .cache_bytes = plan.token_count() * bytes_per_token};

@@ -1,8 +1,10 @@
-// The life of a document after its upload: ingest operations, from the request to the committed generation.
+// The life of a document after its upload: ingest operations, from the request to the committed
+// generation.
 //
-// An operation is a durable record (storage). Its work is done by two threads: the preparing thread extracts, tokenizes and writes the
-// ingest intent; the scheduler's step thread prefills (ingest_run.h). Every state between is on disk, so that Resume, called when the engine
-// opens, continues whatever an earlier process left. All public methods may be called from any thread.
+// An operation is a durable record (storage). Its work is done by two threads: the preparing thread
+// extracts, tokenizes and writes the ingest intent; the scheduler's step thread prefills
+// (ingest_run.h). Every state between is on disk, so that Resume, called when the engine opens,
+// continues whatever an earlier process left. All public methods may be called from any thread.
 #pragma once
 
 #include <condition_variable>
@@ -54,10 +56,12 @@ class Ingest {
   // Continues the operations that storage knows as running.
   absl::Status Resume();
 
-  // Creates and enqueues an operation. FAILED_PRECONDITION: CORPUS_EMPTY, INGEST_RUNNING (operation).
+  // Creates and enqueues an operation. FAILED_PRECONDITION: CORPUS_EMPTY, INGEST_RUNNING
+  // (operation).
   absl::StatusOr<storage::Operation> Begin(const storage::Corpus& corpus);
 
-  // What Begin would prefill, without storing anything; takes as long as reading and tokenizing the documents.
+  // What Begin would prefill, without storing anything; takes as long as reading and tokenizing the
+  // documents.
   struct Estimate {
     int64_t tokens_total = 0;
     IngestDetail detail;
@@ -69,8 +73,9 @@ class Ingest {
   // The same for whatever runs on a corpus that is about to be deleted.
   void CancelCorpus(uint64_t corpus_uid);
 
-  // Calls `done` from the thread that ends the operation. Returns false, and does not keep `done`, if it is not running. The number names the
-  // watch for Unwatch, after which `done` is not called any more.
+  // Calls `done` from the thread that ends the operation. Returns false, and does not keep `done`,
+  // if it is not running. The number names the watch for Unwatch, after which `done` is not called
+  // any more.
   bool Watch(uint64_t operation_uid, std::function<void()> done, uint64_t* watch);
   void Unwatch(uint64_t watch);
 
@@ -86,14 +91,15 @@ class Ingest {
   absl::Status WriteLayout(const Job& job, const IngestPlan& plan);
   void Ended(uint64_t operation_uid);
   absl::StatusOr<std::vector<storage::Document>> Documents(uint64_t corpus_uid) const;
-  absl::StatusOr<IngestPlan> Plan(uint64_t tenant_uid, const std::vector<storage::Document>& documents) const;
+  absl::StatusOr<IngestPlan> Plan(uint64_t tenant_uid,
+                                  const std::vector<storage::Document>& documents) const;
   IngestDetail Measure(const IngestPlan& plan, int64_t cached_blocks) const;
 
   const Surroundings around_;
   std::mutex mutex_;
   std::condition_variable wake_;
-  std::deque<Job> queue_;                       // to be prepared
-  std::map<uint64_t, Job> running_;             // by operation, from Begin to Ended
+  std::deque<Job> queue_;            // to be prepared
+  std::map<uint64_t, Job> running_;  // by operation, from Begin to Ended
   struct Watcher {
     uint64_t operation_uid;
     std::function<void()> done;

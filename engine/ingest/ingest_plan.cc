@@ -14,7 +14,8 @@ std::vector<storage::BlockHash> IngestPlan::FullBlockHashes() const {
   return {hashes.begin(), hashes.begin() + static_cast<int64_t>(full)};
 }
 
-absl::StatusOr<IngestPlan> PlanIngest(const storage::Catalog& catalog, const std::vector<storage::Document>& documents,
+absl::StatusOr<IngestPlan> PlanIngest(const storage::Catalog& catalog,
+                                      const std::vector<storage::Document>& documents,
                                       const PromptLayout& layout, const PrefixChain& chain) {
   IngestPlan plan;
   std::vector<ExtractedText> texts;
@@ -30,7 +31,8 @@ absl::StatusOr<IngestPlan> PlanIngest(const storage::Catalog& catalog, const std
       metadata["document"] = document.id;
       return Error(text.status().code(), ReasonOf(text.status()),
                    fmt::format("document {}: {}", document.id,
-                               std::string_view(text.status().message().data(), text.status().message().size())),
+                               std::string_view(text.status().message().data(),
+                                                text.status().message().size())),
                    metadata);
     }
     if (text->space == SourceSpace::kExtractedText) {
@@ -39,7 +41,8 @@ absl::StatusOr<IngestPlan> PlanIngest(const storage::Catalog& catalog, const std
     texts.push_back(*std::move(text));
   }
   for (size_t i = 0; i < documents.size(); ++i) {
-    laid_out.push_back({.title = documents[i].display_name, .text = texts[i].text, .map = &texts[i].map});
+    laid_out.push_back(
+        {.title = documents[i].display_name, .text = texts[i].text, .map = &texts[i].map});
   }
   LECTERN_ASSIGN_OR_RETURN(plan.layout, layout.LayOut(laid_out));
   plan.tokens = plan.layout.Ids();

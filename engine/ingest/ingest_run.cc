@@ -11,13 +11,14 @@
 namespace lectern::engine {
 namespace {
 
-// Whole blocks that wait for the next commit at most: a crash costs the prefill of these and of the chunk at hand.
+// Whole blocks that wait for the next commit at most: a crash costs the prefill of these and of the
+// chunk at hand.
 constexpr int64_t kCommitBlocks = 8;
 
 }  // namespace
 
-IngestRun::IngestRun(const Surroundings& surroundings, storage::IngestIntent intent, IngestPlan plan,
-                     std::shared_ptr<CancelFlag> cancel)
+IngestRun::IngestRun(const Surroundings& surroundings, storage::IngestIntent intent,
+                     IngestPlan plan, std::shared_ptr<CancelFlag> cancel)
     : Run(RunKind::kIngest, std::move(cancel), /*deadline_us=*/0),
       around_(surroundings),
       intent_(std::move(intent)),
@@ -40,15 +41,20 @@ absl::Status IngestRun::Start() {
                         .first_block = state.first_block,
                         .block_count = state.end_block - state.first_block});
   }
-  LECTERN_ASSIGN_OR_RETURN(context_, Context::Open(around_.memory, intent_.tenant_uid, std::move(segments),
-                                                   static_cast<int64_t>(state.token_count), state.lineage));
+  LECTERN_ASSIGN_OR_RETURN(context_,
+                           Context::Open(around_.memory, intent_.tenant_uid, std::move(segments),
+                                         static_cast<int64_t>(state.token_count), state.lineage));
   open_.emplace(&around_.counters->open_contexts);
   around_.counters->cached_tokens.fetch_add(context_->token_count(), std::memory_order_relaxed);
-  absl::StatusOr<storage::Operation> operation = around_.catalog->UpdateOperation(
-      intent_.operation_uid,
-      {.phase = "prefilling", .tokens_done = state.token_count, .tokens_total = plan_.tokens.size()}, around_.clock_us());
+  absl::StatusOr<storage::Operation> operation =
+      around_.catalog->UpdateOperation(intent_.operation_uid,
+                                       {.phase = "prefilling",
+                                        .tokens_done = state.token_count,
+                                        .tokens_total = plan_.tokens.size()},
+                                       around_.clock_us());
   if (!operation.ok()) return operation.status();
-  if (context_->token_count() == plan_.token_count()) return Publish();  // everything was stored already
+  if (context_->token_count() == plan_.token_count())
+    return Publish();  // everything was stored already
   return absl::OkStatus();
 }
 
@@ -59,8 +65,9 @@ Run::Wish IngestRun::NextWish() const {
 absl::StatusOr<StepSegment> IngestRun::Prepare(int64_t tokens) {
   LECTERN_RETURN_IF_ERROR(context_->Reserve(tokens));
   return StepSegment{.context = context_.get(),
-                     .tokens = std::span(plan_.tokens).subspan(static_cast<size_t>(context_->token_count()),
-                                                               static_cast<size_t>(tokens)),
+                     .tokens = std::span(plan_.tokens)
+                                   .subspan(static_cast<size_t>(context_->token_count()),
+                                            static_cast<size_t>(tokens)),
                      .tiled = true};
 }
 
@@ -75,14 +82,18 @@ absl::Status IngestRun::AfterStep(SegmentResult result) {
 
 absl::Status IngestRun::Commit(bool complete) {
   const int64_t first = context_->own_begin();
-  const int64_t end = complete ? BlocksOf(context_->token_count()) : context_->token_count() / kBlockTokens;
+  const int64_t end =
+      complete ? BlocksOf(context_->token_count()) : context_->token_count() / kBlockTokens;
   if (end == first) return absl::OkStatus();
   Context::StoredBlocks blocks = context_->Export(end);
-  for (int64_t block = first; block < end; ++block) blocks.inputs()[block - first].hash = plan_.hashes[block];
+  for (int64_t block = first; block < end; ++block)
+    blocks.inputs()[block - first].hash = plan_.hashes[block];
   const int64_t tokens_before = first * kBlockTokens;
-  absl::StatusOr<storage::IngestIntent> intent = around_.catalog->CommitIngestBlocks(
-      intent_.operation_uid, /*context=*/0,
-      {.first_block = static_cast<uint32_t>(first), .blocks = blocks.inputs(), .provenance = around_.model->provenance()});
+  absl::StatusOr<storage::IngestIntent> intent =
+      around_.catalog->CommitIngestBlocks(intent_.operation_uid, /*context=*/0,
+                                          {.first_block = static_cast<uint32_t>(first),
+                                           .blocks = blocks.inputs(),
+                                           .provenance = around_.model->provenance()});
   if (!intent.ok()) return intent.status();
   intent_ = *std::move(intent);
   context_->Adopt(intent_.contexts[0].lineage, end);
@@ -99,13 +110,14 @@ absl::Status IngestRun::Commit(bool complete) {
 
 absl::Status IngestRun::Publish() {
   const size_t tail = plan_.tokens.size() % static_cast<size_t>(kBlockTokens);
-  storage::GenerationSpec spec = {.documents = intent_.documents,
-                                  .layout_version = std::string(kPromptLayoutName),
-                                  .extractor_version = std::to_string(kTextExtractorVersion),
-                                  .model_fingerprint = around_.model->fingerprint(),
-                                  .contexts = {{.token_count = plan_.tokens.size(),
-                                                .tail_tokens = {plan_.tokens.end() - static_cast<int64_t>(tail),
-                                                                plan_.tokens.end()}}}};
+  storage::GenerationSpec spec = {
+      .documents = intent_.documents,
+      .layout_version = std::string(kPromptLayoutName),
+      .extractor_version = std::to_string(kTextExtractorVersion),
+      .model_fingerprint = around_.model->fingerprint(),
+      .contexts = {
+          {.token_count = plan_.tokens.size(),
+           .tail_tokens = {plan_.tokens.end() - static_cast<int64_t>(tail), plan_.tokens.end()}}}};
   absl::StatusOr<storage::Generation> generation =
       around_.catalog->PublishGeneration(intent_.operation_uid, spec, around_.clock_us());
   if (!generation.ok()) return generation.status();
@@ -118,11 +130,12 @@ void IngestRun::Fail(const absl::Status& untyped, bool draining) {
   const absl::Status status = WithReason(untyped);
   if (!draining) {
     const bool cancelled = status.code() == absl::StatusCode::kCancelled;
-    // If this fails too, the operation is still running in storage and resumes at the next start; if the corpus is gone, storage has
-    // ended the operation already.
+    // If this fails too, the operation is still running in storage and resumes at the next start;
+    // if the corpus is gone, storage has ended the operation already.
     around_.catalog
         ->EndOperation(intent_.operation_uid,
-                       {.state = cancelled ? storage::OperationState::kCancelled : storage::OperationState::kFailed,
+                       {.state = cancelled ? storage::OperationState::kCancelled
+                                           : storage::OperationState::kFailed,
                         .error_code = static_cast<int32_t>(status.code()),
                         .error_reason = ReasonOf(status),
                         .error_message = std::string(status.message())},

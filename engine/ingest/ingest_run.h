@@ -1,4 +1,5 @@
-// Prefill of one generation: chunks through the model, committed as their blocks become whole, published at the end.
+// Prefill of one generation: chunks through the model, committed as their blocks become whole,
+// published at the end.
 #pragma once
 
 #include <cstdint>
@@ -24,7 +25,8 @@ class IngestRun final : public Run {
     Counters* counters = nullptr;
     std::function<int64_t()> clock_us;
     int64_t chunk_tokens = 0;  // most tokens that one step may grant
-    // Called once on the step thread, after storage knows the end (or, when draining, knows nothing new).
+    // Called once on the step thread, after storage knows the end (or, when draining, knows nothing
+    // new).
     std::function<void(uint64_t operation_uid)> ended;
   };
 

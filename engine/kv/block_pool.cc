@@ -9,7 +9,8 @@
 namespace lectern::engine {
 
 size_t BlockKeyHash::operator()(const BlockKey& key) const {
-  // splitmix64's finaliser over the three parts: neighbouring blocks and layers must not collide in rows.
+  // splitmix64's finaliser over the three parts: neighbouring blocks and layers must not collide in
+  // rows.
   uint64_t h = key.lineage * 0x9E3779B97F4A7C15ull ^ (static_cast<uint64_t>(key.block) << 8) ^
                static_cast<uint64_t>(key.layer);
   h = (h ^ (h >> 30)) * 0xBF58476D1CE4E5B9ull;
@@ -21,8 +22,8 @@ BlockPool::BlockPool(int64_t slot_bytes, int64_t capacity_slots)
     : slot_bytes_(slot_bytes), capacity_slots_(capacity_slots) {
   assert(slot_bytes % 64 == 0 && capacity_slots > 0);
   // Reserved, not committed: pages cost memory when a slot is first written.
-  void* memory = mmap(nullptr, static_cast<size_t>(slot_bytes * capacity_slots), PROT_READ | PROT_WRITE,
-                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* memory = mmap(nullptr, static_cast<size_t>(slot_bytes * capacity_slots),
+                      PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (memory == MAP_FAILED) {
     std::fprintf(stderr, "cannot reserve %lld bytes for the block pool\n",
                  static_cast<long long>(slot_bytes * capacity_slots));

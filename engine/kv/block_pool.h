@@ -1,9 +1,10 @@
-// The bounded memory of K/V blocks on the CPU: a slot holds one layer of one block, all KV heads, in the layout that the
-// attention kernels read. Contexts larger than the pool work: what is not resident is fetched again.
+// The bounded memory of K/V blocks on the CPU: a slot holds one layer of one block, all KV heads,
+// in the layout that the attention kernels read. Contexts larger than the pool work: what is not
+// resident is fetched again.
 //
-// A slot is *pinned* while somebody holds a pointer into it, *dirty* while storage does not have its bytes yet. Only slots that are
-// neither can be evicted, least recently used first. Not thread-safe: the engine's step thread owns it; Usage() may be read from
-// any thread.
+// A slot is *pinned* while somebody holds a pointer into it, *dirty* while storage does not have
+// its bytes yet. Only slots that are neither can be evicted, least recently used first. Not
+// thread-safe: the engine's step thread owns it; Usage() may be read from any thread.
 #pragma once
 
 #include <atomic>
@@ -18,8 +19,8 @@
 
 namespace lectern::engine {
 
-// Names one layer of one block of one lineage. Lineages of storage are below kUnstoredLineages; blocks that
-// storage does not know (an answer in progress) live in lineages at or above it.
+// Names one layer of one block of one lineage. Lineages of storage are below kUnstoredLineages;
+// blocks that storage does not know (an answer in progress) live in lineages at or above it.
 struct BlockKey {
   uint64_t lineage = 0;
   int64_t block = 0;
@@ -65,16 +66,17 @@ class BlockPool {
   // The resident slot of `key`, pinned once more, or nullptr. Counts a hit or a miss.
   Slot* Find(const BlockKey& key);
 
-  // A slot for `key`, pinned once, contents undefined; evicts if it must. nullptr when everything is pinned or dirty.
-  // REQUIRES: `key` is not resident.
+  // A slot for `key`, pinned once, contents undefined; evicts if it must. nullptr when everything
+  // is pinned or dirty. REQUIRES: `key` is not resident.
   Slot* Allocate(const BlockKey& key);
 
   void Pin(Slot* slot);
   void Unpin(Slot* slot);
   void SetDirty(Slot* slot, bool dirty);
 
-  // Gives a resident slot another name: what was computed for an answer has become part of its session's lineage. An older
-  // version that is resident under the new name is replaced; false if that is not possible because it is pinned.
+  // Gives a resident slot another name: what was computed for an answer has become part of its
+  // session's lineage. An older version that is resident under the new name is replaced; false if
+  // that is not possible because it is pinned.
   bool Rename(Slot* slot, const BlockKey& key);
 
   // Forgets a slot whatever its state; its pointers die. REQUIRES: pins <= 1 (the caller's own).

@@ -12,8 +12,8 @@ namespace lectern::engine {
 using kernels::Bf16;
 
 absl::StatusOr<std::unique_ptr<Context>> Context::Open(KvMemory* memory, uint64_t tenant_uid,
-                                                       std::vector<storage::Segment> segments, int64_t token_count,
-                                                       uint64_t own_lineage) {
+                                                       std::vector<storage::Segment> segments,
+                                                       int64_t token_count, uint64_t own_lineage) {
   auto context = std::unique_ptr<Context>(new Context(memory, tenant_uid, own_lineage));
   context->segments_ = std::move(segments);
   context->token_count_ = context->opened_tokens_ = token_count;
@@ -27,9 +27,10 @@ absl::StatusOr<std::unique_ptr<Context>> Context::Open(KvMemory* memory, uint64_
     LECTERN_RETURN_IF_ERROR(context->EnsureReader(context->own_begin_ - 1));
     std::vector<BlockSource> sources;
     sources.reserve(static_cast<size_t>(context->own_begin_));
-    for (int64_t block = 0; block < context->own_begin_; ++block) sources.push_back(context->Source(block));
-    LECTERN_RETURN_IF_ERROR(
-        memory->FetchIndex(context->reader_.get(), sources, &context->index_slots_, &context->moved_));
+    for (int64_t block = 0; block < context->own_begin_; ++block)
+      sources.push_back(context->Source(block));
+    LECTERN_RETURN_IF_ERROR(memory->FetchIndex(context->reader_.get(), sources,
+                                               &context->index_slots_, &context->moved_));
     context->PointAtIndex();
   }
   return context;
@@ -50,7 +51,8 @@ Context::~Context() {
 }
 
 BlockSource Context::Source(int64_t block) const {
-  return {.lineage = lineages_[block], .block = block, .tokens = TokensInBlock(block, token_count_)};
+  return {
+      .lineage = lineages_[block], .block = block, .tokens = TokensInBlock(block, token_count_)};
 }
 
 absl::Status Context::EnsureReader(int64_t block) {
@@ -81,19 +83,23 @@ absl::Status Context::Reserve(int64_t tokens) {
 
 absl::Status Context::AddOwnBlock() {
   const int64_t block = end_block();
-  BlockPool::Slot* index = memory_->index_pool().Allocate({.lineage = own_lineage_, .block = block, .layer = 0});
+  BlockPool::Slot* index =
+      memory_->index_pool().Allocate({.lineage = own_lineage_, .block = block, .layer = 0});
   if (index == nullptr) {
     return Error(absl::StatusCode::kResourceExhausted, "INDEX_MEMORY_FULL",
-                 "no memory is left for another block of index keys: wait for answers to finish or raise --index_bytes");
+                 "no memory is left for another block of index keys: wait for answers to finish or "
+                 "raise --index_bytes");
   }
   OwnBlock own;
   for (int layer = 0; layer < memory_->shape().layers(); ++layer) {
-    BlockPool::Slot* slot = memory_->kv_pool().Allocate({.lineage = own_lineage_, .block = block, .layer = layer});
+    BlockPool::Slot* slot =
+        memory_->kv_pool().Allocate({.lineage = own_lineage_, .block = block, .layer = layer});
     if (slot == nullptr) {
       for (BlockPool::Slot* taken : own.kv) memory_->kv_pool().Drop(taken);
       memory_->index_pool().Drop(index);
       return Error(absl::StatusCode::kResourceExhausted, "POOL_FULL",
-                   "no room for another block in the block pool: ask fewer questions at once or raise --pool_bytes");
+                   "no room for another block in the block pool: ask fewer questions at once or "
+                   "raise --pool_bytes");
     }
     memory_->kv_pool().SetDirty(slot, true);
     own.kv.push_back(slot);
@@ -103,7 +109,8 @@ absl::Status Context::AddOwnBlock() {
   return absl::OkStatus();
 }
 
-// Copy on write: the tokens of the partial last block, in all layers, into a block of the own lineage.
+// Copy on write: the tokens of the partial last block, in all layers, into a block of the own
+// lineage.
 absl::Status Context::CopyTail() {
   const KvShape& shape = memory_->shape();
   const int64_t block = own_begin_ - 1;
@@ -129,10 +136,12 @@ absl::Status Context::CopyTail() {
   if (--segments_.back().block_count == 0) segments_.pop_back();
   OwnBlock& own = own_.back();
   for (int layer = 0; layer < shape.layers(); ++layer) {
-    std::memcpy(own.kv[layer]->data, (*base[layer])[0]->data, static_cast<size_t>(shape.kv_slot_bytes()));
+    std::memcpy(own.kv[layer]->data, (*base[layer])[0]->data,
+                static_cast<size_t>(shape.kv_slot_bytes()));
     own.kv[layer]->tokens = source.tokens;
   }
-  std::memcpy(index_slots_.back()->data, base_index->data, static_cast<size_t>(shape.index_slot_bytes()));
+  std::memcpy(index_slots_.back()->data, base_index->data,
+              static_cast<size_t>(shape.index_slot_bytes()));
   index_slots_.back()->tokens = source.tokens;
   memory_->index_pool().Unpin(base_index);
   return absl::OkStatus();
@@ -163,19 +172,23 @@ void Context::Write(int layer, const Rows& rows) {
     const int64_t position = rows.first_position + done;
     const int64_t block = position / kBlockTokens;
     const int32_t first = static_cast<int32_t>(position % kBlockTokens);
-    const int32_t count = std::min<int32_t>(rows.count - done, static_cast<int32_t>(kBlockTokens) - first);
+    const int32_t count =
+        std::min<int32_t>(rows.count - done, static_cast<int32_t>(kBlockTokens) - first);
     LECTERN_CHECK(block >= own_begin_ && block < end_block());
     BlockPool::Slot* slot = own_[block - own_begin_].kv[layer];
     for (int head = 0; head < shape.kv_heads(); ++head) {
       const kernels::TileRun run{.first = first, .count = count, .dim = dim};
-      kernels::PackKeys(run, rows.k + done * rows.k_stride + head * dim, rows.k_stride, shape.KeyTile(slot, head));
-      kernels::PackValues(run, rows.v + done * rows.v_stride + head * dim, rows.v_stride, shape.ValueTile(slot, head));
+      kernels::PackKeys(run, rows.k + done * rows.k_stride + head * dim, rows.k_stride,
+                        shape.KeyTile(slot, head));
+      kernels::PackValues(run, rows.v + done * rows.v_stride + head * dim, rows.v_stride,
+                          shape.ValueTile(slot, head));
     }
     slot->tokens = std::max(slot->tokens, first + count);
     if (rows.index_k != nullptr) {
       BlockPool::Slot* index = index_slots_[block];
       kernels::PackKeys({.first = first, .count = count, .dim = shape.index_dim()},
-                        rows.index_k + done * rows.index_k_stride, rows.index_k_stride, shape.IndexTile(index, layer));
+                        rows.index_k + done * rows.index_k_stride, rows.index_k_stride,
+                        shape.IndexTile(index, layer));
       index->tokens = std::max(index->tokens, first + count);
     }
     done += count;
@@ -196,7 +209,8 @@ absl::Status Context::Fetch(int layer, std::span<const int32_t> blocks, Pinned* 
     std::vector<BlockSource> sources;
     sources.reserve(stored);
     for (size_t i = 0; i < stored; ++i) sources.push_back(Source(blocks[i]));
-    LECTERN_RETURN_IF_ERROR(memory_->FetchKv(reader_.get(), layer, sources, &pinned->slots_, &moved_));
+    LECTERN_RETURN_IF_ERROR(
+        memory_->FetchKv(reader_.get(), layer, sources, &pinned->slots_, &moved_));
     if (pinned->slots_.size() < stored) return absl::OkStatus();  // as many as fit
   }
   for (size_t i = stored; i < blocks.size(); ++i) {
@@ -255,7 +269,8 @@ Context::StoredBlocks Context::Export(int64_t end) const {
   for (int64_t i = 0; i < count; ++i) {
     const std::span<const std::byte* const> pointers = stored.pointers_;
     stored.inputs_[i].tokens = static_cast<uint32_t>(TokensInBlock(own_begin_ + i, token_count_));
-    stored.inputs_[i].kv = pointers.subspan(static_cast<size_t>(i * 2 * layers), static_cast<size_t>(layers));
+    stored.inputs_[i].kv =
+        pointers.subspan(static_cast<size_t>(i * 2 * layers), static_cast<size_t>(layers));
     stored.inputs_[i].index_keys =
         pointers.subspan(static_cast<size_t>((i * 2 + 1) * layers), static_cast<size_t>(layers));
   }
@@ -276,9 +291,10 @@ void Context::Adopt(uint64_t lineage, int64_t end) {
         memory_->kv_pool().Drop(slot);
       }
     }
-    // The index slot stays pinned by this context whatever it is called; if an older version is in use by another
-    // context, this one keeps its private name and goes with the context.
-    memory_->index_pool().Rename(index_slots_[block], {.lineage = lineage, .block = block, .layer = 0});
+    // The index slot stays pinned by this context whatever it is called; if an older version is in
+    // use by another context, this one keeps its private name and goes with the context.
+    memory_->index_pool().Rename(index_slots_[block],
+                                 {.lineage = lineage, .block = block, .layer = 0});
     lineages_.push_back(lineage);
   }
   own_.erase(own_.begin(), own_.begin() + count);

@@ -1,8 +1,10 @@
-// One token sequence, open: the blocks it stands on, its resident index keys, and the tail that is being written.
+// One token sequence, open: the blocks it stands on, its resident index keys, and the tail that is
+// being written.
 //
-// A context opens on stored segments (a generation's, a session's) and is extended copy-on-write: blocks from the first one that is
-// not stored whole on live in a lineage of its own, invisible to everybody else until the caller commits them to storage and calls
-// Adopt. Dropping a context drops what was not committed. Used by the step thread alone.
+// A context opens on stored segments (a generation's, a session's) and is extended copy-on-write:
+// blocks from the first one that is not stored whole on live in a lineage of its own, invisible to
+// everybody else until the caller commits them to storage and calls Adopt. Dropping a context drops
+// what was not committed. Used by the step thread alone.
 #pragma once
 
 #include <cstdint>
@@ -20,12 +22,14 @@ namespace lectern::engine {
 
 class Context {
  public:
-  // Opens the first `token_count` tokens of `segments` (ascending, without gaps, from block 0, exactly BlocksOf(token_count) blocks).
-  // Reads the index keys that are not resident, nothing of the K/V. The tail goes to `own_lineage`: that of an ingest, or an unstored one.
-  // Errors: those of storage::BlockStore::OpenContext and of KvMemory::FetchIndex. REQUIRES: `memory` outlives the context.
+  // Opens the first `token_count` tokens of `segments` (ascending, without gaps, from block 0,
+  // exactly BlocksOf(token_count) blocks). Reads the index keys that are not resident, nothing of
+  // the K/V. The tail goes to `own_lineage`: that of an ingest, or an unstored one. Errors: those
+  // of storage::BlockStore::OpenContext and of KvMemory::FetchIndex. REQUIRES: `memory` outlives
+  // the context.
   static absl::StatusOr<std::unique_ptr<Context>> Open(KvMemory* memory, uint64_t tenant_uid,
-                                                       std::vector<storage::Segment> segments, int64_t token_count,
-                                                       uint64_t own_lineage);
+                                                       std::vector<storage::Segment> segments,
+                                                       int64_t token_count, uint64_t own_lineage);
   ~Context();
   Context(const Context&) = delete;
   Context& operator=(const Context&) = delete;
@@ -38,12 +42,14 @@ class Context {
   // K/V slots (one layer of one block) that extending by `tokens` would take from the pool.
   int64_t SlotsToExtend(int64_t tokens) const;
 
-  // Makes room for `tokens` more; the first time, a partial last block is copied into the own lineage.
+  // Makes room for `tokens` more; the first time, a partial last block is copied into the own
+  // lineage.
   //   RESOURCE_EXHAUSTED POOL_FULL / INDEX_MEMORY_FULL; the context stays as it was
   absl::Status Reserve(int64_t tokens);
 
-  // Stores one layer's projections of `count` tokens from `first_position` on: k, v [count][kv_heads * head_dim],
-  // index_k [count][index_dim] (null in a dense layer); strides in elements. REQUIRES: reserved.
+  // Stores one layer's projections of `count` tokens from `first_position` on: k, v
+  // [count][kv_heads * head_dim], index_k [count][index_dim] (null in a dense layer); strides in
+  // elements. REQUIRES: reserved.
   struct Rows {
     int64_t first_position = 0;
     int32_t count = 0;
@@ -83,8 +89,8 @@ class Context {
     std::vector<BlockPool::Slot*> slots_;
   };
 
-  // Pins `blocks` (ascending) of one layer, as many from the front as the pool can hold at once, at least one. Errors: those of
-  // KvMemory::FetchKv. What it moved adds to moved().
+  // Pins `blocks` (ascending) of one layer, as many from the front as the pool can hold at once, at
+  // least one. Errors: those of KvMemory::FetchKv. What it moved adds to moved().
   absl::Status Fetch(int layer, std::span<const int32_t> blocks, Pinned* pinned);
 
   const TierBytes& moved() const { return moved_; }
@@ -94,7 +100,8 @@ class Context {
   // First block that storage does not have.
   int64_t own_begin() const { return own_begin_; }
 
-  // The blocks [own_begin(), end) in stored form, ready for storage::BlockStore. The buffers live as long as the object.
+  // The blocks [own_begin(), end) in stored form, ready for storage::BlockStore. The buffers live
+  // as long as the object.
   class StoredBlocks {
    public:
     std::span<const storage::BlockInput> inputs() const { return inputs_; }
@@ -108,8 +115,9 @@ class Context {
   };
   StoredBlocks Export(int64_t end) const;
 
-  // Blocks up to `end` are in storage now, those of the own lineage under the name `lineage`: they become evictable and visible to others. Nothing
-  // that was adopted may be written again through this context. REQUIRES: own_begin() <= end.
+  // Blocks up to `end` are in storage now, those of the own lineage under the name `lineage`: they
+  // become evictable and visible to others. Nothing that was adopted may be written again through
+  // this context. REQUIRES: own_begin() <= end.
   void Adopt(uint64_t lineage, int64_t end);
 
  private:
@@ -129,14 +137,14 @@ class Context {
   KvMemory* const memory_;
   const uint64_t tenant_uid_;
   const uint64_t own_lineage_;
-  std::vector<storage::Segment> segments_;  // what is stored, [0, own_begin_)
-  std::vector<uint64_t> lineages_;          // of each of those blocks
+  std::vector<storage::Segment> segments_;          // what is stored, [0, own_begin_)
+  std::vector<uint64_t> lineages_;                  // of each of those blocks
   std::unique_ptr<storage::ContextReader> reader_;  // of a prefix of them; may lag behind Adopt
   int64_t token_count_ = 0;
   int64_t opened_tokens_ = 0;
   int64_t own_begin_ = 0;
-  std::vector<OwnBlock> own_;                    // blocks own_begin_ ..., not yet adopted
-  std::vector<BlockPool::Slot*> index_slots_;    // [reserved blocks], pinned
+  std::vector<OwnBlock> own_;                  // blocks own_begin_ ..., not yet adopted
+  std::vector<BlockPool::Slot*> index_slots_;  // [reserved blocks], pinned
   std::vector<std::vector<const kernels::Bf16*>> index_tiles_;  // [sparse layers][reserved blocks]
   TierBytes moved_;
 };

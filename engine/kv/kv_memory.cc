@@ -13,12 +13,15 @@ namespace {
 
 using kernels::Bf16;
 
-// Index keys are read in runs of this many blocks: 16 MiB of scratch for d_idx = 64, long sequential reads.
+// Index keys are read in runs of this many blocks: 16 MiB of scratch for d_idx = 64, long
+// sequential reads.
 constexpr int64_t kIndexRunBlocks = 1024;
 // K/V blocks are read in batches of this many, so that scratch stays small and readers stay busy.
 constexpr size_t kKvBatchBlocks = 256;
 
-int64_t SlotsOf(int64_t bytes, int64_t slot_bytes) { return std::max<int64_t>(1, bytes / slot_bytes); }
+int64_t SlotsOf(int64_t bytes, int64_t slot_bytes) {
+  return std::max<int64_t>(1, bytes / slot_bytes);
+}
 
 void Unpin(BlockPool* pool, std::vector<BlockPool::Slot*>* slots) {
   for (BlockPool::Slot* slot : *slots) pool->Unpin(slot);
@@ -27,7 +30,8 @@ void Unpin(BlockPool* pool, std::vector<BlockPool::Slot*>* slots) {
 
 }  // namespace
 
-KvShape::KvShape(const storage::Geometry& geometry) : geometry_(geometry), sparse_rank_(geometry.layers, -1) {
+KvShape::KvShape(const storage::Geometry& geometry)
+    : geometry_(geometry), sparse_rank_(geometry.layers, -1) {
   LECTERN_CHECK(geometry.Validate().ok());
   for (int layer = 0; layer < layers(); ++layer) {
     if (sparse(layer)) sparse_rank_[layer] = sparse_layers_++;
@@ -43,18 +47,21 @@ Bf16* KvShape::ValueTile(const BlockPool::Slot* slot, int kv_head) const {
 }
 
 Bf16* KvShape::IndexTile(const BlockPool::Slot* slot, int layer) const {
-  return reinterpret_cast<Bf16*>(slot->data + sparse_rank_[layer] * kernels::TileBytes(index_dim()));
+  return reinterpret_cast<Bf16*>(slot->data +
+                                 sparse_rank_[layer] * kernels::TileBytes(index_dim()));
 }
 
 KvMemory::KvMemory(const KvShape& shape, storage::BlockStore* store, const Options& options)
     : shape_(shape),
       store_(store),
       kv_pool_(shape.kv_slot_bytes(), SlotsOf(options.pool_bytes, shape.kv_slot_bytes())),
-      // A model without sparse layers has index slots of no content; a cache line keeps the pool's arithmetic valid.
+      // A model without sparse layers has index slots of no content; a cache line keeps the pool's
+      // arithmetic valid.
       index_pool_(std::max<int64_t>(64, shape.index_slot_bytes()),
                   SlotsOf(options.index_bytes, std::max<int64_t>(64, shape.index_slot_bytes()))) {}
 
-absl::Status KvMemory::FetchKv(const storage::ContextReader* reader, int layer, std::span<const BlockSource> sources,
+absl::Status KvMemory::FetchKv(const storage::ContextReader* reader, int layer,
+                               std::span<const BlockSource> sources,
                                std::vector<BlockPool::Slot*>* slots, TierBytes* moved) {
   slots->clear();
   std::vector<BlockSource> missing;
@@ -80,12 +87,13 @@ absl::Status KvMemory::FetchKv(const storage::ContextReader* reader, int layer, 
   }
   if (slots->empty() && !sources.empty()) {
     return Error(absl::StatusCode::kResourceExhausted, "POOL_FULL",
-                 "no room for one K/V block in the block pool: ask fewer questions at once or raise --pool_bytes");
+                 "no room for one K/V block in the block pool: ask fewer questions at once or "
+                 "raise --pool_bytes");
   }
   for (size_t first = 0; first < missing.size(); first += kKvBatchBlocks) {
     const size_t count = std::min(kKvBatchBlocks, missing.size() - first);
-    const absl::Status status =
-        ReadKv(reader, layer, std::span(missing).subspan(first, count), std::span(missing_slots).subspan(first, count));
+    const absl::Status status = ReadKv(reader, layer, std::span(missing).subspan(first, count),
+                                       std::span(missing_slots).subspan(first, count));
     if (!status.ok()) {
       for (BlockPool::Slot* slot : fresh) {
         if (slot->tokens == 0) {
@@ -103,7 +111,8 @@ absl::Status KvMemory::FetchKv(const storage::ContextReader* reader, int layer, 
   return absl::OkStatus();
 }
 
-absl::Status KvMemory::ReadKv(const storage::ContextReader* reader, int layer, std::span<const BlockSource> sources,
+absl::Status KvMemory::ReadKv(const storage::ContextReader* reader, int layer,
+                              std::span<const BlockSource> sources,
                               std::span<BlockPool::Slot* const> slots) {
   const int dim = shape_.head_dim();
   const int64_t part = kBlockTokens * dim;  // elements of K or V of one head
@@ -111,9 +120,10 @@ absl::Status KvMemory::ReadKv(const storage::ContextReader* reader, int layer, s
   std::vector<Bf16> scratch(static_cast<size_t>(record) * sources.size());
   std::vector<storage::KvRequest> requests(sources.size());
   for (size_t i = 0; i < sources.size(); ++i) {
-    requests[i] = {.layer = static_cast<uint16_t>(layer),
-                   .block = static_cast<uint32_t>(sources[i].block),
-                   .out = reinterpret_cast<std::byte*>(scratch.data() + static_cast<int64_t>(i) * record)};
+    requests[i] = {
+        .layer = static_cast<uint16_t>(layer),
+        .block = static_cast<uint32_t>(sources[i].block),
+        .out = reinterpret_cast<std::byte*>(scratch.data() + static_cast<int64_t>(i) * record)};
   }
   LECTERN_CHECK(reader != nullptr);
   if (absl::Status status = reader->ReadKvBatch(requests); !status.ok()) return status;
@@ -135,7 +145,8 @@ absl::Status KvMemory::ReadKv(const storage::ContextReader* reader, int layer, s
   return absl::OkStatus();
 }
 
-absl::Status KvMemory::FetchIndex(const storage::ContextReader* reader, std::span<const BlockSource> sources,
+absl::Status KvMemory::FetchIndex(const storage::ContextReader* reader,
+                                  std::span<const BlockSource> sources,
                                   std::vector<BlockPool::Slot*>* slots, TierBytes* moved) {
   slots->clear();
   std::vector<BlockSource> missing;
@@ -157,11 +168,14 @@ absl::Status KvMemory::FetchIndex(const storage::ContextReader* reader, std::spa
       slot = index_pool_.Allocate(key);
       if (slot == nullptr) {
         return fail(Error(absl::StatusCode::kResourceExhausted, "INDEX_MEMORY_FULL",
-                          fmt::format("the index keys of a context of {} blocks do not fit beside those of the other open "
+                          fmt::format("the index keys of a context of {} blocks do not fit beside "
+                                      "those of the other open "
                                       "contexts: wait for answers to finish or raise --index_bytes",
                                       sources.size()),
-                          {{"needed_bytes", fmt::to_string(static_cast<int64_t>(sources.size()) * index_pool_.slot_bytes())},
-                           {"limit_bytes", fmt::to_string(index_pool_.capacity_slots() * index_pool_.slot_bytes())}}));
+                          {{"needed_bytes", fmt::to_string(static_cast<int64_t>(sources.size()) *
+                                                           index_pool_.slot_bytes())},
+                           {"limit_bytes", fmt::to_string(index_pool_.capacity_slots() *
+                                                          index_pool_.slot_bytes())}}));
       }
       slot->tokens = 0;
       fresh.push_back(slot);
@@ -175,14 +189,17 @@ absl::Status KvMemory::FetchIndex(const storage::ContextReader* reader, std::spa
     }
   }
   if (missing.empty()) return absl::OkStatus();
-  if (absl::Status status = ReadIndex(reader, missing, missing_slots); !status.ok()) return fail(status);
+  if (absl::Status status = ReadIndex(reader, missing, missing_slots); !status.ok())
+    return fail(status);
   for (const BlockSource& source : missing) {
-    moved->disk += static_cast<int64_t>(shape_.geometry().IndexBytes(source.tokens)) * shape_.geometry().IndexedLayers();
+    moved->disk += static_cast<int64_t>(shape_.geometry().IndexBytes(source.tokens)) *
+                   shape_.geometry().IndexedLayers();
   }
   return absl::OkStatus();
 }
 
-absl::Status KvMemory::ReadIndex(const storage::ContextReader* reader, std::span<const BlockSource> sources,
+absl::Status KvMemory::ReadIndex(const storage::ContextReader* reader,
+                                 std::span<const BlockSource> sources,
                                  std::span<BlockPool::Slot* const> slots) {
   // Runs of neighbouring blocks, each read and packed by one thread for one layer.
   struct Run {
@@ -203,7 +220,8 @@ absl::Status KvMemory::ReadIndex(const storage::ContextReader* reader, std::span
     first += count;
   }
   // Layer by layer, as the records lie on disk.
-  std::stable_sort(runs.begin(), runs.end(), [](const Run& a, const Run& b) { return a.layer < b.layer; });
+  std::stable_sort(runs.begin(), runs.end(),
+                   [](const Run& a, const Run& b) { return a.layer < b.layer; });
 
   const int dim = shape_.index_dim();
   std::vector<absl::Status> statuses(runs.size());
@@ -214,8 +232,9 @@ absl::Status KvMemory::ReadIndex(const storage::ContextReader* reader, std::span
     int64_t tokens = 0;
     for (size_t i = run.first; i < run.first + run.count; ++i) tokens += sources[i].tokens;
     std::vector<Bf16> scratch(static_cast<size_t>(tokens) * dim);
-    statuses[r] = reader->ReadIndexKeys(static_cast<uint16_t>(run.layer), static_cast<uint32_t>(sources[run.first].block),
-                                        static_cast<uint32_t>(run.count), std::as_writable_bytes(std::span(scratch)));
+    statuses[r] = reader->ReadIndexKeys(
+        static_cast<uint16_t>(run.layer), static_cast<uint32_t>(sources[run.first].block),
+        static_cast<uint32_t>(run.count), std::as_writable_bytes(std::span(scratch)));
     if (!statuses[r].ok()) continue;
     const Bf16* rows = scratch.data();
     for (size_t i = run.first; i < run.first + run.count; ++i) {

@@ -1,11 +1,14 @@
-// What open contexts share in memory: the layout of a block, the pool of K/V blocks, the index keys of open contexts, and
-// the way to fetch from storage what is not there.
+// What open contexts share in memory: the layout of a block, the pool of K/V blocks, the index keys
+// of open contexts, and the way to fetch from storage what is not there.
 //
-// The only place besides context.cc that knows how a block lies in memory. A K/V slot is one layer of one block:
-//   [kv_head] { key tile, value tile }            tiles as kernels/block_tile/block_tile.h defines them
+// The only place besides context.cc that knows how a block lies in memory. A K/V slot is one layer
+// of one block:
+//   [kv_head] { key tile, value tile }            tiles as kernels/block_tile/block_tile.h defines
+//   them
 // An index slot is one block, all sparse layers:
 //   [sparse layer] key tile of index_dim          (dense layers have none)
-// Stored form of both: storage/block.h. Owned by the engine's step thread; the counters may be read from any thread.
+// Stored form of both: storage/block.h. Owned by the engine's step thread; the counters may be read
+// from any thread.
 #pragma once
 
 #include <atomic>
@@ -23,9 +26,12 @@
 namespace lectern::engine {
 
 inline constexpr int64_t kBlockTokens = kernels::kBlockTokens;
-static_assert(kernels::kBlockTokens == storage::kBlockTokens, "memory and disk must agree on what a block is");
+static_assert(kernels::kBlockTokens == storage::kBlockTokens,
+              "memory and disk must agree on what a block is");
 
-inline constexpr int64_t BlocksOf(int64_t tokens) { return (tokens + kBlockTokens - 1) / kBlockTokens; }
+inline constexpr int64_t BlocksOf(int64_t tokens) {
+  return (tokens + kBlockTokens - 1) / kBlockTokens;
+}
 // Tokens of `block` in a context of `tokens` tokens: 128 but for the last.
 inline constexpr int32_t TokensInBlock(int64_t block, int64_t tokens) {
   const int64_t left = tokens - block * kBlockTokens;
@@ -88,17 +94,20 @@ class KvMemory {
   BlockPool& index_pool() { return index_pool_; }
   storage::BlockStore* store() { return store_; }
 
-  // Makes as many as possible of `sources`, from the front, resident for `layer` and pins them; `slots` gets one per source made
-  // resident. Fewer than all when the pool has no room: the caller works with those, unpins them and asks for the rest.
-  // What is missing is read through `reader` in parallel, verified, and packed.
+  // Makes as many as possible of `sources`, from the front, resident for `layer` and pins them;
+  // `slots` gets one per source made resident. Fewer than all when the pool has no room: the caller
+  // works with those, unpins them and asks for the rest. What is missing is read through `reader`
+  // in parallel, verified, and packed.
   //   RESOURCE_EXHAUSTED POOL_FULL: not even the first fits
   //   what storage reports (DATA_LOSS, UNAVAILABLE, ...); nothing stays pinned then
-  absl::Status FetchKv(const storage::ContextReader* reader, int layer, std::span<const BlockSource> sources,
-                       std::vector<BlockPool::Slot*>* slots, TierBytes* moved);
+  absl::Status FetchKv(const storage::ContextReader* reader, int layer,
+                       std::span<const BlockSource> sources, std::vector<BlockPool::Slot*>* slots,
+                       TierBytes* moved);
 
   // Makes the index keys of all `sources` resident and pins them, or pins nothing.
   //   RESOURCE_EXHAUSTED INDEX_MEMORY_FULL (needed_bytes, limit_bytes)
-  absl::Status FetchIndex(const storage::ContextReader* reader, std::span<const BlockSource> sources,
+  absl::Status FetchIndex(const storage::ContextReader* reader,
+                          std::span<const BlockSource> sources,
                           std::vector<BlockPool::Slot*>* slots, TierBytes* moved);
 
   // A lineage for blocks that storage does not know (an answer in progress).
@@ -107,7 +116,8 @@ class KvMemory {
   int64_t disk_read_bytes() const { return disk_read_bytes_.load(std::memory_order_relaxed); }
 
  private:
-  absl::Status ReadKv(const storage::ContextReader* reader, int layer, std::span<const BlockSource> sources,
+  absl::Status ReadKv(const storage::ContextReader* reader, int layer,
+                      std::span<const BlockSource> sources,
                       std::span<BlockPool::Slot* const> slots);
   absl::Status ReadIndex(const storage::ContextReader* reader, std::span<const BlockSource> sources,
                          std::span<BlockPool::Slot* const> slots);

@@ -14,20 +14,23 @@ namespace lectern::engine {
 // Tokens are hashed as they lie in memory; the format is little-endian.
 static_assert(std::endian::native == std::endian::little);
 
-PrefixChain::PrefixChain(const storage::Digest& fingerprint, const storage::Digest& secret, uint64_t tenant_uid)
+PrefixChain::PrefixChain(const storage::Digest& fingerprint, const storage::Digest& secret,
+                         uint64_t tenant_uid)
     : fingerprint_(fingerprint) {
   unsigned int size = 0;
   LECTERN_CHECK(HMAC(EVP_sha256(), secret.data(), static_cast<int>(secret.size()),
-                     reinterpret_cast<const unsigned char*>(&tenant_uid), sizeof(tenant_uid), salt_.data(),
-                     &size) != nullptr);
+                     reinterpret_cast<const unsigned char*>(&tenant_uid), sizeof(tenant_uid),
+                     salt_.data(), &size) != nullptr);
   LECTERN_CHECK(size == salt_.size());
 }
 
-storage::BlockHash PrefixChain::Next(const storage::BlockHash& previous, std::span<const int32_t> tokens) const {
+storage::BlockHash PrefixChain::Next(const storage::BlockHash& previous,
+                                     std::span<const int32_t> tokens) const {
   storage::BlockHash hash;
   unsigned int size = 0;
   EVP_MD_CTX* context = EVP_MD_CTX_new();
-  const bool hashed = context != nullptr && EVP_DigestInit_ex(context, EVP_sha256(), nullptr) == 1 &&
+  const bool hashed = context != nullptr &&
+                      EVP_DigestInit_ex(context, EVP_sha256(), nullptr) == 1 &&
                       EVP_DigestUpdate(context, fingerprint_.data(), fingerprint_.size()) == 1 &&
                       EVP_DigestUpdate(context, salt_.data(), salt_.size()) == 1 &&
                       EVP_DigestUpdate(context, previous.data(), previous.size()) == 1 &&

@@ -1,5 +1,5 @@
-// Which rows of a segment chose which block, per tile of 128 rows and KV head: the transpose of a selection, as KV-outer
-// attention wants it (msa.md 4.1). Built once per layer and segment.
+// Which rows of a segment chose which block, per tile of 128 rows and KV head: the transpose of a
+// selection, as KV-outer attention wants it (msa.md 4.1). Built once per layer and segment.
 #pragma once
 
 #include <cstdint>
@@ -24,8 +24,8 @@ class BlockRows {
   // Rows of tile `tile` (numbered within it, ascending) that chose `block` for `kv_head`.
   std::span<const int32_t> RowsOf(int32_t block, int32_t tile, int32_t kv_head) const;
   // Where `block` stands among a row's selected blocks. REQUIRES: it does.
-  static int32_t SlotOf(const int32_t* selected, int32_t slots, int32_t row, int32_t kv_head, int32_t block,
-                        int32_t kv_heads);
+  static int32_t SlotOf(const int32_t* selected, int32_t slots, int32_t row, int32_t kv_head,
+                        int32_t block, int32_t kv_heads);
 
  private:
   const int32_t rows_;

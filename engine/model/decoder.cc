@@ -28,9 +28,12 @@ using kernels::Bf16;
 
 const Bf16* AsBf16(const Bf16Matrix& matrix) { return reinterpret_cast<const Bf16*>(matrix.data); }
 
-kernels::WeightRows Rows(const Bf16Matrix& matrix) { return {.weights = AsBf16(matrix), .rows = matrix.rows}; }
+kernels::WeightRows Rows(const Bf16Matrix& matrix) {
+  return {.weights = AsBf16(matrix), .rows = matrix.rows};
+}
 
-// Blocks attended to between two fetches: bounds the scratch, and lets a pool much smaller than the context serve.
+// Blocks attended to between two fetches: bounds the scratch, and lets a pool much smaller than the
+// context serve.
 constexpr size_t kFetchBlocksMax = 2048;
 
 // Memory that the kernels may read in whole cache lines.
@@ -59,7 +62,8 @@ class Buffer {
 
 }  // namespace
 
-// One layer's weights, packed; q, k, v and the index projections are one product, gate and up another.
+// One layer's weights, packed; q, k, v and the index projections are one product, gate and up
+// another.
 struct Decoder::Layer {
   Layer(const LayerWeights& w, const ModelConfig& config, bool sparse)
       : weights(w),
@@ -86,12 +90,13 @@ struct Decoder::Layer {
   kernels::PackedMatrix down;
 };
 
-// The rows of one step: first the tiles (rows of 128, row = position mod 128, unused rows zero), then the decode rows.
+// The rows of one step: first the tiles (rows of 128, row = position mod 128, unused rows zero),
+// then the decode rows.
 struct Decoder::Batch {
   struct Part {
     const StepSegment* segment;
     SegmentResult* result;
-    int64_t first_row;   // of its first token
+    int64_t first_row;  // of its first token
     int64_t first_position;
     int32_t rows;
   };
@@ -108,8 +113,8 @@ struct Decoder::Batch {
   Buffer<float> projected;  // [rows][max(qkv, gate_up)]
   Buffer<float> cos, sin;   // [rows][rotary_dim / 2]
   Buffer<Bf16> q, k, v, index_q, index_k;
-  Buffer<Bf16> attended;    // [rows][heads * head_dim]
-  Buffer<Bf16> activated;   // [rows][intermediate]
+  Buffer<Bf16> attended;   // [rows][heads * head_dim]
+  Buffer<Bf16> activated;  // [rows][intermediate]
   // Of one segment at a time.
   std::vector<int32_t> selected;
   std::vector<uint8_t> flagged;
@@ -122,31 +127,33 @@ Decoder::Decoder(const Checkpoint* checkpoint, const DecoderOptions& options)
 
 Decoder::~Decoder() = default;
 
-absl::StatusOr<std::unique_ptr<Decoder>> Decoder::Create(const Checkpoint* checkpoint, const DecoderOptions& options) {
+absl::StatusOr<std::unique_ptr<Decoder>> Decoder::Create(const Checkpoint* checkpoint,
+                                                         const DecoderOptions& options) {
   const ModelConfig& config = checkpoint->config();
   const auto unsupported = [](std::string message) {
     return Error(absl::StatusCode::kUnimplemented, "MODEL_UNSUPPORTED", message);
   };
   if (config.head_dim % 16 != 0 || config.head_dim > kernels::kMaxHeadDim) {
-    return unsupported(fmt::format("head_dim {} is not supported: multiples of 16 up to {} are", config.head_dim,
-                                   kernels::kMaxHeadDim));
+    return unsupported(fmt::format("head_dim {} is not supported: multiples of 16 up to {} are",
+                                   config.head_dim, kernels::kMaxHeadDim));
   }
   if (config.group_size() > kernels::kMaxGqaRatio) {
-    return unsupported(fmt::format("{} query heads per KV head are not supported: at most {} are", config.group_size(),
-                                   kernels::kMaxGqaRatio));
+    return unsupported(fmt::format("{} query heads per KV head are not supported: at most {} are",
+                                   config.group_size(), kernels::kMaxGqaRatio));
   }
   if (config.any_sparse()) {
     if (config.sparse.index_dim % 16 != 0 || config.sparse.index_dim > kernels::kMaxHeadDim) {
-      return unsupported(fmt::format("sparse_index_dim {} is not supported: multiples of 16 up to {} are",
-                                     config.sparse.index_dim, kernels::kMaxHeadDim));
+      return unsupported(
+          fmt::format("sparse_index_dim {} is not supported: multiples of 16 up to {} are",
+                      config.sparse.index_dim, kernels::kMaxHeadDim));
     }
     if (config.sparse.block_tokens != kBlockTokens) {
-      return unsupported(fmt::format("sparse_block_size {} is not supported: {} is", config.sparse.block_tokens,
-                                     kBlockTokens));
+      return unsupported(fmt::format("sparse_block_size {} is not supported: {} is",
+                                     config.sparse.block_tokens, kBlockTokens));
     }
     if (options.selected_blocks < 1 || options.selected_blocks > kernels::kMaxTopk) {
-      return unsupported(fmt::format("{} selected blocks are not supported: 1 to {} are", options.selected_blocks,
-                                     kernels::kMaxTopk));
+      return unsupported(fmt::format("{} selected blocks are not supported: 1 to {} are",
+                                     options.selected_blocks, kernels::kMaxTopk));
     }
   }
   LECTERN_CHECK(options.attention.size() == static_cast<size_t>(config.num_layers));
@@ -154,10 +161,11 @@ absl::StatusOr<std::unique_ptr<Decoder>> Decoder::Create(const Checkpoint* check
   for (int layer = 0; layer < config.num_layers; ++layer) {
     const bool sparse = options.attention[layer] == LayerAttention::kSparse;
     LECTERN_CHECK(!sparse || config.attention[layer] == LayerAttention::kSparse);
-    decoder->layers_.push_back(std::make_unique<Layer>(checkpoint->layers()[layer], config, sparse));
+    decoder->layers_.push_back(
+        std::make_unique<Layer>(checkpoint->layers()[layer], config, sparse));
   }
-  decoder->lm_head_ = std::make_unique<kernels::PackedMatrix>(AsBf16(checkpoint->lm_head()), checkpoint->lm_head().rows,
-                                                              checkpoint->lm_head().cols);
+  decoder->lm_head_ = std::make_unique<kernels::PackedMatrix>(
+      AsBf16(checkpoint->lm_head()), checkpoint->lm_head().rows, checkpoint->lm_head().cols);
   return decoder;
 }
 
@@ -167,7 +175,8 @@ storage::Geometry Decoder::geometry() const {
   geometry.kv_heads = static_cast<uint16_t>(config().num_kv_heads);
   geometry.head_dim = static_cast<uint16_t>(config().head_dim);
   for (const auto& layer : layers_) geometry.indexed.push_back(layer->sparse ? 1 : 0);
-  geometry.index_dim = geometry.IndexedLayers() > 0 ? static_cast<uint16_t>(config().sparse.index_dim) : 0;
+  geometry.index_dim =
+      geometry.IndexedLayers() > 0 ? static_cast<uint16_t>(config().sparse.index_dim) : 0;
   return geometry;
 }
 
@@ -180,7 +189,8 @@ int64_t Decoder::packed_bytes() const {
   return bytes;
 }
 
-void Decoder::LayOutRows(std::span<const StepSegment> segments, std::vector<SegmentResult>* results) {
+void Decoder::LayOutRows(std::span<const StepSegment> segments,
+                         std::vector<SegmentResult>* results) {
   Batch& batch = *batch_;
   batch.parts.clear();
   batch.tiles = batch.decode_rows = 0;
@@ -207,7 +217,8 @@ void Decoder::LayOutRows(std::span<const StepSegment> segments, std::vector<Segm
 
   const int64_t rows = batch.rows();
   batch.positions.assign(static_cast<size_t>(rows), 0);
-  std::memset(batch.x.Resize(rows * config().hidden_size), 0, sizeof(float) * rows * config().hidden_size);
+  std::memset(batch.x.Resize(rows * config().hidden_size), 0,
+              sizeof(float) * rows * config().hidden_size);
   for (const Batch::Part& part : batch.parts) {
     for (int32_t row = 0; row < part.rows; ++row) {
       batch.positions[part.first_row + row] = static_cast<int32_t>(part.first_position + row);
@@ -233,11 +244,13 @@ void Decoder::LayOutRows(std::span<const StepSegment> segments, std::vector<Segm
   }
 }
 
-void Decoder::Project(const kernels::PackedMatrix& matrix, const Bf16* x, float* y, bool add) const {
+void Decoder::Project(const kernels::PackedMatrix& matrix, const Bf16* x, float* y,
+                      bool add) const {
   const Batch& batch = *batch_;
   const auto store = add ? kernels::MatmulStore::kAdd : kernels::MatmulStore::kOverwrite;
   if (batch.tiles > 0) {
-    kernels::MatmulTiles(matrix, {.x = x, .y = y, .y_stride = matrix.n(), .tiles = batch.tiles, .store = store});
+    kernels::MatmulTiles(
+        matrix, {.x = x, .y = y, .y_stride = matrix.n(), .tiles = batch.tiles, .store = store});
   }
   if (batch.decode_rows > 0) {
     const int64_t first = batch.first_decode_row();
@@ -251,15 +264,16 @@ void Decoder::Project(const kernels::PackedMatrix& matrix, const Bf16* x, float*
 }
 
 void Decoder::Norm(std::span<const float> gain, int64_t first_row, int64_t rows, Bf16* y) const {
-  kernels::RmsNorm({.x = batch_->x.get() + first_row * config().hidden_size,
-                    .x_stride = config().hidden_size,
-                    .w = gain.data(),
-                    .y = y,
-                    .y_stride = config().hidden_size,
-                    .rows = rows,
-                    .hidden = config().hidden_size,
-                    .eps = static_cast<float>(config().rms_norm_eps),
-                    .gain = config().gemma_norm ? kernels::NormGain::kGemma : kernels::NormGain::kPlain});
+  kernels::RmsNorm(
+      {.x = batch_->x.get() + first_row * config().hidden_size,
+       .x_stride = config().hidden_size,
+       .w = gain.data(),
+       .y = y,
+       .y_stride = config().hidden_size,
+       .rows = rows,
+       .hidden = config().hidden_size,
+       .eps = static_cast<float>(config().rms_norm_eps),
+       .gain = config().gemma_norm ? kernels::NormGain::kGemma : kernels::NormGain::kPlain});
 }
 
 void Decoder::RunLayer(int layer_number) {
@@ -269,7 +283,8 @@ void Decoder::RunLayer(int layer_number) {
   const int64_t hidden = config().hidden_size;
 
   Norm(layer.weights.input_norm, 0, rows, batch.normed.Resize(rows * hidden));
-  Project(layer.qkv, batch.normed.get(), batch.projected.Resize(rows * layer.qkv.n()), /*add=*/false);
+  Project(layer.qkv, batch.normed.get(), batch.projected.Resize(rows * layer.qkv.n()),
+          /*add=*/false);
   SplitHeads(layer);
   for (const Batch::Part& part : batch.parts) {
     if (!part.result->status.ok()) continue;
@@ -287,14 +302,16 @@ void Decoder::RunLayer(int layer_number) {
   }
 
   const int64_t attention_width = int64_t{config().num_heads} * config().head_dim;
-  std::memset(batch.attended.Resize(rows * attention_width), 0, sizeof(Bf16) * rows * attention_width);
+  std::memset(batch.attended.Resize(rows * attention_width), 0,
+              sizeof(Bf16) * rows * attention_width);
   for (size_t i = 0; i < batch.parts.size(); ++i) {
     if (batch.parts[i].result->status.ok()) batch.parts[i].result->status = Attend(layer_number, i);
   }
   Project(layer.o, batch.attended.get(), batch.x.get(), /*add=*/true);
 
   Norm(layer.weights.post_attention_norm, 0, rows, batch.normed.get());
-  Project(layer.gate_up, batch.normed.get(), batch.projected.Resize(rows * layer.gate_up.n()), /*add=*/false);
+  Project(layer.gate_up, batch.normed.get(), batch.projected.Resize(rows * layer.gate_up.n()),
+          /*add=*/false);
   kernels::SwiGlu({.gate = batch.projected.get(),
                    .up = batch.projected.get() + config().intermediate_size,
                    .stride = layer.gate_up.n(),
@@ -311,25 +328,28 @@ void Decoder::SplitHeads(const Layer& layer) {
   const ModelConfig& c = config();
   const int64_t rows = batch.rows();
   const int64_t stride = layer.qkv.n();
-  const auto rotate = [&](int64_t column, std::span<const float> gain, int heads, int dim, Bf16* y) {
-    kernels::HeadNormRope({.x = batch.projected.get() + column,
-                           .x_stride = stride,
-                           .w = gain.empty() ? nullptr : gain.data(),
-                           .cos = c.rotary_dim > 0 ? batch.cos.get() : nullptr,
-                           .sin = c.rotary_dim > 0 ? batch.sin.get() : nullptr,
-                           .y = y,
-                           .y_f32 = nullptr,
-                           .y_stride = int64_t{heads} * dim,
-                           .rows = rows,
-                           .heads = heads,
-                           .dim = dim,
-                           .rotary_dim = c.rotary_dim,
-                           .eps = static_cast<float>(c.rms_norm_eps),
-                           .gain = c.gemma_norm ? kernels::NormGain::kGemma : kernels::NormGain::kPlain});
+  const auto rotate = [&](int64_t column, std::span<const float> gain, int heads, int dim,
+                          Bf16* y) {
+    kernels::HeadNormRope(
+        {.x = batch.projected.get() + column,
+         .x_stride = stride,
+         .w = gain.empty() ? nullptr : gain.data(),
+         .cos = c.rotary_dim > 0 ? batch.cos.get() : nullptr,
+         .sin = c.rotary_dim > 0 ? batch.sin.get() : nullptr,
+         .y = y,
+         .y_f32 = nullptr,
+         .y_stride = int64_t{heads} * dim,
+         .rows = rows,
+         .heads = heads,
+         .dim = dim,
+         .rotary_dim = c.rotary_dim,
+         .eps = static_cast<float>(c.rms_norm_eps),
+         .gain = c.gemma_norm ? kernels::NormGain::kGemma : kernels::NormGain::kPlain});
   };
   const int64_t q_width = int64_t{c.num_heads} * c.head_dim;
   rotate(0, layer.weights.q_norm, c.num_heads, c.head_dim, batch.q.Resize(rows * q_width));
-  rotate(q_width, layer.weights.k_norm, c.num_kv_heads, c.head_dim, batch.k.Resize(rows * c.kv_width()));
+  rotate(q_width, layer.weights.k_norm, c.num_kv_heads, c.head_dim,
+         batch.k.Resize(rows * c.kv_width()));
   kernels::ConvertRowsToBf16({.x = batch.projected.get() + q_width + c.kv_width(),
                               .x_stride = stride,
                               .y = batch.v.Resize(rows * c.kv_width()),
@@ -358,7 +378,8 @@ absl::Status Decoder::Attend(int layer_number, size_t part_number) {
   const int64_t q_width = int64_t{c.num_heads} * c.head_dim;
   const int32_t* positions = batch.positions.data() + part.first_row;
   const int32_t visible_blocks = static_cast<int32_t>(BlocksOf(part.first_position + part.rows));
-  const int32_t observed_from = segment.observer != nullptr ? std::min(segment.observed_from, part.rows) : part.rows;
+  const int32_t observed_from =
+      segment.observer != nullptr ? std::min(segment.observed_from, part.rows) : part.rows;
   const int32_t observed = part.rows - observed_from;
 
   // Select.
@@ -388,31 +409,35 @@ absl::Status Decoder::Attend(int layer_number, size_t part_number) {
     choice.AllVisible(positions, visible_blocks);
   }
 
-  // Tiles of rows: one per (128 rows, KV head). They keep their running softmax between the fetches.
+  // Tiles of rows: one per (128 rows, KV head). They keep their running softmax between the
+  // fetches.
   const kernels::AttentionShape shape = {
       .heads = group, .dim = c.head_dim, .scale = 1.0f / std::sqrt(static_cast<float>(c.head_dim))};
-  const int64_t state_floats = (kernels::AttentionStateFloats(shape, kernels::kMaxAttentionRows) + 15) / 16 * 16;
+  const int64_t state_floats =
+      (kernels::AttentionStateFloats(shape, kernels::kMaxAttentionRows) + 15) / 16 * 16;
   std::vector<kernels::AttentionTile> tiles;
   std::vector<float> lse(static_cast<size_t>(part.rows) * c.num_heads);
   const int32_t row_tiles = (part.rows + BlockRows::kTileRows - 1) / BlockRows::kTileRows;
   batch.attention_state.Resize(state_floats * row_tiles * kv_heads);
-  std::vector<float> tile_lse(static_cast<size_t>(row_tiles) * kv_heads * kernels::kMaxAttentionRows * group);
+  std::vector<float> tile_lse(static_cast<size_t>(row_tiles) * kv_heads *
+                              kernels::kMaxAttentionRows * group);
   for (int32_t tile = 0; tile < row_tiles; ++tile) {
     const int32_t first = tile * BlockRows::kTileRows;
     const int32_t rows = std::min<int32_t>(BlockRows::kTileRows, part.rows - first);
     for (int head = 0; head < kv_heads; ++head) {
       const int64_t index = int64_t{tile} * kv_heads + head;
       const int64_t row = part.first_row + first;
-      tiles.push_back({.rows = rows,
-                       .state = batch.attention_state.get() + index * state_floats,
-                       .q = batch.q.get() + row * q_width + int64_t{head} * group * c.head_dim,
-                       .q_row_stride = q_width,
-                       .q_head_stride = c.head_dim,
-                       .positions = positions + first,
-                       .out = batch.attended.get() + row * q_width + int64_t{head} * group * c.head_dim,
-                       .out_row_stride = q_width,
-                       .out_head_stride = c.head_dim,
-                       .lse = tile_lse.data() + index * kernels::kMaxAttentionRows * group});
+      tiles.push_back(
+          {.rows = rows,
+           .state = batch.attention_state.get() + index * state_floats,
+           .q = batch.q.get() + row * q_width + int64_t{head} * group * c.head_dim,
+           .q_row_stride = q_width,
+           .q_head_stride = c.head_dim,
+           .positions = positions + first,
+           .out = batch.attended.get() + row * q_width + int64_t{head} * group * c.head_dim,
+           .out_row_stride = q_width,
+           .out_head_stride = c.head_dim,
+           .lse = tile_lse.data() + index * kernels::kMaxAttentionRows * group});
     }
   }
   std::vector<float> block_lse;  // of observed rows, [observed][kv_heads][slots][group]
@@ -463,10 +488,13 @@ absl::Status Decoder::Attend(int layer_number, size_t part_number) {
           for (int32_t r = 0; r < block.num_rows; ++r) {
             const int32_t row = tile * BlockRows::kTileRows + block.rows[r];
             if (row < observed_from) continue;
-            const int32_t slot = layer.sparse ? BlockRows::SlotOf(batch.selected.data(), slots, row, head, block.block, kv_heads)
+            const int32_t slot = layer.sparse ? BlockRows::SlotOf(batch.selected.data(), slots, row,
+                                                                  head, block.block, kv_heads)
                                               : block.block;
-            std::copy_n(block.block_lse + int64_t{r} * group, group,
-                        block_lse.data() + ((int64_t{row - observed_from} * kv_heads + head) * slots + slot) * group);
+            std::copy_n(
+                block.block_lse + int64_t{r} * group, group,
+                block_lse.data() +
+                    ((int64_t{row - observed_from} * kv_heads + head) * slots + slot) * group);
           }
         }
       }
@@ -481,8 +509,9 @@ absl::Status Decoder::Attend(int layer_number, size_t part_number) {
   for (int32_t row = observed_from; row < part.rows; ++row) {
     for (int head = 0; head < kv_heads; ++head) {
       const int64_t tile = int64_t{row / BlockRows::kTileRows} * kv_heads + head;
-      std::copy_n(tile_lse.data() + (tile * kernels::kMaxAttentionRows + row % BlockRows::kTileRows) * group, group,
-                  lse.data() + int64_t{row} * c.num_heads + head * group);
+      std::copy_n(tile_lse.data() +
+                      (tile * kernels::kMaxAttentionRows + row % BlockRows::kTileRows) * group,
+                  group, lse.data() + int64_t{row} * c.num_heads + head * group);
     }
   }
   std::vector<int32_t> all_visible;
@@ -509,8 +538,10 @@ absl::Status Decoder::Attend(int layer_number, size_t part_number) {
        .selected = layer.sparse ? batch.selected.data() + selected_offset : all_visible.data(),
        .block_lse = block_lse.data(),
        .lse = lse.data() + int64_t{observed_from} * c.num_heads,
-       .index_lse_visible = layer.sparse ? batch.lse_visible.data() + int64_t{observed_from} * kv_heads : nullptr,
-       .index_lse_selected = layer.sparse ? batch.lse_selected.data() + int64_t{observed_from} * kv_heads : nullptr});
+       .index_lse_visible =
+           layer.sparse ? batch.lse_visible.data() + int64_t{observed_from} * kv_heads : nullptr,
+       .index_lse_selected =
+           layer.sparse ? batch.lse_selected.data() + int64_t{observed_from} * kv_heads : nullptr});
 }
 
 void Decoder::ComputeLogits() {
@@ -523,7 +554,8 @@ void Decoder::ComputeLogits() {
   if (asking.empty()) return;
   std::vector<Bf16> last(asking.size() * static_cast<size_t>(hidden));
   for (size_t i = 0; i < asking.size(); ++i) {
-    Norm(checkpoint_->final_norm(), asking[i]->first_row + asking[i]->rows - 1, 1, last.data() + i * hidden);
+    Norm(checkpoint_->final_norm(), asking[i]->first_row + asking[i]->rows - 1, 1,
+         last.data() + i * hidden);
   }
   for (size_t first = 0; first < asking.size(); first += kernels::kMatVecMaxRows) {
     const size_t count = std::min<size_t>(asking.size() - first, kernels::kMatVecMaxRows);

@@ -1,10 +1,12 @@
-// The forward pass. A step is a ragged batch: a list of segments, each some new tokens of one open context, prefill chunks and
-// decode rows mixed. Per layer it projects all rows at once, stores keys, values and index keys into the contexts' tails, and then
-// runs three phases for every segment: select (kernels/index_select), fetch (kv/context), attend (kernels/sparse_attention).
+// The forward pass. A step is a ragged batch: a list of segments, each some new tokens of one open
+// context, prefill chunks and decode rows mixed. Per layer it projects all rows at once, stores
+// keys, values and index keys into the contexts' tails, and then runs three phases for every
+// segment: select (kernels/index_select), fetch (kv/context), attend (kernels/sparse_attention).
 //
-// Numeric contract (design): a tile segment's rows are computed in tiles of 128 with row = position mod 128, so the bytes that
-// a token leaves in the cache depend on the tokens before it and on nothing else: not on chunk sizes, not on what else is
-// in the batch. Residual stream fp32; every matrix product takes bf16 inputs and sums in fp32 (FORMATS: kernels/matmul).
+// Numeric contract (design): a tile segment's rows are computed in tiles of 128 with row = position
+// mod 128, so the bytes that a token leaves in the cache depend on the tokens before it and on
+// nothing else: not on chunk sizes, not on what else is in the batch. Residual stream fp32; every
+// matrix product takes bf16 inputs and sums in fp32 (FORMATS: kernels/matmul).
 //
 // One Decoder serves one thread at a time (the engine's step thread); it uses all OpenMP threads.
 #pragma once
@@ -23,21 +25,25 @@
 
 namespace lectern::engine {
 
-// What attention did in one layer for the observed rows of a segment; evidence and coverage are made of it. Pointers live
-// during the call. G = query heads per KV head.
+// What attention did in one layer for the observed rows of a segment; evidence and coverage are
+// made of it. Pointers live during the call. G = query heads per KV head.
 struct LayerObservation {
   int layer = 0;
   Context* context = nullptr;
   int32_t rows = 0;
   const int32_t* positions = nullptr;  // [rows]
-  const kernels::Bf16* q = nullptr;    // [rows][q_stride]: query head h at h * head_dim, after norm and RoPE
+  const kernels::Bf16* q =
+      nullptr;  // [rows][q_stride]: query head h at h * head_dim, after norm and RoPE
   int64_t q_stride = 0;
-  float scale = 0;                     // of q.k before the softmax
-  int32_t slots = 0;                   // entries of `selected` per (row, KV head)
-  const int32_t* selected = nullptr;   // [rows][kv_heads][slots] ascending block numbers, -1 behind the last
-  const float* block_lse = nullptr;    // [rows][kv_heads][slots][G] ln sum exp(scale q.k) over the block's visible tokens
-  const float* lse = nullptr;          // [rows][kv_heads][G] the same over all selected blocks
-  // [rows][kv_heads], the index branch's ln sum exp over all visible and over the selected tokens; null in a dense layer.
+  float scale = 0;    // of q.k before the softmax
+  int32_t slots = 0;  // entries of `selected` per (row, KV head)
+  const int32_t* selected =
+      nullptr;  // [rows][kv_heads][slots] ascending block numbers, -1 behind the last
+  const float* block_lse =
+      nullptr;  // [rows][kv_heads][slots][G] ln sum exp(scale q.k) over the block's visible tokens
+  const float* lse = nullptr;  // [rows][kv_heads][G] the same over all selected blocks
+  // [rows][kv_heads], the index branch's ln sum exp over all visible and over the selected tokens;
+  // null in a dense layer.
   const float* index_lse_visible = nullptr;
   const float* index_lse_selected = nullptr;
 };
@@ -45,7 +51,8 @@ struct LayerObservation {
 class AttentionObserver {
  public:
   virtual ~AttentionObserver() = default;
-  // Called once per layer, in order. May Fetch blocks of the context. An error ends the step for this segment.
+  // Called once per layer, in order. May Fetch blocks of the context. An error ends the step for
+  // this segment.
   virtual absl::Status OnLayer(const LayerObservation& observation) = 0;
 };
 
@@ -53,17 +60,19 @@ class AttentionObserver {
 inline constexpr int32_t kMaxDecodeRows = 64;
 
 struct StepSegment {
-  Context* context = nullptr;         // REQUIRES: Reserve(tokens.size()) succeeded; no two segments share a context
-  std::span<const int32_t> tokens;    // computed at positions token_count(), token_count() + 1, ...
-  bool tiled = true;                  // the numeric contract above; false: decode rows (at most kMaxDecodeRows per step)
-  bool wants_logits = false;          // of its last token
+  Context* context =
+      nullptr;  // REQUIRES: Reserve(tokens.size()) succeeded; no two segments share a context
+  std::span<const int32_t> tokens;  // computed at positions token_count(), token_count() + 1, ...
+  bool tiled =
+      true;  // the numeric contract above; false: decode rows (at most kMaxDecodeRows per step)
+  bool wants_logits = false;  // of its last token
   AttentionObserver* observer = nullptr;
-  int32_t observed_from = 0;          // with an observer: tokens [observed_from, size) are observed
+  int32_t observed_from = 0;  // with an observer: tokens [observed_from, size) are observed
 };
 
 struct SegmentResult {
-  absl::Status status;         // not OK: the context is unchanged but for garbage in its reserved tail
-  std::vector<float> logits;   // [vocab_size] if wanted
+  absl::Status status;  // not OK: the context is unchanged but for garbage in its reserved tail
+  std::vector<float> logits;  // [vocab_size] if wanted
 };
 
 struct DecoderOptions {
@@ -74,11 +83,12 @@ struct DecoderOptions {
 class Decoder {
  public:
   // Packs the weights. `checkpoint` must outlive the decoder.
-  static absl::StatusOr<std::unique_ptr<Decoder>> Create(const Checkpoint* checkpoint, const DecoderOptions& options);
+  static absl::StatusOr<std::unique_ptr<Decoder>> Create(const Checkpoint* checkpoint,
+                                                         const DecoderOptions& options);
   ~Decoder();
 
-  // Runs one step and advances every context whose segment succeeded. One result per segment; a segment fails alone (a
-  // block that cannot be read, a pool without room).
+  // Runs one step and advances every context whose segment succeeded. One result per segment; a
+  // segment fails alone (a block that cannot be read, a pool without room).
   std::vector<SegmentResult> Step(std::span<const StepSegment> segments);
 
   const ModelConfig& config() const { return checkpoint_->config(); }
@@ -97,7 +107,8 @@ class Decoder {
   absl::Status Attend(int layer, size_t part);
   void ComputeLogits();
   void Norm(std::span<const float> gain, int64_t first_row, int64_t rows, kernels::Bf16* y) const;
-  void Project(const kernels::PackedMatrix& matrix, const kernels::Bf16* x, float* y, bool add) const;
+  void Project(const kernels::PackedMatrix& matrix, const kernels::Bf16* x, float* y,
+               bool add) const;
 
   const Checkpoint* const checkpoint_;
   const DecoderOptions options_;

@@ -21,18 +21,21 @@ absl::StatusOr<std::string> ReadFile(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
   std::string bytes((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
   if (!file) {
-    return Error(absl::StatusCode::kNotFound, reason::kModelFileUnreadable, fmt::format("cannot read {}", path));
+    return Error(absl::StatusCode::kNotFound, reason::kModelFileUnreadable,
+                 fmt::format("cannot read {}", path));
   }
   return bytes;
 }
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<ServingModel>> ServingModel::Load(const std::string& directory, bool force_dense) {
+absl::StatusOr<std::unique_ptr<ServingModel>> ServingModel::Load(const std::string& directory,
+                                                                 bool force_dense) {
   std::error_code ignored;
   if (!std::filesystem::is_directory(directory, ignored)) {
     return Error(absl::StatusCode::kNotFound, "MODEL_NOT_FOUND",
-                 fmt::format("{} is not a directory: --model_dir must name a directory with config.json, tokenizer.json "
+                 fmt::format("{} is not a directory: --model_dir must name a directory with "
+                             "config.json, tokenizer.json "
                              "and *.safetensors",
                              directory));
   }
@@ -48,47 +51,53 @@ absl::StatusOr<std::unique_ptr<ServingModel>> ServingModel::Load(const std::stri
   if (!tokenizer.ok()) return Annotate(tokenizer.status(), tokenizer_path);
   model->tokenizer_ = *std::move(tokenizer);
   if (model->tokenizer_->vocab_size() > config.vocab_size) {
-    return InvalidArgument(reason::kModelTokenizerMismatch,
-                           fmt::format("{} has ids up to {}, but the model's vocab_size is {}", tokenizer_path,
-                                       model->tokenizer_->vocab_size() - 1, config.vocab_size));
+    return InvalidArgument(
+        reason::kModelTokenizerMismatch,
+        fmt::format("{} has ids up to {}, but the model's vocab_size is {}", tokenizer_path,
+                    model->tokenizer_->vocab_size() - 1, config.vocab_size));
   }
   if (config.prompt_layout != kPromptLayoutName) {
     return Error(absl::StatusCode::kUnimplemented, reason::kModelUnsupported,
-                 fmt::format("{}/config.json: prompt_layout is \"{}\"; this server speaks \"{}\"", directory,
-                             config.prompt_layout, kPromptLayoutName));
+                 fmt::format("{}/config.json: prompt_layout is \"{}\"; this server speaks \"{}\"",
+                             directory, config.prompt_layout, kPromptLayoutName));
   }
-  LECTERN_ASSIGN_OR_RETURN(PromptLayout layout,
-                           PromptLayout::Create(model->tokenizer_.get(), {.max_positions = config.max_positions}));
+  LECTERN_ASSIGN_OR_RETURN(
+      PromptLayout layout,
+      PromptLayout::Create(model->tokenizer_.get(), {.max_positions = config.max_positions}));
   model->layout_ = std::make_unique<PromptLayout>(std::move(layout));
 
-  DecoderOptions options = {.attention = config.attention, .selected_blocks = config.sparse.topk_blocks};
-  if (force_dense) std::fill(options.attention.begin(), options.attention.end(), LayerAttention::kDense);
+  DecoderOptions options = {.attention = config.attention,
+                            .selected_blocks = config.sparse.topk_blocks};
+  if (force_dense)
+    std::fill(options.attention.begin(), options.attention.end(), LayerAttention::kDense);
   LECTERN_ASSIGN_OR_RETURN(model->decoder_, Decoder::Create(model->checkpoint_.get(), options));
 
   const int threads = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
-  model->fingerprint_ = ModelFingerprint({.weights = HashWeights(model->checkpoint_->files(), threads),
-                                          .tokenizer = tokenizer_json,
-                                          .config = &config,
-                                          .attention = options.attention,
-                                          .block_tokens = static_cast<int32_t>(kBlockTokens),
-                                          .selection_blocks = options.selected_blocks,
-                                          .prompt_layout = kPromptLayoutName,
-                                          .text_extractor_version = kTextExtractorVersion});
+  model->fingerprint_ =
+      ModelFingerprint({.weights = HashWeights(model->checkpoint_->files(), threads),
+                        .tokenizer = tokenizer_json,
+                        .config = &config,
+                        .attention = options.attention,
+                        .block_tokens = static_cast<int32_t>(kBlockTokens),
+                        .selection_blocks = options.selected_blocks,
+                        .prompt_layout = kPromptLayoutName,
+                        .text_extractor_version = kTextExtractorVersion});
   model->provenance_ = kernels::KernelProvenance();
   return model;
 }
 
 int64_t ServingModel::parameters() const {
   const auto size = [](const Bf16Matrix& m) { return m.rows * m.cols; };
-  int64_t count = size(checkpoint_->embedding()) + static_cast<int64_t>(checkpoint_->final_norm().size());
+  int64_t count =
+      size(checkpoint_->embedding()) + static_cast<int64_t>(checkpoint_->final_norm().size());
   if (!config().tied_embeddings) count += size(checkpoint_->lm_head());
   for (const LayerWeights& layer : checkpoint_->layers()) {
-    for (const Bf16Matrix* m : {&layer.q, &layer.k, &layer.v, &layer.o, &layer.index_q, &layer.index_k, &layer.gate,
-                                &layer.up, &layer.down}) {
+    for (const Bf16Matrix* m : {&layer.q, &layer.k, &layer.v, &layer.o, &layer.index_q,
+                                &layer.index_k, &layer.gate, &layer.up, &layer.down}) {
       count += size(*m);
     }
-    for (const Gain& gain : {layer.input_norm, layer.post_attention_norm, layer.q_norm, layer.k_norm,
-                             layer.index_q_norm, layer.index_k_norm}) {
+    for (const Gain& gain : {layer.input_norm, layer.post_attention_norm, layer.q_norm,
+                             layer.k_norm, layer.index_q_norm, layer.index_k_norm}) {
       count += static_cast<int64_t>(gain.size());
     }
   }

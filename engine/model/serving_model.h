@@ -1,5 +1,6 @@
-// A model directory made ready to serve: weights, tokenizer, prompt layout, decoder, and the fingerprint that names every byte they
-// leave in a cache. Immutable but for the decoder, which the step thread uses.
+// A model directory made ready to serve: weights, tokenizer, prompt layout, decoder, and the
+// fingerprint that names every byte they leave in a cache. Immutable but for the decoder, which the
+// step thread uses.
 #pragma once
 
 #include <cstdint>
@@ -17,9 +18,11 @@ namespace lectern::engine {
 
 class ServingModel {
  public:
-  // force_dense: full attention in every layer, a fingerprint of its own. Errors: those of Checkpoint::Load, Tokenizer::LoadFile,
-  // PromptLayout::Create and Decoder::Create; NOT_FOUND MODEL_NOT_FOUND when there is no such directory.
-  static absl::StatusOr<std::unique_ptr<ServingModel>> Load(const std::string& directory, bool force_dense);
+  // force_dense: full attention in every layer, a fingerprint of its own. Errors: those of
+  // Checkpoint::Load, Tokenizer::LoadFile, PromptLayout::Create and Decoder::Create; NOT_FOUND
+  // MODEL_NOT_FOUND when there is no such directory.
+  static absl::StatusOr<std::unique_ptr<ServingModel>> Load(const std::string& directory,
+                                                            bool force_dense);
 
   const ModelConfig& config() const { return checkpoint_->config(); }
   const Checkpoint& checkpoint() const { return *checkpoint_; }

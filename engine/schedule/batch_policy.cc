@@ -4,7 +4,8 @@
 
 namespace lectern::engine {
 
-std::vector<BatchEntry> PlanBatch(std::span<const BatchWish> wishes, const BatchLimits& limits, uint64_t turn) {
+std::vector<BatchEntry> PlanBatch(std::span<const BatchWish> wishes, const BatchLimits& limits,
+                                  uint64_t turn) {
   std::vector<BatchEntry> batch;
   std::vector<size_t> ingests;
   bool questions = false;

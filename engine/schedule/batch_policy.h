@@ -1,11 +1,13 @@
-// Who is in the next step, and with how many tokens: a pure function of what runs wish for, so that it can be tested by
-// simulation. Order of arrival breaks every tie; the same wishes give the same batch.
+// Who is in the next step, and with how many tokens: a pure function of what runs wish for, so that
+// it can be tested by simulation. Order of arrival breaks every tie; the same wishes give the same
+// batch.
 //
 //   1. Every question that decodes gets its rows, up to the batch limit.
-//   2. Questions that are still being read (prefill) share the prefill budget, first come first served.
+//   2. Questions that are still being read (prefill) share the prefill budget, first come first
+//   served.
 //   3. One ingest gets what is left of the budget; the ingests take turns from step to step.
-// While a question is active the budget is the shared one, so that an ingest chunk delays no token of an answer by more
-// than that many tokens' time; else it is the full chunk.
+// While a question is active the budget is the shared one, so that an ingest chunk delays no token
+// of an answer by more than that many tokens' time; else it is the full chunk.
 #pragma once
 
 #include <cstdint>
@@ -32,7 +34,9 @@ struct BatchWish {
   Run::Wish wish;
 };
 
-// `wishes` in order of arrival; `turn`: which of the ingests is next (any number; taken modulo their count).
-std::vector<BatchEntry> PlanBatch(std::span<const BatchWish> wishes, const BatchLimits& limits, uint64_t turn);
+// `wishes` in order of arrival; `turn`: which of the ingests is next (any number; taken modulo
+// their count).
+std::vector<BatchEntry> PlanBatch(std::span<const BatchWish> wishes, const BatchLimits& limits,
+                                  uint64_t turn);
 
 }  // namespace lectern::engine

@@ -1,5 +1,5 @@
-// Something that wants tokens computed, step after step: an ingest or a question. The scheduler owns runs and calls
-// them on the step thread only; Cancel may come from any thread.
+// Something that wants tokens computed, step after step: an ingest or a question. The scheduler
+// owns runs and calls them on the step thread only; Cancel may come from any thread.
 #pragma once
 
 #include <atomic>
@@ -12,7 +12,8 @@
 
 namespace lectern::engine {
 
-// Set by whoever holds the ticket, read by the step thread: cancellation takes effect before the next step.
+// Set by whoever holds the ticket, read by the step thread: cancellation takes effect before the
+// next step.
 class CancelFlag {
  public:
   void Cancel() { cancelled_.store(true, std::memory_order_release); }
@@ -41,7 +42,8 @@ class Run {
   // Unix microseconds; 0: none.
   int64_t deadline_us() const { return deadline_us_; }
 
-  // K/V slots (one layer of one block) that it holds from Start to its end: admission waits until the pool can spare them.
+  // K/V slots (one layer of one block) that it holds from Start to its end: admission waits until
+  // the pool can spare them.
   virtual int64_t SlotsNeeded() const = 0;
 
   // Called once, when it is admitted: opens its context. An error ends the run through Fail.
@@ -49,12 +51,13 @@ class Run {
 
   // What the next step shall do for it. REQUIRES: started, not done.
   struct Wish {
-    int64_t tokens = 0;   // > 0; fewer may be granted when `tiled`, all or none otherwise
-    bool tiled = true;    // prefill, else decode
+    int64_t tokens = 0;  // > 0; fewer may be granted when `tiled`, all or none otherwise
+    bool tiled = true;   // prefill, else decode
   };
   virtual Wish NextWish() const = 0;
 
-  // The next step's segment with `tokens` tokens; what it points to must live until AfterStep. An error ends the run through Fail.
+  // The next step's segment with `tokens` tokens; what it points to must live until AfterStep. An
+  // error ends the run through Fail.
   virtual absl::StatusOr<StepSegment> Prepare(int64_t tokens) = 0;
 
   // Takes in what the step computed. An error ends the run through Fail.
@@ -63,8 +66,8 @@ class Run {
   // Nothing is left to do; the scheduler then destroys it.
   virtual bool done() const = 0;
 
-  // It ends with an error: its own, cancellation, a deadline, or the engine draining (`draining`: an ingest keeps what it has and resumes at
-  // the next start). The scheduler then destroys it.
+  // It ends with an error: its own, cancellation, a deadline, or the engine draining (`draining`:
+  // an ingest keeps what it has and resumes at the next start). The scheduler then destroys it.
   virtual void Fail(const absl::Status& status, bool draining) = 0;
 
  private:

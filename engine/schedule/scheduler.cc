@@ -11,13 +11,18 @@ namespace lectern::engine {
 namespace {
 
 absl::Status Draining() {
-  return Error(absl::StatusCode::kUnavailable, "DRAINING", "the server is shutting down: ask again in a moment");
+  return Error(absl::StatusCode::kUnavailable, "DRAINING",
+               "the server is shutting down: ask again in a moment");
 }
 
 }  // namespace
 
-Scheduler::Scheduler(Decoder* decoder, const SchedulerOptions& options, std::function<int64_t()> clock_us)
-    : decoder_(decoder), options_(options), clock_us_(std::move(clock_us)), thread_([this] { Loop(); }) {}
+Scheduler::Scheduler(Decoder* decoder, const SchedulerOptions& options,
+                     std::function<int64_t()> clock_us)
+    : decoder_(decoder),
+      options_(options),
+      clock_us_(std::move(clock_us)),
+      thread_([this] { Loop(); }) {}
 
 Scheduler::~Scheduler() {
   Drain(0);
@@ -32,20 +37,25 @@ Scheduler::~Scheduler() {
 absl::Status Scheduler::Submit(std::unique_ptr<Run> run) {
   const int64_t needed = run->SlotsNeeded();
   if (needed > options_.pool_slots) {
-    return Error(absl::StatusCode::kResourceExhausted, "POOL_TOO_SMALL",
-                 fmt::format("it needs {} blocks of the pool at once, the pool has {} to give: raise --pool_bytes", needed,
-                             options_.pool_slots),
-                 {{"needed_slots", fmt::to_string(needed)}, {"pool_slots", fmt::to_string(options_.pool_slots)}});
+    return Error(
+        absl::StatusCode::kResourceExhausted, "POOL_TOO_SMALL",
+        fmt::format(
+            "it needs {} blocks of the pool at once, the pool has {} to give: raise --pool_bytes",
+            needed, options_.pool_slots),
+        {{"needed_slots", fmt::to_string(needed)},
+         {"pool_slots", fmt::to_string(options_.pool_slots)}});
   }
   {
     std::lock_guard lock(mutex_);
     if (draining_) return Draining();
     if (run->kind() == RunKind::kQuestion) {
       if (questions_ >= options_.question_limit) {
-        return Error(absl::StatusCode::kResourceExhausted, "QUEUE_FULL",
-                     fmt::format("{} questions are waiting or running, which is the limit: try again in a moment",
-                                 questions_),
-                     {{"limit", fmt::to_string(options_.question_limit)}});
+        return Error(
+            absl::StatusCode::kResourceExhausted, "QUEUE_FULL",
+            fmt::format(
+                "{} questions are waiting or running, which is the limit: try again in a moment",
+                questions_),
+            {{"limit", fmt::to_string(options_.question_limit)}});
       }
       ++questions_;
     }
@@ -93,8 +103,10 @@ void Scheduler::Loop() {
         wake_.wait(lock, [this] { return stop_ || !waiting_.empty(); });
         if (stop_) return;
       } else if (active_.empty()) {
-        // Something waits for room that nobody holds any more, or for its cancellation: look again soon at the latest.
-        if (!woken_) wake_.wait_for(lock, std::chrono::milliseconds(20), [this] { return woken_ || stop_; });
+        // Something waits for room that nobody holds any more, or for its cancellation: look again
+        // soon at the latest.
+        if (!woken_)
+          wake_.wait_for(lock, std::chrono::milliseconds(20), [this] { return woken_ || stop_; });
       }
       woken_ = false;
     }
@@ -113,11 +125,14 @@ void Scheduler::FailCancelled(int64_t now_us) {
   int64_t drain_deadline_us;
   std::vector<std::pair<std::unique_ptr<Run>, absl::Status>> ended;
   const auto verdict = [&](const Run& run) -> absl::Status {
-    if (run.cancelled()) return Error(absl::StatusCode::kCancelled, "CANCELLED", "cancelled by the caller");
+    if (run.cancelled())
+      return Error(absl::StatusCode::kCancelled, "CANCELLED", "cancelled by the caller");
     if (run.deadline_us() != 0 && now_us >= run.deadline_us()) {
-      return Error(absl::StatusCode::kDeadlineExceeded, "DEADLINE_EXCEEDED", "the deadline passed before the answer was complete");
+      return Error(absl::StatusCode::kDeadlineExceeded, "DEADLINE_EXCEEDED",
+                   "the deadline passed before the answer was complete");
     }
-    if (draining && (run.kind() == RunKind::kIngest || now_us >= drain_deadline_us)) return Draining();
+    if (draining && (run.kind() == RunKind::kIngest || now_us >= drain_deadline_us))
+      return Draining();
     return absl::OkStatus();
   };
   {
@@ -167,18 +182,21 @@ void Scheduler::Admit(std::unique_lock<std::mutex>* lock) {
     active_.push_back({.run = std::move(run), .slots = slots});
     lock->unlock();
     // Opening a context reads from disk; submitters need not wait for it.
-    if (absl::Status status = active_.back().run->Start(); !status.ok()) EndRun(active_.size() - 1, status, false);
+    if (absl::Status status = active_.back().run->Start(); !status.ok())
+      EndRun(active_.size() - 1, status, false);
     lock->lock();
     it = waiting_.begin();  // the queue may have changed meanwhile
     active_questions = 0;
-    for (const Active& active : active_) active_questions += active.run->kind() == RunKind::kQuestion;
+    for (const Active& active : active_)
+      active_questions += active.run->kind() == RunKind::kQuestion;
   }
 }
 
 void Scheduler::RunStep() {
   if (active_.empty()) return;
   std::vector<BatchWish> wishes;
-  for (const Active& active : active_) wishes.push_back({.kind = active.run->kind(), .wish = active.run->NextWish()});
+  for (const Active& active : active_)
+    wishes.push_back({.kind = active.run->kind(), .wish = active.run->NextWish()});
   const std::vector<BatchEntry> batch = PlanBatch(wishes, options_.limits, turn_++);
 
   std::vector<Run*> runs;
@@ -201,7 +219,8 @@ void Scheduler::RunStep() {
     if (!status.ok()) failed.emplace_back(runs[i], status);
   }
   for (const auto& [run, status] : failed) {
-    const auto it = std::find_if(active_.begin(), active_.end(), [&](const Active& a) { return a.run.get() == run; });
+    const auto it = std::find_if(active_.begin(), active_.end(),
+                                 [&](const Active& a) { return a.run.get() == run; });
     EndRun(static_cast<size_t>(it - active_.begin()), status, false);
   }
   for (size_t i = active_.size(); i-- > 0;) {

@@ -1,5 +1,5 @@
-// The step thread: admits runs, plans batches, runs the decoder, and hands results back. Everything that touches contexts and the
-// block pool happens on this thread.
+// The step thread: admits runs, plans batches, runs the decoder, and hands results back. Everything
+// that touches contexts and the block pool happens on this thread.
 #pragma once
 
 #include <condition_variable>
@@ -35,12 +35,12 @@ class Scheduler {
   Scheduler& operator=(const Scheduler&) = delete;
 
   // Takes a run over, or returns an error and destroys it without calling it:
-  //   RESOURCE_EXHAUSTED QUEUE_FULL (limit), POOL_TOO_SMALL (needed_slots, pool_slots): it could never be admitted
-  //   UNAVAILABLE DRAINING
+  //   RESOURCE_EXHAUSTED QUEUE_FULL (limit), POOL_TOO_SMALL (needed_slots, pool_slots): it could
+  //   never be admitted UNAVAILABLE DRAINING
   absl::Status Submit(std::unique_ptr<Run> run);
 
-  // Refuses new runs from now on. Ingests stop after the step at hand; questions run on for at most `grace_us`, then fail with
-  // UNAVAILABLE DRAINING. Returns when nothing runs any more.
+  // Refuses new runs from now on. Ingests stop after the step at hand; questions run on for at most
+  // `grace_us`, then fail with UNAVAILABLE DRAINING. Returns when nothing runs any more.
   void Drain(int64_t grace_us);
 
   // Wakes the step thread to look at cancel flags. Any thread.

@@ -1,5 +1,6 @@
 // How close the engine runs to the machine's limits, measured in the same process:
-//   prefill     floating-point operations of projections, index branch and selected attention, over the rate at which oneDNN alone
+//   prefill     floating-point operations of projections, index branch and selected attention, over
+//   the rate at which oneDNN alone
 //               multiplies matrices of the projections' shapes
 //   decode      one step, over the bytes it must touch divided by the measured read bandwidth
 //   sparse      a dense decode step of the same weights over a sparse one
@@ -73,14 +74,15 @@ std::vector<Row> rows;
 
 void Report(const Row& row) {
   rows.push_back(row);
-  fmt::print("{:<22} {:>8} {:>12.4g} {:<10} {:>8.3f}  {}\n", row.metric, row.size, row.value, row.unit, row.ratio,
-             row.against);
+  fmt::print("{:<22} {:>8} {:>12.4g} {:<10} {:>8.3f}  {}\n", row.metric, row.size, row.value,
+             row.unit, row.ratio, row.against);
   std::fflush(stdout);
 }
 
 // ---- limits ----
 
-// FLOP/s of oneDNN on one product of `m` rows with all threads, in the type that the engine's products use.
+// FLOP/s of oneDNN on one product of `m` rows with all threads, in the type that the engine's
+// products use.
 double OneDnnRate(int64_t m, int64_t n, int64_t k) {
   using dnnl::matmul;
   using dnnl::memory;
@@ -96,8 +98,10 @@ double OneDnnRate(int64_t m, int64_t n, int64_t k) {
   for (memory* operand : {&mx, &mw}) {
     auto* bytes = static_cast<uint16_t*>(operand->get_data_handle());
     const size_t count = operand->get_desc().get_size() / 2;
-    // Halves of numbers near one: random mantissas, harmless exponents, in bf16 and as the high halves of fp32.
-    for (size_t i = 0; i < count; ++i) bytes[i] = static_cast<uint16_t>(0x3f00 | (random() & 0x80ff));
+    // Halves of numbers near one: random mantissas, harmless exponents, in bf16 and as the high
+    // halves of fp32.
+    for (size_t i = 0; i < count; ++i)
+      bytes[i] = static_cast<uint16_t>(0x3f00 | (random() & 0x80ff));
   }
   const matmul product(description);
   std::vector<double> seconds;
@@ -107,7 +111,8 @@ double OneDnnRate(int64_t m, int64_t n, int64_t k) {
     queue.wait();
     if (round >= 2) seconds.push_back(Seconds() - begin);
   }
-  return 2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k) / Median(seconds);
+  return 2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k) /
+         Median(seconds);
 }
 
 // Bytes per second of all threads summing a buffer much larger than the caches.
@@ -134,33 +139,41 @@ struct Work {
   explicit Work(const ModelConfig& config) : c(config) {}
 
   int64_t QkvColumns() const {
-    return int64_t{c.num_heads} * c.head_dim + 2 * c.kv_width() + (c.num_kv_heads + 1) * int64_t{c.sparse.index_dim};
+    return int64_t{c.num_heads} * c.head_dim + 2 * c.kv_width() +
+           (c.num_kv_heads + 1) * int64_t{c.sparse.index_dim};
   }
   // Of one token's projections, all layers.
   double ProjectionFlops() const {
-    const double columns = static_cast<double>(QkvColumns()) + int64_t{c.num_heads} * c.head_dim + 3.0 * c.intermediate_size;
+    const double columns = static_cast<double>(QkvColumns()) + int64_t{c.num_heads} * c.head_dim +
+                           3.0 * c.intermediate_size;
     return 2.0 * c.num_layers * c.hidden_size * columns;
   }
-  // Of the rows at positions [begin, end): index scores of all earlier blocks, attention to the selected tokens.
+  // Of the rows at positions [begin, end): index scores of all earlier blocks, attention to the
+  // selected tokens.
   double AttentionFlops(int64_t begin, int64_t end) const {
     double flops = 0;
     for (int64_t p = begin; p < end; ++p) {
       const double scored = static_cast<double>(p / kBlockTokens * kBlockTokens);
       const double own = static_cast<double>(p % kBlockTokens + 1);
       const double selected =
-          own + static_cast<double>(std::min<int64_t>(p / kBlockTokens, c.sparse.topk_blocks - 1) * kBlockTokens);
-      flops += 2.0 * c.num_kv_heads * c.sparse.index_dim * scored + 4.0 * c.num_heads * c.head_dim * selected;
+          own + static_cast<double>(std::min<int64_t>(p / kBlockTokens, c.sparse.topk_blocks - 1) *
+                                    kBlockTokens);
+      flops += 2.0 * c.num_kv_heads * c.sparse.index_dim * scored +
+               4.0 * c.num_heads * c.head_dim * selected;
     }
     return flops * c.num_layers;
   }
-  // That one decode step at `tokens` of context must read: weights, output matrix, index keys, selected blocks.
+  // That one decode step at `tokens` of context must read: weights, output matrix, index keys,
+  // selected blocks.
   double DecodeBytes(int64_t tokens, bool dense) const {
-    const double weights = ProjectionFlops() + 2.0 * c.vocab_size * c.hidden_size;  // bf16: 2 bytes for 2 FLOPs
+    const double weights =
+        ProjectionFlops() + 2.0 * c.vocab_size * c.hidden_size;  // bf16: 2 bytes for 2 FLOPs
     const double kv_token = 4.0 * c.kv_width() * c.num_layers;
     if (dense) return weights + kv_token * static_cast<double>(tokens);
     const double index = 2.0 * c.sparse.index_dim * c.num_layers * static_cast<double>(tokens);
     // Every group selects its own blocks; each reads its heads' share of a block.
-    const double selected = static_cast<double>(std::min<int64_t>(tokens, c.sparse.topk_blocks * kBlockTokens));
+    const double selected =
+        static_cast<double>(std::min<int64_t>(tokens, c.sparse.topk_blocks * kBlockTokens));
     return weights + index + kv_token * selected;
   }
   const ModelConfig& c;
@@ -173,8 +186,10 @@ double LimitRate(const Work& work) {
   const ModelConfig& c = work.c;
   double flops = 0;
   double seconds = 0;
-  for (const Product& p : {Product{work.QkvColumns(), c.hidden_size}, Product{c.hidden_size, int64_t{c.num_heads} * c.head_dim},
-                           Product{2 * int64_t{c.intermediate_size}, c.hidden_size}, Product{c.hidden_size, c.intermediate_size}}) {
+  for (const Product& p : {Product{work.QkvColumns(), c.hidden_size},
+                           Product{c.hidden_size, int64_t{c.num_heads} * c.head_dim},
+                           Product{2 * int64_t{c.intermediate_size}, c.hidden_size},
+                           Product{c.hidden_size, c.intermediate_size}}) {
     const double f = 2.0 * static_cast<double>(kChunk * p.n * p.k);
     flops += f;
     seconds += f / OneDnnRate(kChunk, p.n, p.k);
@@ -197,19 +212,22 @@ double MedianDecodeStep(Decoder* decoder, Context* context, TokenId token) {
   std::vector<double> seconds;
   for (int step = 0; step < kDecodeSteps; ++step) {
     Must(context->Reserve(1));
-    const StepSegment segment = {.context = context, .tokens = std::span(&token, 1), .tiled = false, .wants_logits = true};
+    const StepSegment segment = {
+        .context = context, .tokens = std::span(&token, 1), .tiled = false, .wants_logits = true};
     const double begin = Seconds();
     const std::vector<SegmentResult> results = decoder->Step(std::span(&segment, 1));
     const double end = Seconds();
     Must(results[0].status);
     if (step >= 3) seconds.push_back(end - begin);
-    token = static_cast<TokenId>(std::max_element(results[0].logits.begin(), results[0].logits.end()) -
-                                 results[0].logits.begin());
+    token =
+        static_cast<TokenId>(std::max_element(results[0].logits.begin(), results[0].logits.end()) -
+                             results[0].logits.begin());
   }
   return Median(seconds);
 }
 
-// A context whose keys and values are random: what a dense decode step reads, without an hour of dense prefill.
+// A context whose keys and values are random: what a dense decode step reads, without an hour of
+// dense prefill.
 std::unique_ptr<Context> RandomContext(KvMemory* memory, int64_t tokens) {
   auto context = Must(Context::Open(memory, 1, {}, 0, memory->NewUnstoredLineage()));
   Must(context->Reserve(tokens));
@@ -240,8 +258,10 @@ void PrefillAndDecode(ServingModel* model, const std::vector<int64_t>& sizes) {
   const Work work(model->config());
   const double rate = LimitRate(work);
   const double bandwidth = ReadBandwidth();
-  fmt::print("limits: oneDNN {:.0f} GFLOP/s on the projections' shapes, read bandwidth {:.1f} GB/s, {} threads\n", rate / 1e9,
-             bandwidth / 1e9, omp_get_max_threads());
+  fmt::print(
+      "limits: oneDNN {:.0f} GFLOP/s on the projections' shapes, read bandwidth {:.1f} GB/s, {} "
+      "threads\n",
+      rate / 1e9, bandwidth / 1e9, omp_get_max_threads());
 
   const int64_t longest = sizes.back();
   const std::vector<TokenId> tokens = Tokens(*model, longest);
@@ -259,21 +279,26 @@ void PrefillAndDecode(ServingModel* model, const std::vector<int64_t>& sizes) {
   for (int64_t done = 0; done < longest;) {
     const int64_t count = std::min(kChunk, longest - done);
     Must(context->Reserve(count));
-    const StepSegment segment = {.context = context.get(),
-                                 .tokens = std::span(tokens).subspan(static_cast<size_t>(done), static_cast<size_t>(count))};
+    const StepSegment segment = {
+        .context = context.get(),
+        .tokens = std::span(tokens).subspan(static_cast<size_t>(done), static_cast<size_t>(count))};
     const int64_t first = context->token_count();
     const double begin = Seconds();
     Must(model->decoder().Step(std::span(&segment, 1))[0].status);
     seconds += Seconds() - begin;
-    flops += work.ProjectionFlops() * static_cast<double>(count) + work.AttentionFlops(first, first + count);
+    flops += work.ProjectionFlops() * static_cast<double>(count) +
+             work.AttentionFlops(first, first + count);
     done += count;
     if (done < sizes[next]) continue;
     Report({"prefill", sizes[next], static_cast<double>(done) / seconds, "tokens/s",
-            fmt::format("{:.0f} of oneDNN's {:.0f} GFLOP/s", flops / seconds / 1e9, rate / 1e9), flops / seconds / rate});
-    const double step = MedianDecodeStep(&model->decoder(), context.get(), tokens[static_cast<size_t>(done - 1)]);
+            fmt::format("{:.0f} of oneDNN's {:.0f} GFLOP/s", flops / seconds / 1e9, rate / 1e9),
+            flops / seconds / rate});
+    const double step =
+        MedianDecodeStep(&model->decoder(), context.get(), tokens[static_cast<size_t>(done - 1)]);
     const double floor = work.DecodeBytes(done, /*dense=*/false) / bandwidth;
     Report({"decode_step", sizes[next], step * 1e3, "ms",
-            fmt::format("{:.3f} ms: bytes over {:.1f} GB/s", floor * 1e3, bandwidth / 1e9), step / floor});
+            fmt::format("{:.3f} ms: bytes over {:.1f} GB/s", floor * 1e3, bandwidth / 1e9),
+            step / floor});
     decode_seconds.push_back(step);
     ++next;
   }
@@ -282,17 +307,20 @@ void PrefillAndDecode(ServingModel* model, const std::vector<int64_t>& sizes) {
   DecoderOptions dense_options = model->decoder().options();
   std::fill(dense_options.attention.begin(), dense_options.attention.end(), LayerAttention::kDense);
   auto dense = Must(Decoder::Create(&model->checkpoint(), dense_options));
-  KvMemory dense_memory(KvShape(dense->geometry()), &store->blocks(),
-                        {.pool_bytes = blocks * shape.layers() * shape.kv_slot_bytes(), .index_bytes = blocks * 64});
+  KvMemory dense_memory(
+      KvShape(dense->geometry()), &store->blocks(),
+      {.pool_bytes = blocks * shape.layers() * shape.kv_slot_bytes(), .index_bytes = blocks * 64});
   for (size_t i = 0; i < sizes.size(); ++i) {
     auto dense_context = RandomContext(&dense_memory, sizes[i]);
     const double step = MedianDecodeStep(dense.get(), dense_context.get(), tokens[1]);
     Report({"decode_sparse_speedup", sizes[i], decode_seconds[i] * 1e3, "ms",
-            fmt::format("{:.3f} ms: the same weights, --attention=dense", step * 1e3), step / decode_seconds[i]});
+            fmt::format("{:.3f} ms: the same weights, --attention=dense", step * 1e3),
+            step / decode_seconds[i]});
   }
 }
 
-// Asks the kernel to forget the pages of every file below `directory`, so that reading them goes to the disk.
+// Asks the kernel to forget the pages of every file below `directory`, so that reading them goes to
+// the disk.
 void DropPages(const std::string& directory) {
   sync();
   for (const auto& entry : std::filesystem::recursive_directory_iterator(directory)) {
@@ -312,7 +340,8 @@ void ColdOpen(const std::string& model_dir, const std::string& data_dir, int64_t
   {
     auto engine = Must(Engine::Open(options));
     // About 3.6 tokens a word of this text.
-    testing::Upload(*engine, corpus, "text", testing::RandomText(static_cast<int>(static_cast<double>(tokens) / 3.6), 3));
+    testing::Upload(*engine, corpus, "text",
+                    testing::RandomText(static_cast<int>(static_cast<double>(tokens) / 3.6), 3));
     const double begin = Seconds();
     const Operation operation = testing::IngestAndWait(*engine, corpus);
     prefill_seconds = Seconds() - begin;
@@ -323,13 +352,14 @@ void ColdOpen(const std::string& model_dir, const std::string& data_dir, int64_t
   for (int round = 0; round < 5; ++round) {
     auto engine = Must(Engine::Open(options));
     DropPages(data_dir);
-    const Answer answer =
-        Must(testing::AskAndWait(*engine, {.target = {.corpus = corpus}, .question = "What is it?", .max_tokens = 1}));
+    const Answer answer = Must(testing::AskAndWait(
+        *engine, {.target = {.corpus = corpus}, .question = "What is it?", .max_tokens = 1}));
     seconds.push_back(static_cast<double>(answer.usage.time_to_first_token_us) / 1e6);
   }
   const double first_token = Median(seconds);
   Report({"cold_first_token", prefilled, first_token * 1e3, "ms",
-          fmt::format("{:.1f} s: text, tokens and prefill again", prefill_seconds), prefill_seconds / first_token});
+          fmt::format("{:.1f} s: text, tokens and prefill again", prefill_seconds),
+          prefill_seconds / first_token});
 }
 
 std::string CpuName() {
@@ -342,7 +372,9 @@ std::string CpuName() {
 
 int Main(int argc, char** argv) {
   if (argc < 4) {
-    fmt::print(stderr, "usage: engine_bench <model directory> <scratch directory> <result.json> [longest context]\n");
+    fmt::print(stderr,
+               "usage: engine_bench <model directory> <scratch directory> <result.json> [longest "
+               "context]\n");
     return 2;
   }
   const std::string model_dir = argv[1];
@@ -357,8 +389,10 @@ int Main(int argc, char** argv) {
   model.reset();
   ColdOpen(model_dir, scratch + "/cold", std::min<int64_t>(longest, 32768));
 
-  nlohmann::json json = {{"device", fmt::format("{}, {} threads, {}", CpuName(), omp_get_max_threads(), kernels::KernelProvenance())},
-                         {"rows", nlohmann::json::array()}};
+  nlohmann::json json = {
+      {"device", fmt::format("{}, {} threads, {}", CpuName(), omp_get_max_threads(),
+                             kernels::KernelProvenance())},
+      {"rows", nlohmann::json::array()}};
   for (const Row& row : rows) {
     json["rows"].push_back({{"metric", row.metric},
                             {"size", row.size},

@@ -1,5 +1,5 @@
-// kill -9 in the middle of an ingest, again and again: the next process resumes, nothing committed is computed twice, and the cache ends with the
-// bytes of an undisturbed run.
+// kill -9 in the middle of an ingest, again and again: the next process resumes, nothing committed
+// is computed twice, and the cache ends with the bytes of an undisturbed run.
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/wait.h>
@@ -36,7 +36,8 @@ uint64_t StoredTokens(const std::string& data, bool* published) {
   auto store = storage::Store::Open({.directory = data});
   EXPECT_TRUE(store.ok()) << store.status();
   if (!store.ok()) return 0;
-  auto corpus = (*store)->catalog().GetCorpus((*store)->catalog().GetTenant("default")->uid, "library");
+  auto corpus =
+      (*store)->catalog().GetCorpus((*store)->catalog().GetTenant("default")->uid, "library");
   if (!corpus.ok()) return 0;
   if (corpus->current_generation != 0) {
     *published = true;
@@ -72,8 +73,10 @@ TEST(CrashTest, FiftyKillsDuringAnIngestChangeNothing) {
   uint64_t stored = 0;
   while (kills < kKills) {
     const pid_t child = Start(data->path(), model.path());
-    // A kill early in a process hits opening and resuming, a later one the ingest: up to half of an undisturbed run.
-    std::this_thread::sleep_for(std::chrono::duration_cast<std::chrono::microseconds>(whole) * (random() % 1000) / 2000);
+    // A kill early in a process hits opening and resuming, a later one the ingest: up to half of an
+    // undisturbed run.
+    std::this_thread::sleep_for(std::chrono::duration_cast<std::chrono::microseconds>(whole) *
+                                (random() % 1000) / 2000);
     kill(child, SIGKILL);
     ASSERT_EQ(waitpid(child, &status, 0), child);
     kills += WIFSIGNALED(status);
@@ -84,7 +87,8 @@ TEST(CrashTest, FiftyKillsDuringAnIngestChangeNothing) {
     kills_with_progress += now_stored > stored;
     stored = now_stored;
     if (published) {
-      EXPECT_EQ(testing::StoredCacheDigest(data->path(), "library"), expected) << "after " << kills << " kills";
+      EXPECT_EQ(testing::StoredCacheDigest(data->path(), "library"), expected)
+          << "after " << kills << " kills";
       ++finished;
       stored = 0;
       data = std::make_unique<testing::TemporaryDirectory>();
@@ -95,7 +99,8 @@ TEST(CrashTest, FiftyKillsDuringAnIngestChangeNothing) {
   ASSERT_EQ(waitpid(last, &status, 0), last);
   ASSERT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0);
   EXPECT_EQ(testing::StoredCacheDigest(data->path(), "library"), expected);
-  std::printf("%d kills, %d of them after new commits, %d ingests finished in between\n", kills, kills_with_progress, finished);
+  std::printf("%d kills, %d of them after new commits, %d ingests finished in between\n", kills,
+              kills_with_progress, finished);
   EXPECT_GT(kills_with_progress, kKills / 5) << "the kills missed the ingest";
 }
 

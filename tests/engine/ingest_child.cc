@@ -1,4 +1,5 @@
-// The process that crash_test.cc kills: opens a data directory, uploads and ingests a text unless that has happened, waits for the generation.
+// The process that crash_test.cc kills: opens a data directory, uploads and ingests a text unless
+// that has happened, waits for the generation.
 //   ingest_child <data directory> <model directory> <words>
 // Exit code 0 when the corpus is ingested.
 #include <cstdio>

@@ -1,4 +1,5 @@
-// The engine as services see it, on a small random model: what is stored, what survives, what must not change an answer.
+// The engine as services see it, on a small random model: what is stored, what survives, what must
+// not change an answer.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -37,7 +38,10 @@ class LocalEngineTest : public ::testing::Test {
   static void TearDownTestSuite() { delete model_; }
 
   EngineOptions Options(const std::string& data_dir = "") const {
-    return {.data_dir = data_dir, .model_dir = model_->path(), .pool_bytes = 64 << 20, .index_bytes = 64 << 20};
+    return {.data_dir = data_dir,
+            .model_dir = model_->path(),
+            .pool_bytes = 64 << 20,
+            .index_bytes = 64 << 20};
   }
   static std::unique_ptr<Engine> Open(const EngineOptions& options) {
     auto engine = Engine::Open(options);
@@ -126,7 +130,8 @@ TEST_F(LocalEngineTest, APoolSmallerThanTheContextGivesTheSameTokens) {
     texts.push_back(answer->text);
     const Stats stats = *engine->GetStats();
     if (pool_bytes == int64_t{5} << 20) {
-      EXPECT_LT(stats.pool_blocks, stats.cached_tokens / 128 * 2) << "the pool was meant to be smaller than the context";
+      EXPECT_LT(stats.pool_blocks, stats.cached_tokens / 128 * 2)
+          << "the pool was meant to be smaller than the context";
     }
   }
   EXPECT_EQ(texts[0], texts[1]);
@@ -223,7 +228,9 @@ TEST_F(LocalEngineTest, ASessionGoesOnAfterARestartAsIfNothingHadHappened) {
     ASSERT_TRUE(answer.ok()) << answer.status();
     EXPECT_EQ(answer->text, undisturbed[turn]) << "turn " << turn;
     EXPECT_EQ(answer->turn, static_cast<int>(turn) + 1);
-    if (turn > 0) EXPECT_EQ(answer->usage.cached_tokens, tokens_before) << "earlier turns are read, not computed";
+    if (turn > 0)
+      EXPECT_EQ(answer->usage.cached_tokens, tokens_before)
+          << "earlier turns are read, not computed";
     const Session session = *engine->GetSession({.corpus = kCorpus, .id = "s"});
     EXPECT_EQ(session.turn_count, static_cast<int>(turn) + 1);
     tokens_before = session.token_count;
@@ -257,7 +264,8 @@ TEST_F(LocalEngineTest, AForkSharesTheTurnsAndGoesItsOwnWay) {
   EXPECT_EQ(early->turn_count, 1);
   EXPECT_EQ(early->forked_from, "trunk");
   const std::string second = ask("trunk", "two?");
-  auto late = engine->ForkSession(trunk, 1, "late");  // after the trunk has grown past the fork's tail
+  auto late =
+      engine->ForkSession(trunk, 1, "late");  // after the trunk has grown past the fork's tail
   ASSERT_TRUE(late.ok()) << late.status();
   EXPECT_EQ(ask("early", "two?"), second);
   EXPECT_EQ(ask("late", "two?"), second);
@@ -281,8 +289,9 @@ TEST_F(LocalEngineTest, AnswersDoNotDependOnWhatElseRuns) {
   ASSERT_TRUE(ingest.ok());
   std::vector<std::future<absl::StatusOr<Answer>>> together;
   for (int i = 0; i < 6; ++i) {
-    together.push_back(std::async(std::launch::async,
-                                  [&, i] { return AskAndWait(*engine, Question("question " + std::to_string(i))); }));
+    together.push_back(std::async(std::launch::async, [&, i] {
+      return AskAndWait(*engine, Question("question " + std::to_string(i)));
+    }));
   }
   for (int i = 0; i < 6; ++i) {
     auto answer = together[i].get();
@@ -293,12 +302,15 @@ TEST_F(LocalEngineTest, AnswersDoNotDependOnWhatElseRuns) {
 
 TEST_F(LocalEngineTest, EvidenceQuotesTheSourceByteForByte) {
   auto engine = Open(Options());
-  const std::map<std::string, std::string> documents = {{"a", "\xEF\xBB\xBF" + RandomText(900, 13)},
-                                                        {"b", RandomText(50, 14) + "\r\n\r\n naïve café — 日本語 🙂\t" + RandomText(500, 15)},
-                                                        {"c", RandomText(1200, 16)}};
+  const std::map<std::string, std::string> documents = {
+      {"a", "\xEF\xBB\xBF" + RandomText(900, 13)},
+      {"b",
+       RandomText(50, 14) + "\r\n\r\n naïve café — 日本語 🙂\t" + RandomText(500, 15)},
+      {"c", RandomText(1200, 16)}};
   for (const auto& [id, text] : documents) Upload(*engine, kCorpus, id, text);
   ASSERT_TRUE(IngestAndWait(*engine, kCorpus).error.ok());
-  auto found = RetrieveAndWait(*engine, {.target = {.corpus = kCorpus}, .query = "what?", .limit = 64});
+  auto found =
+      RetrieveAndWait(*engine, {.target = {.corpus = kCorpus}, .query = "what?", .limit = 64});
   ASSERT_TRUE(found.ok()) << found.status();
   ASSERT_FALSE(found->spans.empty());
   for (const Evidence& span : found->spans) {
@@ -311,7 +323,8 @@ TEST_F(LocalEngineTest, EvidenceQuotesTheSourceByteForByte) {
     EXPECT_GT(span.mass, 0);
     EXPECT_LE(span.share, 1);
   }
-  for (size_t i = 1; i < found->spans.size(); ++i) EXPECT_GE(found->spans[i - 1].mass, found->spans[i].mass);
+  for (size_t i = 1; i < found->spans.size(); ++i)
+    EXPECT_GE(found->spans[i - 1].mass, found->spans[i].mass);
   EXPECT_GT(found->coverage.mean, 0);
   EXPECT_LE(found->coverage.mean, 1);
   EXPECT_LE(found->coverage.min_row, found->coverage.mean);
@@ -345,10 +358,12 @@ TEST_F(LocalEngineTest, CancelledIngestKeepsWhatItHadAndBlocksNothing) {
   Upload(*engine, kCorpus, "a", RandomText(20000, 18));
   const Operation begun = *engine->IngestCorpus(kCorpus, false);
   EXPECT_EQ(ReasonOf(engine->IngestCorpus(kCorpus, false).status()), "INGEST_RUNNING");
-  while (engine->GetOperation(begun.name)->tokens_done < 2048) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  while (engine->GetOperation(begun.name)->tokens_done < 2048)
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
   ASSERT_TRUE(engine->CancelOperation(begun.name).ok());
   std::promise<Operation> ended;
-  auto ticket = engine->WatchOperation(begun.name, [&](Operation operation) { ended.set_value(operation); });
+  auto ticket =
+      engine->WatchOperation(begun.name, [&](Operation operation) { ended.set_value(operation); });
   const Operation operation = ended.get_future().get();
   EXPECT_TRUE(operation.done);
   EXPECT_EQ(operation.error.code(), absl::StatusCode::kCancelled);
@@ -375,11 +390,15 @@ TEST_F(LocalEngineTest, RefusesWhatItCannotDoAndSaysWhy) {
   EXPECT_EQ(ReasonOf(AskAndWait(*engine, Question("?")).status()), "CORPUS_NOT_FOUND");
   ASSERT_TRUE(engine->CreateCorpus(kCorpus, "", 0).ok());
   EXPECT_EQ(ReasonOf(engine->CreateCorpus(kCorpus, "", 0).status()), "CORPUS_EXISTS");
-  EXPECT_EQ(ReasonOf(engine->CreateCorpus({.tenant = "default", .corpus = "Not An Id"}, "", 0).status()), "ID_INVALID");
-  EXPECT_EQ(ReasonOf(engine->CreateCorpus({.tenant = "nobody", .corpus = "x"}, "", 0).status()), "TENANT_NOT_FOUND");
+  EXPECT_EQ(
+      ReasonOf(engine->CreateCorpus({.tenant = "default", .corpus = "Not An Id"}, "", 0).status()),
+      "ID_INVALID");
+  EXPECT_EQ(ReasonOf(engine->CreateCorpus({.tenant = "nobody", .corpus = "x"}, "", 0).status()),
+            "TENANT_NOT_FOUND");
   EXPECT_EQ(ReasonOf(engine->IngestCorpus(kCorpus, false).status()), "CORPUS_EMPTY");
 
-  const auto upload = [&](const std::string& bytes, UploadHeader header = {.corpus = kCorpus, .document_id = "d"}) {
+  const auto upload = [&](const std::string& bytes,
+                          UploadHeader header = {.corpus = kCorpus, .document_id = "d"}) {
     auto begun = engine->BeginUpload(header);
     if (!begun.ok()) return ReasonOf(begun.status());
     if (absl::Status status = (*begun)->Append(bytes); !status.ok()) return ReasonOf(status);
@@ -388,24 +407,32 @@ TEST_F(LocalEngineTest, RefusesWhatItCannotDoAndSaysWhy) {
   EXPECT_EQ(upload(""), "DOCUMENT_EMPTY");
   EXPECT_EQ(upload(std::string("a\0b", 3)), "DOCUMENT_BINARY");
   EXPECT_EQ(upload("caf\xE9"), "DOCUMENT_NOT_UTF8");
-  EXPECT_EQ(upload("text", {.corpus = kCorpus, .document_id = "d", .sha256 = std::array<uint8_t, 32>{}}), "CHECKSUM_MISMATCH");
-  EXPECT_EQ(upload("text", {.corpus = kCorpus, .document_id = "d", .media_type = "image/png"}), "MEDIA_TYPE_UNKNOWN");
-  EXPECT_EQ(engine->ListDocuments(kCorpus, {})->items.size(), 0u) << "nothing may be stored of a refused upload";
+  EXPECT_EQ(
+      upload("text", {.corpus = kCorpus, .document_id = "d", .sha256 = std::array<uint8_t, 32>{}}),
+      "CHECKSUM_MISMATCH");
+  EXPECT_EQ(upload("text", {.corpus = kCorpus, .document_id = "d", .media_type = "image/png"}),
+            "MEDIA_TYPE_UNKNOWN");
+  EXPECT_EQ(engine->ListDocuments(kCorpus, {})->items.size(), 0u)
+      << "nothing may be stored of a refused upload";
   EXPECT_EQ(upload("text <q> that spells <a> marks <end>"), "");
-  EXPECT_EQ(upload("text <q> that spells <a> marks <end>"), "") << "the same bytes again are no error";
+  EXPECT_EQ(upload("text <q> that spells <a> marks <end>"), "")
+      << "the same bytes again are no error";
   EXPECT_EQ(upload("other bytes"), "DOCUMENT_EXISTS");
   ASSERT_TRUE(IngestAndWait(*engine, kCorpus).error.ok());
 
   EXPECT_EQ(ReasonOf(AskAndWait(*engine, Question("")).status()), "QUESTION_EMPTY");
-  EXPECT_EQ(ReasonOf(AskAndWait(*engine, Question(RandomText(8000, 1))).status()), "QUESTION_TOO_LONG");
-  EXPECT_EQ(ReasonOf(AskAndWait(*engine, Question("?", 1 << 20)).status()), "ARGUMENT_OUT_OF_RANGE");
+  EXPECT_EQ(ReasonOf(AskAndWait(*engine, Question(RandomText(8000, 1))).status()),
+            "QUESTION_TOO_LONG");
+  EXPECT_EQ(ReasonOf(AskAndWait(*engine, Question("?", 1 << 20)).status()),
+            "ARGUMENT_OUT_OF_RANGE");
   AskRequest request = Question("?");
   request.target.generation = "g999";
   EXPECT_EQ(ReasonOf(AskAndWait(*engine, request).status()), "GENERATION_NOT_FOUND");
   request = Question("?");
   request.target.session = "nobody";
   EXPECT_EQ(ReasonOf(AskAndWait(*engine, request).status()), "SESSION_NOT_FOUND");
-  EXPECT_EQ(ReasonOf(engine->ListCorpora("default", {.page_token = "junk"}).status()), "BAD_PAGE_TOKEN");
+  EXPECT_EQ(ReasonOf(engine->ListCorpora("default", {.page_token = "junk"}).status()),
+            "BAD_PAGE_TOKEN");
 }
 
 TEST_F(LocalEngineTest, ACorpusOverTheContextLimitIsRefusedWithBothCounts) {
@@ -428,8 +455,10 @@ TEST_F(LocalEngineTest, DrainLetsAnswersFinishAndRefusesNewOnes) {
   ASSERT_TRUE(IngestAndWait(*engine, kCorpus).error.ok());
   std::promise<absl::StatusOr<Answer>> done;
   std::promise<void> started;
-  auto ticket = engine->Ask(Question("long?", 60), {.started = [&](const AnswerStarted&) { started.set_value(); },
-                                                    .done = [&](absl::StatusOr<Answer> a) { done.set_value(std::move(a)); }});
+  auto ticket =
+      engine->Ask(Question("long?", 60),
+                  {.started = [&](const AnswerStarted&) { started.set_value(); },
+                   .done = [&](absl::StatusOr<Answer> a) { done.set_value(std::move(a)); }});
   ASSERT_TRUE(ticket.ok());
   started.get_future().wait();
   engine->Drain(60'000'000);
@@ -443,7 +472,9 @@ TEST_F(LocalEngineTest, CancelAndDeadlineEndAnAnswer) {
   Upload(*engine, kCorpus, "a", RandomText(2000, 22));
   ASSERT_TRUE(IngestAndWait(*engine, kCorpus).error.ok());
   std::promise<absl::StatusOr<Answer>> done;
-  auto ticket = engine->Ask(Question("long?", 4096), {.done = [&](absl::StatusOr<Answer> a) { done.set_value(std::move(a)); }});
+  auto ticket =
+      engine->Ask(Question("long?", 4096),
+                  {.done = [&](absl::StatusOr<Answer> a) { done.set_value(std::move(a)); }});
   ASSERT_TRUE(ticket.ok());
   (*ticket)->Cancel();
   EXPECT_EQ(done.get_future().get().status().code(), absl::StatusCode::kCancelled);

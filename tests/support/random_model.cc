@@ -53,7 +53,8 @@ class SafetensorsWriter {
 
 void WriteRandomModel(const RandomModel& m, const std::string& directory) {
   std::filesystem::create_directories(directory);
-  std::filesystem::copy_file(LECTERN_SOURCE_DIR "/models/default/tokenizer.json", directory + "/tokenizer.json",
+  std::filesystem::copy_file(LECTERN_SOURCE_DIR "/models/default/tokenizer.json",
+                             directory + "/tokenizer.json",
                              std::filesystem::copy_options::overwrite_existing);
   std::vector<int> sparse = m.sparse_layers;
   if (sparse.empty()) sparse.assign(static_cast<size_t>(m.layers), 1);

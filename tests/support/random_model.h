@@ -1,5 +1,5 @@
-// A model directory with random weights of a fixed seed and the bundled tokenizer: small enough to prefill thousands of tokens in a
-// test, large enough that selection is at work.
+// A model directory with random weights of a fixed seed and the bundled tokenizer: small enough to
+// prefill thousands of tokens in a test, large enough that selection is at work.
 #pragma once
 
 #include <cstdint>

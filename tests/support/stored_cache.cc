@@ -29,7 +29,8 @@ std::string StoredCacheDigest(const std::string& data_dir, const std::string& co
   const auto generation = Must(store->catalog().GetGeneration(corpus.current_generation));
   const storage::GenerationContext& context = generation.contexts[0];
   const storage::Geometry& geometry = generation.geometry;
-  auto reader = Must(store->blocks().OpenContext(tenant.uid, context.segments, context.token_count, geometry));
+  auto reader = Must(
+      store->blocks().OpenContext(tenant.uid, context.segments, context.token_count, geometry));
 
   EVP_MD_CTX* digest = EVP_MD_CTX_new();
   EVP_DigestInit_ex(digest, EVP_sha256(), nullptr);
@@ -38,8 +39,8 @@ std::string StoredCacheDigest(const std::string& data_dir, const std::string& co
     for (uint32_t block = 0; block < reader->block_count(); ++block) {
       const uint32_t tokens = Must(reader->Block(block)).tokens;
       std::vector<std::byte> kv(geometry.KvBytes(tokens));
-      const absl::Status status =
-          reader->ReadKv({.layer = layer, .block = block, .out = kv.data(), .token_capacity = tokens});
+      const absl::Status status = reader->ReadKv(
+          {.layer = layer, .block = block, .out = kv.data(), .token_capacity = tokens});
       if (!status.ok()) Must<int>(status);
       EVP_DigestUpdate(digest, kv.data(), kv.size());
     }

@@ -5,8 +5,9 @@
 
 namespace lectern::testing {
 
-// SHA-256 (hex) over token count, K/V of every layer and block and index keys of every layer of the corpus's current generation, read and verified
-// through storage. The directory must not be open. Ends the test program on errors.
+// SHA-256 (hex) over token count, K/V of every layer and block and index keys of every layer of the
+// corpus's current generation, read and verified through storage. The directory must not be open.
+// Ends the test program on errors.
 std::string StoredCacheDigest(const std::string& data_dir, const std::string& corpus_id);
 
 }  // namespace lectern::testing

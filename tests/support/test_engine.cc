@@ -23,8 +23,9 @@ T Must(absl::StatusOr<T> value, const char* what) {
 }  // namespace
 
 std::string RandomText(int words, uint64_t seed) {
-  static const char* const kSyllables[] = {"ba", "cor", "den", "el", "fi", "gra", "hon", "is", "jo", "ka",
-                                           "lu", "mi",  "nor", "ov", "pe", "qui", "ra",  "st", "tu", "ver"};
+  static const char* const kSyllables[] = {"ba", "cor", "den", "el", "fi", "gra", "hon",
+                                           "is", "jo",  "ka",  "lu", "mi", "nor", "ov",
+                                           "pe", "qui", "ra",  "st", "tu", "ver"};
   std::mt19937_64 random(seed);
   std::string text;
   for (int word = 0; word < words; ++word) {
@@ -36,9 +37,11 @@ std::string RandomText(int words, uint64_t seed) {
   return text;
 }
 
-void Upload(Engine& engine, const CorpusName& corpus, const std::string& id, const std::string& text) {
+void Upload(Engine& engine, const CorpusName& corpus, const std::string& id,
+            const std::string& text) {
   if (!engine.GetCorpus(corpus).ok()) Must(engine.CreateCorpus(corpus, "", 0), "create corpus");
-  std::unique_ptr<DocumentUpload> upload = Must(engine.BeginUpload({.corpus = corpus, .document_id = id}), "begin upload");
+  std::unique_ptr<DocumentUpload> upload =
+      Must(engine.BeginUpload({.corpus = corpus, .document_id = id}), "begin upload");
   const absl::Status appended = upload->Append(text);
   if (!appended.ok()) {
     std::fprintf(stderr, "append: %s\n", appended.ToString().c_str());
@@ -51,16 +54,21 @@ Operation IngestAndWait(Engine& engine, const CorpusName& corpus) {
   const Operation begun = Must(engine.IngestCorpus(corpus, false), "ingest");
   auto ended = std::make_shared<std::promise<Operation>>();
   std::future<Operation> future = ended->get_future();
-  auto ticket = Must(engine.WatchOperation(begun.name, [ended](Operation operation) { ended->set_value(operation); }), "watch");
+  auto ticket = Must(engine.WatchOperation(
+                         begun.name, [ended](Operation operation) { ended->set_value(operation); }),
+                     "watch");
   return future.get();
 }
 
-absl::StatusOr<Answer> AskAndWait(Engine& engine, const AskRequest& request, std::string* streamed) {
+absl::StatusOr<Answer> AskAndWait(Engine& engine, const AskRequest& request,
+                                  std::string* streamed) {
   auto done = std::make_shared<std::promise<absl::StatusOr<Answer>>>();
   auto text = std::make_shared<std::string>();
   std::future<absl::StatusOr<Answer>> future = done->get_future();
-  auto ticket = engine.Ask(request, {.text = [text](std::string_view piece) { text->append(piece); },
-                                     .done = [done](absl::StatusOr<Answer> answer) { done->set_value(std::move(answer)); }});
+  auto ticket = engine.Ask(
+      request,
+      {.text = [text](std::string_view piece) { text->append(piece); },
+       .done = [done](absl::StatusOr<Answer> answer) { done->set_value(std::move(answer)); }});
   if (!ticket.ok()) return ticket.status();
   absl::StatusOr<Answer> answer = future.get();
   if (streamed != nullptr) *streamed = *text;
@@ -70,8 +78,8 @@ absl::StatusOr<Answer> AskAndWait(Engine& engine, const AskRequest& request, std
 absl::StatusOr<Retrieval> RetrieveAndWait(Engine& engine, const RetrieveRequest& request) {
   auto done = std::make_shared<std::promise<absl::StatusOr<Retrieval>>>();
   std::future<absl::StatusOr<Retrieval>> future = done->get_future();
-  auto ticket =
-      engine.Retrieve(request, [done](absl::StatusOr<Retrieval> result) { done->set_value(std::move(result)); });
+  auto ticket = engine.Retrieve(
+      request, [done](absl::StatusOr<Retrieval> result) { done->set_value(std::move(result)); });
   if (!ticket.ok()) return ticket.status();
   return future.get();
 }

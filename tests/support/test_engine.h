@@ -12,8 +12,10 @@ namespace lectern::testing {
 // About `words` words of English-like text with paragraphs; the same seed gives the same text.
 std::string RandomText(int words, uint64_t seed);
 
-// Creates the corpus if it is not there, uploads `text` as document `id`. Ends the test program on errors.
-void Upload(engine::Engine& engine, const engine::CorpusName& corpus, const std::string& id, const std::string& text);
+// Creates the corpus if it is not there, uploads `text` as document `id`. Ends the test program on
+// errors.
+void Upload(engine::Engine& engine, const engine::CorpusName& corpus, const std::string& id,
+            const std::string& text);
 
 // Ingests and waits; returns the ended operation.
 engine::Operation IngestAndWait(engine::Engine& engine, const engine::CorpusName& corpus);
@@ -21,6 +23,7 @@ engine::Operation IngestAndWait(engine::Engine& engine, const engine::CorpusName
 // Asks and waits. `streamed`, if given, receives the concatenated text events.
 absl::StatusOr<engine::Answer> AskAndWait(engine::Engine& engine, const engine::AskRequest& request,
                                           std::string* streamed = nullptr);
-absl::StatusOr<engine::Retrieval> RetrieveAndWait(engine::Engine& engine, const engine::RetrieveRequest& request);
+absl::StatusOr<engine::Retrieval> RetrieveAndWait(engine::Engine& engine,
+                                                  const engine::RetrieveRequest& request);
 
 }  // namespace lectern::testing

@@ -1,5 +1,6 @@
-// The forward pass against golden values from an independent implementation in fp64 (tests/golden/README.md): logits, and which blocks
-// every layer and group selected, on tiny models of every shape and on the bundled one.
+// The forward pass against golden values from an independent implementation in fp64
+// (tests/golden/README.md): logits, and which blocks every layer and group selected, on tiny models
+// of every shape and on the bundled one.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -91,8 +92,8 @@ TEST_P(DecoderGoldenTest, LogitsAndSelectionsAgree) {
   auto checkpoint = Checkpoint::Load(root + "/" + GetParam().model);
   ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
   const ModelConfig& config = (*checkpoint)->config();
-  auto decoder = Decoder::Create(checkpoint->get(),
-                                 {.attention = config.attention, .selected_blocks = config.sparse.topk_blocks});
+  auto decoder = Decoder::Create(checkpoint->get(), {.attention = config.attention,
+                                                     .selected_blocks = config.sparse.topk_blocks});
   ASSERT_TRUE(decoder.ok()) << decoder.status();
   auto store = storage::Store::OpenInMemory({});
   ASSERT_TRUE(store.ok()) << store.status();
@@ -120,29 +121,33 @@ TEST_P(DecoderGoldenTest, LogitsAndSelectionsAgree) {
       const int64_t first = (*context)->token_count();
       const int64_t count = std::min<int64_t>(1024, rows[r] + 1 - first);
       ASSERT_TRUE((*context)->Reserve(count).ok());
-      const StepSegment segment = {
-          .context = context->get(),
-          .tokens = std::span(tokens).subspan(static_cast<size_t>(first), static_cast<size_t>(count)),
-          .wants_logits = true,
-          .observer = &recorder,
-          .observed_from = static_cast<int32_t>(count - 1)};
+      const StepSegment segment = {.context = context->get(),
+                                   .tokens = std::span(tokens).subspan(static_cast<size_t>(first),
+                                                                       static_cast<size_t>(count)),
+                                   .wants_logits = true,
+                                   .observer = &recorder,
+                                   .observed_from = static_cast<int32_t>(count - 1)};
       result = (*decoder)->Step(std::span(&segment, 1))[0];
       ASSERT_TRUE(result.status.ok()) << result.status;
     }
     bool row_agrees = true;
     for (const auto& [layer, mine] : recorder.layers) {
       for (int head = 0; head < kv_heads; ++head) {
-        const int64_t row = (static_cast<int64_t>(layer) * static_cast<int64_t>(rows.size()) + static_cast<int64_t>(r)) *
+        const int64_t row = (static_cast<int64_t>(layer) * static_cast<int64_t>(rows.size()) +
+                             static_cast<int64_t>(r)) *
                                 kv_heads +
                             head;
-        const std::vector<int32_t> expected(selected.begin() + row * slots, selected.begin() + (row + 1) * slots);
-        const std::vector<int32_t> found(mine.begin() + head * slots, mine.begin() + (head + 1) * slots);
+        const std::vector<int32_t> expected(selected.begin() + row * slots,
+                                            selected.begin() + (row + 1) * slots);
+        const std::vector<int32_t> found(mine.begin() + head * slots,
+                                         mine.begin() + (head + 1) * slots);
         ++compared_selections;
         if (found == expected) continue;
         ++flipped;
         // Once a layer chose otherwise, later layers see another input.
         if (row_agrees) {
-          EXPECT_LT(gaps[row], gap_tolerance) << "layer " << layer << " head " << head << " position " << rows[r];
+          EXPECT_LT(gaps[row], gap_tolerance)
+              << "layer " << layer << " head " << head << " position " << rows[r];
         }
         row_agrees = false;
       }
@@ -157,9 +162,12 @@ TEST_P(DecoderGoldenTest, LogitsAndSelectionsAgree) {
           << "position " << rows[r] << ", token " << top_ids[r * 8 + i];
     }
   }
-  std::printf("%s: %lld selections compared, %lld differ at near ties; %lld of %zu rows agree in all layers\n",
-              GetParam().name.c_str(), static_cast<long long>(compared_selections), static_cast<long long>(flipped),
-              static_cast<long long>(rows_with_equal_selections), rows.size());
+  std::printf(
+      "%s: %lld selections compared, %lld differ at near ties; %lld of %zu rows agree in all "
+      "layers\n",
+      GetParam().name.c_str(), static_cast<long long>(compared_selections),
+      static_cast<long long>(flipped), static_cast<long long>(rows_with_equal_selections),
+      rows.size());
   EXPECT_GT(rows_with_equal_selections, static_cast<int64_t>(rows.size()) / 2);
   EXPECT_LE(flipped * 100, compared_selections * 8) << "near ties are few";
 }
@@ -172,8 +180,10 @@ INSTANTIATE_TEST_SUITE_P(
                            "tests/golden/tiny/dense_first_fp16/golden.safetensors", 0.05, 0.1},
                       Case{"m3_like_bf16", "tests/golden/tiny/m3_like_bf16",
                            "tests/golden/tiny/m3_like_bf16/golden.safetensors", 0.05, 0.1},
-                      Case{"int8", "tests/golden/tiny/int8", "tests/golden/tiny/int8/golden.safetensors", 0.05, 0.1},
-                      Case{"bundled", "models/default", "tests/golden/default.safetensors", 0.1, 0.25}),
+                      Case{"int8", "tests/golden/tiny/int8",
+                           "tests/golden/tiny/int8/golden.safetensors", 0.05, 0.1},
+                      Case{"bundled", "models/default", "tests/golden/default.safetensors", 0.1,
+                           0.25}),
     [](const auto& info) { return info.param.name; });
 
 }  // namespace
