@@ -34,10 +34,10 @@ std::string_view AdviceFor(std::string_view reason) {
   using Advice = std::pair<std::string_view, std::string_view>;
   static constexpr std::array<Advice, 14> kAdvice = {{
       {"CORPUS_NOT_FOUND", "`lectern corpora list` shows what there is"},
+      {"CONTEXT_TOO_LONG", "delete documents, or split the corpus in two"},
       {"CORPUS_EXISTS", "choose another id, or delete it with `lectern delete CORPUS`"},
       {"CORPUS_EMPTY", "upload something first: `lectern upload CORPUS FILE...`"},
       {"CORPUS_NOT_INGESTED", "`lectern ingest CORPUS` makes it ready for questions"},
-      {"CORPUS_TOO_LONG", "delete documents, or split the corpus in two"},
       {"DOCUMENT_EXISTS", "upload with --replace to put the new bytes in its place"},
       {"DOCUMENT_NOT_UTF8", "convert the file first, for example with iconv -t UTF-8"},
       {"GENERATION_NOT_FOUND", "`lectern generations list CORPUS` shows what there is"},

@@ -125,11 +125,11 @@ TEST(ToProto, OperationsEndWithAnErrorOrAGeneration) {
   engine::Operation operation;
   operation.name = {{"default", "c"}, "op"};
   operation.done = true;
-  operation.error = engine::InvalidArgument("CORPUS_TOO_LONG", "too long", {{"tokens", "9"}});
+  operation.error = engine::InvalidArgument("CONTEXT_TOO_LONG", "too long", {{"tokens", "9"}});
   const v1::Operation failed = ToProto(operation, "r1");
   EXPECT_EQ(failed.name(), "tenants/default/corpora/c/operations/op");
   const RemoteError error = ToRemoteError(failed.error());
-  EXPECT_EQ(error.reason, "CORPUS_TOO_LONG");
+  EXPECT_EQ(error.reason, "CONTEXT_TOO_LONG");
   EXPECT_EQ(error.request_id, "r1");
   EXPECT_EQ(failed.generation(), "");
 

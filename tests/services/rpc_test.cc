@@ -71,7 +71,7 @@ TEST(Names, NewIds) {
 
 TEST(Errors, CarryReasonMetadataAndRequestId) {
   const absl::Status status = engine::InvalidArgument(
-      "QUESTION_TOO_LONG", "900 tokens, at most 512", {{"tokens", "900"}, {"limit_tokens", "512"}});
+      "QUESTION_TOO_LONG", "900 tokens, at most 512", {{"tokens", "900"}, {"limit", "512"}});
   const grpc::Status sent = ToGrpcStatus(status, "request-1");
   EXPECT_EQ(sent.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
   EXPECT_EQ(sent.error_message(), "900 tokens, at most 512");
@@ -80,9 +80,8 @@ TEST(Errors, CarryReasonMetadataAndRequestId) {
   EXPECT_EQ(seen.code, absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(seen.reason, "QUESTION_TOO_LONG");
   EXPECT_EQ(seen.request_id, "request-1");
-  EXPECT_THAT(seen.metadata,
-              ::testing::UnorderedElementsAre(::testing::Pair("tokens", "900"),
-                                              ::testing::Pair("limit_tokens", "512")));
+  EXPECT_THAT(seen.metadata, ::testing::UnorderedElementsAre(::testing::Pair("tokens", "900"),
+                                                             ::testing::Pair("limit", "512")));
   EXPECT_FALSE(seen.retry_seconds.has_value());
   const auto bad_request = DetailOf<google::rpc::BadRequest>(ToRpcStatus(status, "request-1"));
   ASSERT_TRUE(bad_request.has_value());
