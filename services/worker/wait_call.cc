@@ -79,8 +79,10 @@ absl::Status WaitCall::Watch() {
           }));
   ticket_.Set(std::move(ticket));
   if (!ended_) {
-    alarm_.Set(end, [call = shared_from_this()](bool expired) {
-      if (expired) call->TimeOut();
+    // Weak: the alarm keeps its callback, and the call keeps the alarm.
+    alarm_.Set(end, [weak = weak_from_this()](bool expired) {
+      if (!expired) return;
+      if (const std::shared_ptr<WaitCall> call = weak.lock()) call->TimeOut();
     });
   }
   // An end that came between the test and the alarm's start found no alarm to stop.
