@@ -1,7 +1,7 @@
 """The bundled model: a small decoder with MiniMax Sparse Attention (MSA) in every layer, for training.
 
 Shapes: B sequences, T tokens, D width, H query heads, K key/value heads (= groups), G = H / K, d head size, e index size,
-R sampled query rows a sequence. Formulas: shared/reference/msa.md, sections 1-3 (arXiv 2606.13392, eq. 4-11).
+R sampled query rows a sequence. Formulas: arXiv 2606.13392, equations 4 to 11.
 
 The index branch is cut off both ways: its input is detached (no KL gradient in the backbone), and its scores enter
 the attention only through a hard selection (no language-model gradient in it). tests/training shows both.

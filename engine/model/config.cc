@@ -26,7 +26,7 @@ constexpr int64_t kMaxLayers = 1024;
 constexpr int64_t kMaxHeadDim = 512;
 constexpr int64_t kMaxPositions = int64_t{1} << 24;
 constexpr int64_t kMaxTopkBlocks = 1024;
-// What the cache and the kernels are built for (shared/design.md: blocks of 128 tokens).
+// What the cache and the kernels are built for (blocks of 128 tokens).
 constexpr int64_t kBlockTokens = 128;
 
 absl::Status Broken(std::string_view key, std::string_view what) {

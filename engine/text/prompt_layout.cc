@@ -10,6 +10,7 @@
 #include "engine/error/reason.h"
 #include "engine/error/status_macros.h"
 #include "engine/text/extractor.h"
+#include "engine/text/utf8.h"
 
 namespace lectern::engine {
 namespace {
@@ -129,10 +130,14 @@ absl::StatusOr<ContextLayout> PromptLayout::LayOut(
 }
 
 absl::StatusOr<std::vector<TokenId>> PromptLayout::Question(std::string_view question) const {
-  LECTERN_ASSIGN_OR_RETURN(const std::vector<TokenId> words, tokenizer_->EncodeIds(question));
-  if (Reflow(question).text.empty()) {
+  // The tokenizer says where the text stops being UTF-8; Reflow takes nothing else.
+  if (FirstInvalidUtf8(question) != std::string_view::npos)
+    return tokenizer_->EncodeIds(question).status();
+  const std::string reflowed = Reflow(question).text;
+  if (reflowed.empty()) {
     return InvalidArgument(reason::kQuestionEmpty, "the question is empty; ask something");
   }
+  LECTERN_ASSIGN_OR_RETURN(const std::vector<TokenId> words, tokenizer_->EncodeIds(reflowed));
   const auto tokens = static_cast<int64_t>(words.size()) + 2;
   if (tokens > limits_.max_question_tokens) {
     return InvalidArgument(reason::kQuestionTooLong,

@@ -148,7 +148,8 @@ class PromptLayout {
   // says "at least". Tokenizer errors name the document.
   absl::StatusOr<ContextLayout> LayOut(std::span<const LayoutDocument> documents) const;
 
-  // `<q> question <a>`. INVALID_ARGUMENT: QUESTION_EMPTY (nothing but whitespace),
+  // `<q> question <a>`, the question reflowed as documents are, so that words quoted from one with
+  // its line breaks read the same. INVALID_ARGUMENT: QUESTION_EMPTY (nothing but whitespace),
   // QUESTION_TOO_LONG (tokens, limit), TEXT_NOT_UTF8.
   absl::StatusOr<std::vector<TokenId>> Question(std::string_view question) const;
 

@@ -228,9 +228,10 @@ TEST_F(LocalEngineTest, ASessionGoesOnAfterARestartAsIfNothingHadHappened) {
     ASSERT_TRUE(answer.ok()) << answer.status();
     EXPECT_EQ(answer->text, undisturbed[turn]) << "turn " << turn;
     EXPECT_EQ(answer->turn, static_cast<int>(turn) + 1);
-    if (turn > 0)
+    if (turn > 0) {
       EXPECT_EQ(answer->usage.cached_tokens, tokens_before)
           << "earlier turns are read, not computed";
+    }
     const Session session = *engine->GetSession({.corpus = kCorpus, .id = "s"});
     EXPECT_EQ(session.turn_count, static_cast<int>(turn) + 1);
     tokens_before = session.token_count;
