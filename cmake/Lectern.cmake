@@ -93,6 +93,7 @@ function(lectern_test)
     add_test(NAME ${ARG_NAME} COMMAND ${ARG_NAME})
     set_tests_properties(${ARG_NAME} PROPERTIES ${properties})
   else()
-    gtest_discover_tests(${ARG_NAME} DISCOVERY_MODE PRE_TEST PROPERTIES ${properties})
+    # The prefix keeps the tests of two programs apart that are made from the same file.
+    gtest_discover_tests(${ARG_NAME} TEST_PREFIX "${ARG_NAME}/" DISCOVERY_MODE PRE_TEST PROPERTIES ${properties})
   endif()
 endfunction()
