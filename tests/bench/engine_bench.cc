@@ -339,9 +339,9 @@ void ColdOpen(const std::string& model_dir, const std::string& data_dir, int64_t
   int64_t prefilled = 0;
   {
     auto engine = Must(Engine::Open(options));
-    // About 3.6 tokens a word of this text.
+    // About 2.86 tokens a word of this text.
     testing::Upload(*engine, corpus, "text",
-                    testing::RandomText(static_cast<int>(static_cast<double>(tokens) / 3.6), 3));
+                    testing::RandomText(static_cast<int>(static_cast<double>(tokens) / 2.86), 3));
     const double begin = Seconds();
     const Operation operation = testing::IngestAndWait(*engine, corpus);
     prefill_seconds = Seconds() - begin;

@@ -183,7 +183,7 @@ INSTANTIATE_TEST_SUITE_P(
                       Case{"int8", "tests/golden/tiny/int8",
                            "tests/golden/tiny/int8/golden.safetensors", 0.05, 0.1},
                       Case{"bundled", "models/default", "tests/golden/default.safetensors", 0.1,
-                           0.25}),
+                           0.5}),
     [](const auto& info) { return info.param.name; });
 
 }  // namespace
