@@ -11,7 +11,6 @@
 #include "engine/error/error.h"
 #include "engine/error/status_macros.h"
 #include "engine/names.h"
-#include "kernels/matmul/matmul.h"
 
 namespace lectern::engine {
 namespace {

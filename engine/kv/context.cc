@@ -66,12 +66,6 @@ absl::Status Context::EnsureReader(int64_t block) {
   return absl::OkStatus();
 }
 
-int64_t Context::SlotsToExtend(int64_t tokens) const {
-  const int64_t end = BlocksOf(token_count_ + tokens);
-  const int64_t partial = own_.empty() && token_count_ % kBlockTokens != 0 ? 1 : 0;
-  return (end - end_block() + partial) * memory_->shape().layers();
-}
-
 absl::Status Context::Reserve(int64_t tokens) {
   if (tokens == 0) return absl::OkStatus();
   const int64_t end = BlocksOf(token_count_ + tokens);

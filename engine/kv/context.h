@@ -39,9 +39,6 @@ class Context {
   // Tokens that were there at Open.
   int64_t opened_tokens() const { return opened_tokens_; }
 
-  // K/V slots (one layer of one block) that extending by `tokens` would take from the pool.
-  int64_t SlotsToExtend(int64_t tokens) const;
-
   // Makes room for `tokens` more; the first time, a partial last block is copied into the own
   // lineage.
   //   RESOURCE_EXHAUSTED POOL_FULL / INDEX_MEMORY_FULL; the context stays as it was
