@@ -97,6 +97,10 @@ class ContextMaker:
     def __init__(self, page_list: list[dict], tokenizer, seed: int, held_out: bool = False):
         self.pages = page_list
         self.weights = np.cumsum([min(len(page["ids"]), 12000) ** 0.7 * (3.0 if page["kind"] == "man" else 1.0) for page in page_list])
+        packages: dict[str, list[dict]] = {}
+        for page in page_list:
+            packages.setdefault(page["package"], []).append(page)
+        self.packages = {name: members for name, members in packages.items() if len(members) >= 4}
         self.tokenizer = tokenizer
         self.tokenizer.encode_special_tokens = True
         self.rng = random.Random(seed)
@@ -105,7 +109,9 @@ class ContextMaker:
     def _encode(self, text: str) -> list[int]:
         return self.tokenizer.encode(text, add_special_tokens=False).ids
 
-    def _any_page(self) -> dict:
+    def _any_page(self, relatives: list[dict] | None = None) -> dict:
+        if relatives and self.rng.random() < 0.8:
+            return self.rng.choice(relatives)
         return self.pages[int(np.searchsorted(self.weights, self.rng.random() * self.weights[-1], side="right"))]
 
     def _title(self, page: dict) -> str:
@@ -147,6 +153,9 @@ class ContextMaker:
         once: set[str] = set()
         used = 1
         small = rng.random() < 0.5
+        # Pages of one package look alike and share options and terms: which page says it must be read, not guessed.
+        first = self._any_page()
+        relatives = self.packages.get(first["package"]) if rng.random() < 0.4 else None
         while used < budget - 40:
             left = budget - used - 16
             if rng.random() < 0.3:
@@ -162,7 +171,7 @@ class ContextMaker:
                         break
                     continue
             else:
-                page = self._any_page()
+                page = self._any_page(relatives)
                 if page["name"] in names or len(page["ids"]) < 30:
                     continue
                 size = left if left < 300 else rng.randint(120, min(left, 900 if small else 6000))
