@@ -112,6 +112,18 @@ struct NewSession {
   std::optional<int64_t> expire_time;
 };
 
+struct TenantUpdate {  // absent fields stay as they are
+  std::optional<std::string> display_name;
+  std::optional<TenantQuota> quota;
+};
+
+// What a tenant has on disk, as quotas count it.
+struct TenantUsage {
+  uint64_t corpora = 0;
+  uint64_t document_bytes = 0;  // of the documents in its corpora
+  uint64_t cache_bytes = 0;     // tensors of its blocks, those that are still to be purged included
+};
+
 class Catalog {
  public:
   virtual ~Catalog() = default;
@@ -123,6 +135,9 @@ class Catalog {
   virtual absl::StatusOr<Tenant> GetTenant(std::string_view id) const = 0;
   virtual absl::StatusOr<Tenant> GetTenantByUid(uint64_t tenant_uid) const = 0;
   virtual absl::StatusOr<Page<Tenant>> ListTenants(const PageRequest& page) const = 0;
+  virtual absl::StatusOr<Tenant> UpdateTenant(uint64_t tenant_uid, const TenantUpdate& update) = 0;
+  // Walks the tenant's corpora and all lineages of the store: about 10 microseconds each.
+  virtual absl::StatusOr<TenantUsage> MeasureTenant(uint64_t tenant_uid) const = 0;
   // kFailedPrecondition: it still has corpora, or is the default tenant. Its finished operations go
   // with it.
   virtual absl::Status DeleteTenant(uint64_t tenant_uid) = 0;

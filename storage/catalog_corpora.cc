@@ -56,6 +56,39 @@ absl::StatusOr<Page<Tenant>> CatalogStore::ListTenants(const PageRequest& reques
   return page;
 }
 
+absl::StatusOr<Tenant> CatalogStore::UpdateTenant(uint64_t tenant_uid, const TenantUpdate& update) {
+  Transaction transaction(state_);
+  absl::StatusOr<Tenant> tenant = GetTenantByUid(tenant_uid);
+  if (!tenant.ok()) return tenant.status();
+  if (update.display_name.has_value()) tenant->display_name = *update.display_name;
+  if (update.quota.has_value()) tenant->quota = *update.quota;
+  PutRecord(&transaction.batch(), ObjectKey(KeySpace::kTenant, tenant_uid), *tenant);
+  if (absl::Status status = transaction.Commit(); !status.ok()) return status;
+  return tenant;
+}
+
+absl::StatusOr<TenantUsage> CatalogStore::MeasureTenant(uint64_t tenant_uid) const {
+  TenantUsage usage;
+  absl::StatusOr<std::vector<uint64_t>> corpora = Children(KeySpace::kTenantCorpora, tenant_uid);
+  if (!corpora.ok()) return corpora.status();
+  for (const uint64_t uid : *corpora) {
+    absl::StatusOr<Corpus> corpus = GetCorpusByUid(uid);
+    if (absl::IsNotFound(corpus.status())) continue;  // deleted meanwhile
+    if (!corpus.ok()) return corpus.status();
+    ++usage.corpora;
+    usage.document_bytes += corpus->document_bytes;
+  }
+  const std::string space(1, static_cast<char>(KeySpace::kLineage));
+  const auto cursor = store().NewCursor(ColumnFamily::kCatalog, space, PrefixEnd(space));
+  for (; cursor->Valid(); cursor->Next()) {
+    absl::StatusOr<Lineage> lineage = ParseRecord<Lineage>(cursor->key(), cursor->value());
+    if (!lineage.ok()) return lineage.status();
+    if (lineage->tenant_uid == tenant_uid) usage.cache_bytes += lineage->bytes;
+  }
+  if (!cursor->status().ok()) return cursor->status();
+  return usage;
+}
+
 absl::Status CatalogStore::DeleteTenant(uint64_t tenant_uid) {
   Transaction transaction(state_);
   absl::StatusOr<Tenant> tenant = GetTenantByUid(tenant_uid);

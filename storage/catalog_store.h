@@ -41,6 +41,8 @@ class CatalogStore final : public Catalog {
   absl::StatusOr<Tenant> GetTenant(std::string_view id) const override;
   absl::StatusOr<Tenant> GetTenantByUid(uint64_t tenant_uid) const override;
   absl::StatusOr<Page<Tenant>> ListTenants(const PageRequest& page) const override;
+  absl::StatusOr<Tenant> UpdateTenant(uint64_t tenant_uid, const TenantUpdate& update) override;
+  absl::StatusOr<TenantUsage> MeasureTenant(uint64_t tenant_uid) const override;
   absl::Status DeleteTenant(uint64_t tenant_uid) override;
 
   absl::StatusOr<Corpus> CreateCorpus(uint64_t tenant_uid, const NewCorpus& corpus,

@@ -17,11 +17,20 @@ namespace lectern::storage {
 inline constexpr size_t kMaxIdBytes = 256;
 inline constexpr char kDefaultTenantId[] = "default";
 
+// What a tenant may use; 0: no limit. Storage keeps the figures, the engine applies them.
+struct TenantQuota {
+  uint64_t disk_bytes = 0;
+  uint64_t tokens_per_minute = 0;
+  uint64_t concurrent_requests = 0;
+  bool operator==(const TenantQuota&) const = default;
+};
+
 struct Tenant {
   uint64_t uid = 0;  // immutable: salts are derived from it
   std::string id;
   std::string display_name;
   int64_t create_time = 0;
+  TenantQuota quota = {};
   bool operator==(const Tenant&) const = default;
 };
 

@@ -129,6 +129,8 @@ std::string_view RecordKindName(RecordKind kind) {
 uint8_t RecordVersion(RecordKind kind) {
   switch (kind) {
     // A kind whose payload changes gets a case of its own here.
+    case RecordKind::kTenant:  // 2: quotas
+      return 2;
     default:
       return 1;
   }

@@ -127,14 +127,21 @@ void RecordCodec<Tenant>::Encode(const Tenant& record, Encoder* encoder) {
   encoder->Bytes(record.id);
   encoder->Bytes(record.display_name);
   encoder->SignedVarint(record.create_time);
+  encoder->Varint(record.quota.disk_bytes);
+  encoder->Varint(record.quota.tokens_per_minute);
+  encoder->Varint(record.quota.concurrent_requests);
 }
 
-Tenant RecordCodec<Tenant>::Decode(uint8_t, Decoder* decoder) {
+Tenant RecordCodec<Tenant>::Decode(uint8_t version, Decoder* decoder) {
   Tenant record;
   record.uid = decoder->Varint();
   record.id = DecodeString(decoder);
   record.display_name = DecodeString(decoder);
   record.create_time = decoder->SignedVarint();
+  if (version < 2) return record;  // before there were quotas
+  record.quota.disk_bytes = decoder->Varint();
+  record.quota.tokens_per_minute = decoder->Varint();
+  record.quota.concurrent_requests = decoder->Varint();
   return record;
 }
 

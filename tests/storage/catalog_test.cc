@@ -64,6 +64,13 @@ TEST_P(CatalogTest, TenantsAndTheirErrors) {
   EXPECT_EQ(Must(catalog().GetTenant("acme")), tenant);
   EXPECT_EQ(Must(catalog().GetTenantByUid(tenant.uid)), tenant);
   EXPECT_EQ(Must(catalog().ListTenants({})).items.size(), 2u);
+  const TenantQuota quota = {1 << 20, 600, 4};
+  const Tenant limited = Must(catalog().UpdateTenant(tenant.uid, {.quota = quota}));
+  EXPECT_EQ(limited.quota, quota);
+  EXPECT_EQ(limited.display_name, "Acme");
+  EXPECT_EQ(Must(catalog().GetTenant("acme")), limited);
+  EXPECT_EQ(Must(catalog().UpdateTenant(tenant.uid, {.display_name = "A"})).quota, quota);
+  EXPECT_CODE(catalog().UpdateTenant(tenant.uid + 99, {}), kNotFound);
   EXPECT_CODE(catalog().CreateTenant("acme", "", 8), kAlreadyExists);
   EXPECT_CODE(catalog().CreateTenant("", "", 8), kInvalidArgument);
   EXPECT_CODE(catalog().CreateTenant(std::string(kMaxIdBytes + 1, 'x'), "", 8), kInvalidArgument);

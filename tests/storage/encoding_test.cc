@@ -129,7 +129,7 @@ std::vector<Sample> Samples() {
   BlockRun run{99, {{128, SampleDigest(1)}, {5, SampleDigest(2)}}, "cpu/avx512"};
   return {
       MakeSample("StoreInfo", StoreInfo{"0123", SampleDigest(0), 1, 2, 3}),
-      MakeSample("Tenant", Tenant{1, "default", "Default", -5}),
+      MakeSample("Tenant", Tenant{1, "default", "Default", -5, {1, 200, 3}}),
       MakeSample("Corpus", Corpus{4, 1, "c", "Corpus", 1, 2, 3, 5, 6, 7, 8}),
       MakeSample("Document",
                  Document{8, 4, "doc", "Doc", "text/plain", 1234, SampleDigest(3), 2, 9, true}),

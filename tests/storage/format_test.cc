@@ -67,6 +67,36 @@ TEST(FormatTest, SmallRecords) {
             "03010001");
 }
 
+// Quotas came with version 2; a tenant of version 1 has none.
+TEST(FormatTest, TenantsOfBothVersions) {
+  const std::string key = ObjectKey(KeySpace::kTenant, 5);
+  const Tenant tenant = {5, "acme", "Acme", 3, {300, 7, 1}};
+  const std::string value = FormatRecord(key, tenant);
+  EXPECT_EQ(Hex(value.substr(0, 8)), "4c72020210000000") << "magic, kind, version, length";
+  EXPECT_EQ(Hex(value.substr(kRecordHeaderBytes)), "050461636d650441636d6506ac020701");
+  EXPECT_EQ(*ParseRecord<Tenant>(key, value), tenant);
+
+  Encoder old;
+  old.Raw("Lr");
+  old.Fixed8(2);
+  old.Fixed8(1);
+  old.Fixed32(12);
+  const std::string payload = value.substr(kRecordHeaderBytes, 12);
+  Encoder bound;
+  bound.Fixed8(0);  // the column family default
+  bound.Fixed32(static_cast<uint32_t>(key.size()));
+  bound.Raw(key);
+  bound.Raw(old.bytes());
+  bound.Raw(payload);
+  const XXH128_hash_t checksum = XXH3_128bits(bound.bytes().data(), bound.bytes().size());
+  old.Fixed64(checksum.low64);
+  old.Fixed64(checksum.high64);
+  old.Raw(payload);
+  absl::StatusOr<Tenant> read = ParseRecord<Tenant>(key, old.bytes());
+  ASSERT_OK(read);
+  EXPECT_EQ(*read, (Tenant{5, "acme", "Acme", 3, {}}));
+}
+
 // A data record as another program would write it from the README alone.
 TEST(FormatTest, KvRecord) {
   SampleCache cache(SmallGeometry(), 1);
