@@ -34,11 +34,13 @@ struct NewCorpus {
   std::string id;
   std::string display_name;
   std::optional<int64_t> expire_time;
+  bool pinned = false;
 };
 
 struct CorpusUpdate {  // absent fields stay as they are
   std::optional<std::string> display_name;
   std::optional<std::optional<int64_t>> expire_time;  // present and empty: never expires
+  std::optional<bool> pinned;
 };
 
 struct NewDocument {
@@ -69,6 +71,12 @@ struct IngestRequest {
   // Per context the hashes of its full blocks in chain order: the stored prefix is reused.
   std::vector<std::vector<BlockHash>> hashes;
   std::string plan;
+  // A rebuild: the generation whose documents these are, those included that its corpus has removed
+  // since. 0: an ingest of documents that are in the corpus.
+  uint64_t source_generation = 0;
+  // The blocks become source_generation's own again; it must be evicted. Else a new generation is
+  // made.
+  bool restore = false;
 };
 
 struct GenerationSpec {
@@ -112,6 +120,12 @@ struct NewSession {
   std::optional<int64_t> expire_time;
 };
 
+struct NewTenant {
+  std::string id;
+  std::string display_name;
+  TenantQuota quota = {};
+};
+
 struct TenantUpdate {  // absent fields stay as they are
   std::optional<std::string> display_name;
   std::optional<TenantQuota> quota;
@@ -130,8 +144,7 @@ class Catalog {
 
   // ---- Tenants. The default tenant (kDefaultTenantId) exists from the start and cannot be
   // deleted.
-  virtual absl::StatusOr<Tenant> CreateTenant(std::string_view id, std::string_view display_name,
-                                              int64_t now) = 0;
+  virtual absl::StatusOr<Tenant> CreateTenant(const NewTenant& tenant, int64_t now) = 0;
   virtual absl::StatusOr<Tenant> GetTenant(std::string_view id) const = 0;
   virtual absl::StatusOr<Tenant> GetTenantByUid(uint64_t tenant_uid) const = 0;
   virtual absl::StatusOr<Page<Tenant>> ListTenants(const PageRequest& page) const = 0;
@@ -158,6 +171,8 @@ class Catalog {
   // Corpora whose expire_time is at or before `now`, at most `limit`, in no particular order. They
   // are still there.
   virtual absl::StatusOr<std::vector<Corpus>> ExpiredCorpora(int64_t now, size_t limit) const = 0;
+  // Raises last_used_time. Buffered; update_time stays.
+  virtual absl::Status UseCorpus(uint64_t corpus_uid, int64_t time) = 0;
 
   // ---- Documents.
   virtual absl::StatusOr<std::unique_ptr<DocumentWriter>> WriteDocument(
@@ -190,6 +205,10 @@ class Catalog {
   // records go). Synced. kFailedPrecondition: it has ended.
   virtual absl::StatusOr<Operation> EndOperation(uint64_t operation_uid, const OperationEnd& end,
                                                  int64_t now) = 0;
+  // Ends it as succeeded with a generation that was there already. kFailedPrecondition: it has
+  // ended, or an ingest of it has begun (PublishGeneration ends that).
+  virtual absl::StatusOr<Operation> SucceedOperation(uint64_t operation_uid,
+                                                     uint64_t generation_uid, int64_t now) = 0;
   // kFailedPrecondition: it is running.
   virtual absl::Status DeleteOperation(uint64_t operation_uid) = 0;
 
@@ -210,8 +229,10 @@ class Catalog {
   virtual absl::StatusOr<IngestIntent> CommitIngestBlocks(uint64_t operation_uid, uint32_t context,
                                                           const BlockBatch& batch) = 0;
   // The manifest, the corpus's current generation, the operation's success and the end of the
-  // intent, in one batch: references move to the generation. kFailedPrecondition: stored tokens
-  // differ from the spec's.
+  // intent, in one batch: references move to the generation. Of an ingest that restores an evicted
+  // generation: its blocks and those of its sessions, in the same batch; the corpus's current
+  // generation stays what it is. kFailedPrecondition: stored tokens differ from the spec's, or the
+  // spec from the generation that it restores.
   virtual absl::StatusOr<Generation> PublishGeneration(uint64_t operation_uid,
                                                        const GenerationSpec& spec, int64_t now) = 0;
 
@@ -230,8 +251,20 @@ class Catalog {
   // Newest first.
   virtual absl::StatusOr<Page<Generation>> ListGenerations(uint64_t corpus_uid,
                                                            const PageRequest& page) const = 0;
-  // kFailedPrecondition: it is its corpus's current one, or sessions run on it.
+  // kFailedPrecondition: it is its corpus's current one, is being rebuilt, or sessions run on it.
   virtual absl::Status DeleteGeneration(uint64_t generation_uid) = 0;
+
+  // ---- Eviction: blocks go, documents, layout and turns stay. BeginIngest with `restore` brings
+  // them back.
+  // Drops the blocks of a generation, in one batch: its references to lineages, and those of its
+  // sessions to the same lineages; sessions keep the blocks of their own turns. Bytes go with the
+  // next CollectGarbage; what other generations share stays. Readers that are open go on. The
+  // caller sees to it that nothing is being committed to its sessions. kFailedPrecondition: its
+  // corpus is pinned, or its cache is not complete.
+  virtual absl::StatusOr<Generation> EvictGeneration(uint64_t generation_uid) = 0;
+  // Generations whose cache is complete, of all tenants, in no particular order. Walks them all:
+  // about 30 microseconds each.
+  virtual absl::StatusOr<std::vector<CachedGeneration>> CachedGenerations() const = 0;
 
   // ---- Sessions. One holds references to every lineage of its segments and to one of its own.
   // kNotFound: no such generation or context. Its segments begin as the context's.

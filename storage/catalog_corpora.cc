@@ -1,5 +1,6 @@
 // Tenants and corpora.
 #include "storage/catalog_store.h"
+#include "storage/fail_point.h"
 
 namespace lectern::storage {
 namespace {
@@ -9,22 +10,22 @@ constexpr uint64_t kNoParent = 0;
 
 }  // namespace
 
-absl::StatusOr<Tenant> CatalogStore::CreateTenant(std::string_view id,
-                                                  std::string_view display_name, int64_t now) {
+absl::StatusOr<Tenant> CatalogStore::CreateTenant(const NewTenant& request, int64_t now) {
   Transaction transaction(state_);
-  if (absl::Status status = CheckFree(KeySpace::kTenantIds, kNoParent, id, "tenant");
+  if (absl::Status status = CheckFree(KeySpace::kTenantIds, kNoParent, request.id, "tenant");
       !status.ok()) {
     return status;
   }
-  const Tenant tenant = {transaction.NewUid(), std::string(id), std::string(display_name), now};
+  const Tenant tenant = {transaction.NewUid(), request.id, request.display_name, now,
+                         request.quota};
   PutRecord(&transaction.batch(), ObjectKey(KeySpace::kTenant, tenant.uid), tenant);
-  PutRecord(&transaction.batch(), NameKey(KeySpace::kTenantIds, kNoParent, id), Link{tenant.uid});
+  PutRecord(&transaction.batch(), NameKey(KeySpace::kTenantIds, kNoParent, tenant.id), Link{tenant.uid});
   if (absl::Status status = transaction.Commit(); !status.ok()) return status;
   return tenant;
 }
 
 absl::Status CatalogStore::CreateDefaultTenant(int64_t now) {
-  const absl::Status status = CreateTenant(kDefaultTenantId, "", now).status();
+  const absl::Status status = CreateTenant({.id = kDefaultTenantId}, now).status();
   return absl::IsAlreadyExists(status) ? absl::OkStatus() : status;
 }
 
@@ -132,10 +133,13 @@ absl::StatusOr<Corpus> CatalogStore::CreateCorpus(uint64_t tenant_uid, const New
   corpus.create_time = now;
   corpus.update_time = now;
   corpus.expire_time = request.expire_time;
+  corpus.pinned = request.pinned;
+  corpus.last_used_time = now;
   Batch& batch = transaction.batch();
   PutRecord(&batch, ObjectKey(KeySpace::kCorpus, corpus.uid), corpus);
   PutRecord(&batch, NameKey(KeySpace::kCorpusIds, tenant_uid, corpus.id), Link{corpus.uid});
   PutRecord(&batch, ChildKey(KeySpace::kTenantCorpora, tenant_uid, corpus.uid), Link{corpus.uid});
+  LECTERN_FAIL_POINT(kCorpusCreate);
   if (absl::Status status = transaction.Commit(); !status.ok()) return status;
   return corpus;
 }
@@ -160,6 +164,7 @@ absl::StatusOr<Corpus> CatalogStore::UpdateCorpus(uint64_t corpus_uid, const Cor
   if (!corpus.ok()) return corpus.status();
   if (update.display_name.has_value()) corpus->display_name = *update.display_name;
   if (update.expire_time.has_value()) corpus->expire_time = *update.expire_time;
+  if (update.pinned.has_value()) corpus->pinned = *update.pinned;
   corpus->update_time = now;
   PutRecord(&transaction.batch(), ObjectKey(KeySpace::kCorpus, corpus_uid), *corpus);
   if (absl::Status status = transaction.Commit(); !status.ok()) return status;
@@ -197,7 +202,10 @@ absl::Status CatalogStore::DeleteCorpus(uint64_t corpus_uid, int64_t now) {
   batch.Delete(ColumnFamily::kCatalog,
                ChildKey(KeySpace::kTenantCorpora, corpus->tenant_uid, corpus_uid));
   batch.Delete(ColumnFamily::kCatalog, ObjectKey(KeySpace::kCorpus, corpus_uid));
-  return transaction.Commit();
+  LECTERN_FAIL_POINT(kCorpusDelete);
+  if (absl::Status status = transaction.Commit(); !status.ok()) return status;
+  LECTERN_KILL_POINT(kCorpusDeleted);
+  return absl::OkStatus();
 }
 
 absl::StatusOr<std::vector<Corpus>> CatalogStore::ExpiredCorpora(int64_t now, size_t limit) const {

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "storage/catalog_store.h"
+#include "storage/fail_point.h"
 #include "storage/sha256.h"
 
 namespace lectern::storage {
@@ -42,9 +43,7 @@ class PieceDocumentWriter final : public DocumentWriter {
       piece_.append(bytes.substr(0, taken));
       bytes.remove_prefix(taken);
       if (piece_.size() < kPieceBytes) break;
-      Batch batch;
-      PutPiece(&batch);
-      absl::Status status = catalog_->store().Write(batch, Durability::kBuffered);
+      absl::Status status = WritePiece();
       if (!status.ok()) return failed_ = status;
     }
     return absl::OkStatus();
@@ -55,6 +54,13 @@ class PieceDocumentWriter final : public DocumentWriter {
   uint64_t bytes_written() const override { return document_.byte_length; }
 
  private:
+  absl::Status WritePiece() {
+    LECTERN_FAIL_POINT(kUploadPiece);
+    Batch batch;
+    PutPiece(&batch);
+    return catalog_->store().Write(batch, Durability::kBuffered);
+  }
+
   void PutPiece(Batch* batch) {
     std::string key = DocumentChunkKey(document_.corpus_uid, document_.uid, next_piece_++);
     std::string value =
@@ -110,7 +116,9 @@ absl::StatusOr<Document> PieceDocumentWriter::Commit(int64_t now,
   PutRecord(&batch, ChildKey(KeySpace::kCorpusDocuments, corpus->uid, document_.ordinal), link);
   PutRecord(&batch, ObjectKey(KeySpace::kCorpus, corpus->uid), *corpus);
   batch.Delete(ColumnFamily::kCatalog, ObjectKey(KeySpace::kUpload, link.uid));
+  LECTERN_FAIL_POINT(kUploadCommit);
   if (absl::Status status = transaction.Commit(); !status.ok()) return status;
+  LECTERN_KILL_POINT(kUploadCommitted);
   committed_ = true;
   return document_;
 }
@@ -125,6 +133,7 @@ absl::StatusOr<std::unique_ptr<DocumentWriter>> CatalogStore::WriteDocument(
   }
   const uint64_t uid = transaction.NewUid();
   PutRecord(&transaction.batch(), ObjectKey(KeySpace::kUpload, uid), Upload{corpus_uid});
+  LECTERN_FAIL_POINT(kUploadBegin);
   if (absl::Status status = transaction.Commit(Durability::kBuffered); !status.ok()) return status;
   return std::make_unique<PieceDocumentWriter>(this, corpus_uid, uid, document);
 }
@@ -215,6 +224,7 @@ absl::Status CatalogStore::DeleteDocument(uint64_t corpus_uid, std::string_view 
   batch.Delete(ColumnFamily::kCatalog,
                ChildKey(KeySpace::kCorpusDocuments, corpus_uid, document->ordinal));
   transaction.RemoveDocument(*document);
+  LECTERN_FAIL_POINT(kDocumentDelete);
   return transaction.Commit();
 }
 

@@ -4,6 +4,7 @@
 #include <xxhash.h>
 
 #include "storage/catalog_store.h"
+#include "storage/fail_point.h"
 
 namespace lectern::storage {
 namespace {
@@ -62,6 +63,24 @@ absl::StatusOr<LayoutPiece> OpenLayoutPiece(std::string_view key, std::string_vi
   return piece;
 }
 
+// What a rebuild gives must be what was evicted: nothing that stands on it may notice.
+absl::Status CheckRestored(const Generation& evicted, const Generation& rebuilt) {
+  bool same = evicted.model_fingerprint == rebuilt.model_fingerprint &&
+              evicted.layout_version == rebuilt.layout_version &&
+              evicted.extractor_version == rebuilt.extractor_version &&
+              evicted.documents == rebuilt.documents &&
+              evicted.contexts.size() == rebuilt.contexts.size();
+  for (size_t i = 0; same && i < evicted.contexts.size(); ++i) {
+    same = evicted.contexts[i].token_count == rebuilt.contexts[i].token_count &&
+           evicted.contexts[i].tail_tokens == rebuilt.contexts[i].tail_tokens;
+  }
+  if (same) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      fmt::format("generation {} was made from other tokens or by another model than those it was "
+                  "rebuilt from",
+                  evicted.uid));
+}
+
 }  // namespace
 
 absl::StatusOr<IngestIntent> CatalogStore::BeginIngest(const IngestRequest& request, int64_t now) {
@@ -79,10 +98,17 @@ absl::StatusOr<IngestIntent> CatalogStore::BeginIngest(const IngestRequest& requ
         fmt::format("operation {} has an ingest: resume it", operation->uid));
   }
   if (!absl::IsNotFound(taken)) return taken;
+  std::optional<Generation> source;
+  if (request.source_generation != 0) {
+    absl::StatusOr<Generation> generation = GetGeneration(request.source_generation);
+    if (!generation.ok()) return generation.status();
+    source = *std::move(generation);
+  }
   for (const uint64_t uid : request.documents) {
     absl::StatusOr<Document> document = GetDocumentByUid(uid);
     if (!document.ok()) return document.status();
-    if (document->removed || document->corpus_uid != operation->corpus_uid) {
+    if ((document->removed && !source.has_value()) ||
+        document->corpus_uid != operation->corpus_uid) {
       return absl::NotFoundError(fmt::format("document {} is not in the corpus any more", uid));
     }
   }
@@ -90,7 +116,7 @@ absl::StatusOr<IngestIntent> CatalogStore::BeginIngest(const IngestRequest& requ
   intent.operation_uid = request.operation_uid;
   intent.tenant_uid = operation->tenant_uid;
   intent.corpus_uid = operation->corpus_uid;
-  intent.generation_uid = transaction.NewUid();
+  intent.generation_uid = request.restore ? request.source_generation : transaction.NewUid();
   intent.create_time = now;
   intent.geometry = request.geometry;
   intent.documents = request.documents;
@@ -106,9 +132,15 @@ absl::StatusOr<IngestIntent> CatalogStore::BeginIngest(const IngestRequest& requ
     context.lineage =
         ledger_->Reserve(&transaction, intent.tenant_uid, intent.geometry, context.first_block);
   }
+  if (request.restore) {
+    absl::Status status = BeginRestore(&transaction, request, *source);
+    if (!status.ok()) return status;
+  }
   ChangeIntentEdges(&transaction, intent, &Transaction::AddReference);
   PutRecord(&transaction.batch(), ObjectKey(KeySpace::kIngestIntent, intent.operation_uid), intent);
+  LECTERN_FAIL_POINT(kIngestReferences);
   if (absl::Status status = transaction.Commit(); !status.ok()) return status;
+  LECTERN_KILL_POINT(kIngestBegun);
   return intent;
 }
 
@@ -150,7 +182,9 @@ absl::StatusOr<IngestIntent> CatalogStore::CommitIngestBlocks(uint64_t operation
   context.end_block = prepared->after.end_block;
   context.token_count = uint64_t{context.first_block} * kBlockTokens + prepared->after.tokens();
   PutRecord(&transaction.batch(), ObjectKey(KeySpace::kIngestIntent, operation_uid), *intent);
+  LECTERN_FAIL_POINT(kCommitDirectory);
   if (absl::Status status = transaction.Commit(); !status.ok()) return status;
+  LECTERN_KILL_POINT(kCommitPublished);
   return intent;
 }
 
@@ -177,6 +211,8 @@ absl::StatusOr<Generation> CatalogStore::PublishGeneration(uint64_t operation_ui
   generation.geometry = intent->geometry;
   generation.create_time = intent->create_time;
   generation.publish_time = now;
+  absl::StatusOr<Generation> restored = GetGeneration(generation.uid);
+  if (!restored.ok() && !absl::IsNotFound(restored.status())) return restored.status();
   for (const uint64_t uid : spec.documents) {
     if (std::find(intent->documents.begin(), intent->documents.end(), uid) ==
         intent->documents.end()) {
@@ -207,6 +243,13 @@ absl::StatusOr<Generation> CatalogStore::PublishGeneration(uint64_t operation_ui
                       context.token_count % kBlockTokens, context.tail_tokens.size()));
     }
   }
+  if (restored.ok()) {
+    if (absl::Status status = CheckRestored(*restored, generation); !status.ok()) return status;
+    generation.create_time = restored->create_time;
+    generation.publish_time = restored->publish_time;
+    if (absl::Status status = RestoreSessions(&transaction, generation); !status.ok())
+      return status;
+  }
   ChangeGenerationEdges(&transaction, generation, &Transaction::AddReference);
   ChangeIntentEdges(&transaction, *intent, &Transaction::DropReference);
   Batch& batch = transaction.batch();
@@ -214,12 +257,17 @@ absl::StatusOr<Generation> CatalogStore::PublishGeneration(uint64_t operation_ui
   PutRecord(&batch, ObjectKey(KeySpace::kGeneration, generation.uid), generation);
   PutRecord(&batch, ChildKey(KeySpace::kCorpusGenerations, corpus->uid, generation.uid), link);
   batch.Delete(ColumnFamily::kCatalog, ObjectKey(KeySpace::kIngestIntent, operation_uid));
-  corpus->current_generation = generation.uid;
-  corpus->update_time = now;
+  if (!restored.ok()) {
+    corpus->current_generation = generation.uid;
+    corpus->update_time = now;
+  }
+  corpus->last_used_time = std::max(corpus->last_used_time, now);
   PutRecord(&batch, ObjectKey(KeySpace::kCorpus, corpus->uid), *corpus);
   operation->generation_uid = generation.uid;
   CloseOperation(&transaction, &*operation, OperationState::kSucceeded, now);
+  LECTERN_FAIL_POINT(kManifest);
   if (absl::Status status = transaction.Commit(); !status.ok()) return status;
+  LECTERN_KILL_POINT(kManifestPublished);
   return generation;
 }
 
@@ -243,6 +291,7 @@ absl::Status CatalogStore::PutLayoutPart(uint64_t operation_uid, uint32_t contex
           SealRecord(RecordKind::kLayoutPiece, ColumnFamily::kDocument, key, payload.bytes());
       transaction.batch().Put(ColumnFamily::kDocument, std::move(key), std::move(value));
     }
+    LECTERN_FAIL_POINT(kLayoutPiece);
     if (absl::Status status = transaction.Commit(Durability::kBuffered); !status.ok())
       return status;
   }
@@ -287,12 +336,24 @@ absl::StatusOr<std::string> CatalogStore::GetLayoutPart(uint64_t generation_uid,
   return bytes;
 }
 
-void CatalogStore::RemoveIntent(Transaction* transaction, const IngestIntent& intent) {
+absl::Status CatalogStore::RemoveIntent(Transaction* transaction, const IngestIntent& intent,
+                                        bool corpus_goes) {
   ChangeIntentEdges(transaction, intent, &Transaction::DropReference);
   transaction->batch().Delete(ColumnFamily::kCatalog,
                               ObjectKey(KeySpace::kIngestIntent, intent.operation_uid));
+  absl::StatusOr<Generation> restored = GetGeneration(intent.generation_uid);
+  if (!restored.ok() && !absl::IsNotFound(restored.status())) return restored.status();
+  if (restored.ok()) {
+    // It stays as it was, evicted, and its layout with it.
+    restored->residency = Residency::kEvicted;
+    if (!corpus_goes) {
+      PutRecord(&transaction->batch(), ObjectKey(KeySpace::kGeneration, restored->uid), *restored);
+    }
+    return absl::OkStatus();
+  }
   const std::string layout = LayoutPrefix(intent.generation_uid);
   transaction->DeleteAndReclaim(ColumnFamily::kDocument, layout, PrefixEnd(layout));
+  return absl::OkStatus();
 }
 
 absl::StatusOr<Generation> CatalogStore::GetGeneration(uint64_t generation_uid) const {
@@ -325,6 +386,10 @@ absl::Status CatalogStore::DeleteGeneration(uint64_t generation_uid) {
     return absl::FailedPreconditionError(fmt::format(
         "generation {} is the current one of corpus \"{}\"", generation_uid, corpus->id));
   }
+  if (generation->residency == Residency::kPartial) {
+    return absl::FailedPreconditionError(
+        fmt::format("generation {} is being rebuilt: cancel that first", generation_uid));
+  }
   absl::StatusOr<std::vector<uint64_t>> sessions =
       Children(KeySpace::kGenerationSessions, generation_uid);
   if (!sessions.ok()) return sessions.status();
@@ -333,6 +398,7 @@ absl::Status CatalogStore::DeleteGeneration(uint64_t generation_uid) {
         "{} sessions run on generation {}: delete them first", sessions->size(), generation_uid));
   }
   RemoveGeneration(&transaction, *generation);
+  LECTERN_FAIL_POINT(kGenerationDelete);
   return transaction.Commit();
 }
 

@@ -1,5 +1,6 @@
 // Long-running operations.
 #include "storage/catalog_store.h"
+#include "storage/fail_point.h"
 
 namespace lectern::storage {
 namespace {
@@ -36,6 +37,7 @@ absl::StatusOr<Operation> CatalogStore::CreateOperation(uint64_t corpus_uid,
   PutRecord(&batch, ChildKey(KeySpace::kTenantOperations, operation.tenant_uid, link.uid), link);
   PutRecord(&batch, ChildKey(KeySpace::kCorpusOperations, corpus_uid, link.uid), link);
   PutRecord(&batch, ChildKey(KeySpace::kRunningOperations, kNoParent, link.uid), link);
+  LECTERN_FAIL_POINT(kOperationCreate);
   if (absl::Status status = transaction.Commit(); !status.ok()) return status;
   return operation;
 }
@@ -108,7 +110,8 @@ absl::StatusOr<Operation> CatalogStore::EndOperation(uint64_t operation_uid,
   CloseOperation(&transaction, &*operation, end.state, now);
   absl::StatusOr<IngestIntent> intent = GetIngest(operation_uid);
   if (intent.ok()) {
-    RemoveIntent(&transaction, *intent);
+    absl::Status status = RemoveIntent(&transaction, *intent, /*corpus_goes=*/false);
+    if (!status.ok()) return status;
   } else if (!absl::IsNotFound(intent.status())) {
     return intent.status();
   }
@@ -150,7 +153,8 @@ absl::Status CatalogStore::EndCorpusOperations(Transaction* transaction, const C
     absl::StatusOr<IngestIntent> intent = GetIngest(uid);
     if (absl::IsNotFound(intent.status())) continue;
     if (!intent.ok()) return intent.status();
-    RemoveIntent(transaction, *intent);
+    absl::Status status = RemoveIntent(transaction, *intent, /*corpus_goes=*/true);
+    if (!status.ok()) return status;
   }
   return absl::OkStatus();
 }

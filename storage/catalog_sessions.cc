@@ -1,5 +1,6 @@
 // Sessions and turns.
 #include "storage/catalog_store.h"
+#include "storage/fail_point.h"
 
 namespace lectern::storage {
 namespace {
@@ -174,7 +175,9 @@ absl::StatusOr<Session> CatalogStore::CommitTurn(uint64_t session_uid, const Tur
   session->update_time = now;
   PutRecord(&transaction.batch(), TurnKey(session_uid, turn.number), turn);
   PutRecord(&transaction.batch(), ObjectKey(KeySpace::kSession, session_uid), *session);
+  LECTERN_FAIL_POINT(kTurnCommit);
   if (absl::Status status = transaction.Commit(); !status.ok()) return status;
+  LECTERN_KILL_POINT(kTurnCommitted);
   return session;
 }
 
@@ -247,6 +250,7 @@ absl::Status CatalogStore::DeleteSession(uint64_t session_uid) {
   absl::StatusOr<Session> session = GetSessionByUid(session_uid);
   if (!session.ok()) return session.status();
   if (absl::Status status = RemoveSession(&transaction, *session); !status.ok()) return status;
+  LECTERN_FAIL_POINT(kSessionDelete);
   return transaction.Commit();
 }
 

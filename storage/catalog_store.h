@@ -1,6 +1,6 @@
 // The catalog over a key-value store. One class, one file per kind of thing: catalog_corpora.cc,
-// catalog_documents.cc, catalog_operations.cc, catalog_ingest.cc, catalog_sessions.cc. Internal to
-// storage.
+// catalog_documents.cc, catalog_operations.cc, catalog_ingest.cc, catalog_eviction.cc,
+// catalog_sessions.cc. Internal to storage.
 #pragma once
 
 #include <cstdint>
@@ -36,8 +36,7 @@ class CatalogStore final : public Catalog {
   absl::StatusOr<uint64_t> PurgeUploads();
   absl::Status CreateDefaultTenant(int64_t now);
 
-  absl::StatusOr<Tenant> CreateTenant(std::string_view id, std::string_view display_name,
-                                      int64_t now) override;
+  absl::StatusOr<Tenant> CreateTenant(const NewTenant& tenant, int64_t now) override;
   absl::StatusOr<Tenant> GetTenant(std::string_view id) const override;
   absl::StatusOr<Tenant> GetTenantByUid(uint64_t tenant_uid) const override;
   absl::StatusOr<Page<Tenant>> ListTenants(const PageRequest& page) const override;
@@ -55,6 +54,7 @@ class CatalogStore final : public Catalog {
                                       int64_t now) override;
   absl::Status DeleteCorpus(uint64_t corpus_uid, int64_t now) override;
   absl::StatusOr<std::vector<Corpus>> ExpiredCorpora(int64_t now, size_t limit) const override;
+  absl::Status UseCorpus(uint64_t corpus_uid, int64_t time) override;
 
   absl::StatusOr<std::unique_ptr<DocumentWriter>> WriteDocument(
       uint64_t corpus_uid, const NewDocument& document) override;
@@ -94,6 +94,10 @@ class CatalogStore final : public Catalog {
   absl::StatusOr<Page<Generation>> ListGenerations(uint64_t corpus_uid,
                                                    const PageRequest& page) const override;
   absl::Status DeleteGeneration(uint64_t generation_uid) override;
+  absl::StatusOr<Generation> EvictGeneration(uint64_t generation_uid) override;
+  absl::StatusOr<std::vector<CachedGeneration>> CachedGenerations() const override;
+  absl::StatusOr<Operation> SucceedOperation(uint64_t operation_uid, uint64_t generation_uid,
+                                             int64_t now) override;
 
   absl::StatusOr<Session> CreateSession(uint64_t generation_uid, uint32_t context_index,
                                         const NewSession& session, int64_t now) override;
@@ -144,13 +148,20 @@ class CatalogStore final : public Catalog {
   absl::StatusOr<std::vector<T>> Expired(KeySpace objects, int64_t now, size_t limit) const;
 
   // Removals within a transaction; edges are dropped, bytes queued for reclaim.
-  void RemoveIntent(Transaction* transaction, const IngestIntent& intent);
+  // corpus_goes: what the intent was restoring goes in the same transaction.
+  absl::Status RemoveIntent(Transaction* transaction, const IngestIntent& intent, bool corpus_goes);
   void RemoveGeneration(Transaction* transaction, const Generation& generation);
   absl::Status RemoveSession(Transaction* transaction, const Session& session);
   absl::Status RemoveCorpusDocuments(Transaction* transaction, const Corpus& corpus);
   absl::Status EndCorpusOperations(Transaction* transaction, const Corpus& corpus, int64_t now);
   void CloseOperation(Transaction* transaction, Operation* operation, OperationState state,
                       int64_t now);
+  absl::Status BeginRestore(Transaction* transaction, const IngestRequest& request,
+                            Generation generation);
+  absl::Status RestoreSessions(Transaction* transaction, const Generation& generation);
+  absl::StatusOr<std::vector<Session>> SessionsOn(uint64_t generation_uid) const;
+  absl::StatusOr<HeldLineage> Hold(uint64_t lineage, const Generation& generation,
+                                   const std::vector<Session>& sessions) const;
   absl::StatusOr<Session> InsertSession(Transaction* transaction, Session session,
                                         const NewSession& request, const Geometry& geometry,
                                         int64_t now);

@@ -46,6 +46,8 @@ struct Corpus {
   uint64_t document_count = 0;
   uint64_t document_bytes = 0;
   uint64_t next_ordinal = 0;  // of the next document
+  bool pinned = false;         // its cache is never evicted
+  int64_t last_used_time = 0;  // Catalog::UseCorpus
   bool operator==(const Corpus&) const = default;
 };
 
@@ -94,6 +96,26 @@ struct Generation {
   int64_t create_time = 0;   // of the ingest
   int64_t publish_time = 0;  // when it became readable
   bool operator==(const Generation&) const = default;
+};
+
+// A generation whose blocks are stored, as eviction looks at it.
+struct HeldLineage {
+  uint64_t uid = 0;
+  uint64_t bytes = 0;        // of its tensors
+  uint32_t holders = 0;      // references of anybody
+  uint32_t own_holders = 0;  // of these, the generation and its sessions: what eviction drops
+  bool operator==(const HeldLineage&) const = default;
+};
+struct CachedGeneration {
+  uint64_t uid = 0;
+  uint64_t corpus_uid = 0;
+  uint64_t tenant_uid = 0;
+  bool current = false;        // of its corpus; else superseded
+  bool pinned = false;         // its corpus is
+  int64_t last_used_time = 0;  // of its corpus
+  uint32_t sessions = 0;       // that run on it
+  uint64_t bytes = 0;          // of all blocks it holds
+  std::vector<HeldLineage> lineages;
 };
 
 // One context of an ingest under way.

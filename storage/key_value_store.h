@@ -126,6 +126,12 @@ struct DiskUsage {
   uint64_t total() const { return table_bytes + log_bytes + loading_bytes + other_bytes; }
 };
 
+// Work that the store does by itself, since it was opened.
+struct BackgroundCounters {
+  uint64_t flushes = 0;      // memtables written to tables
+  uint64_t compactions = 0;  // rewritings of tables, by its own choice or asked for
+};
+
 class KeyValueStore {
  public:
   virtual ~KeyValueStore() = default;
@@ -157,6 +163,7 @@ class KeyValueStore {
   virtual absl::Status Flush() = 0;
 
   virtual absl::StatusOr<DiskUsage> Usage() const = 0;
+  virtual BackgroundCounters Background() const = 0;
 };
 
 }  // namespace lectern::storage

@@ -7,6 +7,7 @@
 
 #include <fmt/format.h>
 
+#include "storage/fail_point.h"
 namespace lectern::storage {
 namespace {
 
@@ -276,6 +277,7 @@ absl::StatusOr<PreparedBlocks> LineageLedger::Prepare(uint64_t lineage, const Bl
     absl::StatusOr<std::unique_ptr<BulkLoad>> load = state_->store().NewBulkLoad();
     if (!load.ok()) return load.status();
     bulk = *std::move(load);
+    LECTERN_FAIL_POINT(kCommitBulkBegun);
   }
   const auto total = static_cast<uint32_t>(batch.blocks.size());
   for (uint32_t first = 0; first < total;) {
@@ -290,7 +292,11 @@ absl::StatusOr<PreparedBlocks> LineageLedger::Prepare(uint64_t lineage, const Bl
     first += count;
   }
   if (bulk != nullptr) {
+    LECTERN_FAIL_POINT(kCommitBulkIngest);
     if (absl::Status status = bulk->Commit(); !status.ok()) return status;
+    LECTERN_FAIL_POINT(kCommitBulkIngested);
+  } else {
+    LECTERN_FAIL_POINT(kCommitSmallEncoded);
   }
   prepared.after = prepared.before;
   prepared.after.end_block = batch.first_block + total;
@@ -383,6 +389,7 @@ absl::StatusOr<uint64_t> LineageLedger::DropOrphans() {
     if (absl::Status status = state_->store().Write(batch, Durability::kSynced); !status.ok()) {
       return status;
     }
+    LECTERN_FAIL_POINT(kOpenOrphansDeleted);
     // Now, and not by a later CollectGarbage: a resumed ingest will write the same keys again.
     for (const Reclaim& range : ranges) {
       absl::Status status = state_->store().ReclaimRange(range.family, range.begin, range.end);
@@ -440,7 +447,9 @@ absl::StatusOr<bool> LineageLedger::Purge(uint64_t lineage) {
   transaction.DeleteAndReclaim(ColumnFamily::kKv, begin, PrefixEnd(begin));
   transaction.DeleteAndReclaim(ColumnFamily::kIndexKeys, begin, PrefixEnd(begin));
   batch.Delete(ColumnFamily::kCatalog, lineage_key);
+  LECTERN_FAIL_POINT(kPurge);
   if (absl::Status status = transaction.Commit(); !status.ok()) return status;
+  LECTERN_KILL_POINT(kPurged);
   ++counters_.lineages_purged;
   return true;
 }

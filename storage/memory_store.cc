@@ -95,6 +95,8 @@ class MemoryStore final : public KeyValueStore {
     return usage;
   }
 
+  BackgroundCounters Background() const override { return {}; }
+
  private:
   absl::Status Find(ColumnFamily family, std::string_view key, PinnedValue* value) const {
     const Table& table = tables_[static_cast<size_t>(family)];

@@ -157,9 +157,11 @@ void RecordCodec<Corpus>::Encode(const Corpus& record, Encoder* encoder) {
   encoder->Varint(record.document_count);
   encoder->Varint(record.document_bytes);
   encoder->Varint(record.next_ordinal);
+  encoder->Bool(record.pinned);
+  encoder->SignedVarint(record.last_used_time);
 }
 
-Corpus RecordCodec<Corpus>::Decode(uint8_t, Decoder* decoder) {
+Corpus RecordCodec<Corpus>::Decode(uint8_t version, Decoder* decoder) {
   Corpus record;
   record.uid = decoder->Varint();
   record.tenant_uid = decoder->Varint();
@@ -172,6 +174,10 @@ Corpus RecordCodec<Corpus>::Decode(uint8_t, Decoder* decoder) {
   record.document_count = decoder->Varint();
   record.document_bytes = decoder->Varint();
   record.next_ordinal = decoder->Varint();
+  record.last_used_time = record.update_time;
+  if (version < 2) return record;  // before there was eviction
+  record.pinned = decoder->Bool();
+  record.last_used_time = decoder->SignedVarint();
   return record;
 }
 

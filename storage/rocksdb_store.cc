@@ -19,6 +19,8 @@
 #include <rocksdb/sst_file_writer.h>
 #include <rocksdb/write_batch.h>
 
+#include "storage/background_listener.h"
+#include "storage/fail_point.h"
 #include "storage/recoverable_file_system.h"
 #include "storage/rocksdb_tuning.h"
 #include "storage/watermark.h"
@@ -142,6 +144,7 @@ class RocksStore final : public KeyValueStore {
   }
 
   absl::StatusOr<DiskUsage> Usage() const override;
+  BackgroundCounters Background() const override { return background_->Counters(); }
 
   // Runs a write; where the store stopped writing (disk full, I/O error), asks it to resume and
   // tries once more. Repeating is safe: every write of ours sets the same keys to the same values.
@@ -177,6 +180,7 @@ class RocksStore final : public KeyValueStore {
   const RocksDbOptions options_;
   const std::unique_ptr<rocksdb::Env> env_;
   std::shared_ptr<rocksdb::Cache> block_cache_ = NewBlockCache();
+  const std::shared_ptr<BackgroundListener> background_ = std::make_shared<BackgroundListener>();
   std::unique_ptr<Watermark> watermark_;  // may be null
   std::unique_ptr<rocksdb::DB> db_;
   std::array<rocksdb::ColumnFamilyHandle*, kColumnFamilyCount> handles_ = {};
@@ -248,8 +252,10 @@ absl::Status RocksStore::EmptyLoadDirectory() {
 
 absl::Status RocksStore::Open() {
   if (absl::Status status = EmptyLoadDirectory(); !status.ok()) return status;
+  LECTERN_FAIL_POINT(kOpenLoadEmptied);
   rocksdb::DBOptions db_options = TunedDbOptions(options_.direct_reads);
   db_options.env = env();
+  db_options.listeners.push_back(background_);
   std::vector<rocksdb::ColumnFamilyDescriptor> descriptors;
   for (int i = 0; i < kColumnFamilyCount; ++i) {
     const auto family = static_cast<ColumnFamily>(i);
@@ -275,6 +281,7 @@ absl::Status RocksStore::Open() {
   db_.reset(db);
   std::copy(handles.begin(), handles.end(), handles_.begin());
   KeepLogReplaceable();
+  LECTERN_FAIL_POINT(kOpenDatabaseOpened);
   if (options_.watermark.empty()) return absl::OkStatus();
   absl::StatusOr<std::unique_ptr<Watermark>> watermark = Watermark::Open(options_.watermark);
   if (!watermark.ok()) return watermark.status();
@@ -302,6 +309,7 @@ std::vector<absl::Status> RocksStore::MultiGet(ColumnFamily family,
 }
 
 absl::Status RocksStore::Write(const Batch& batch, Durability durability) {
+  LECTERN_FAIL_POINT(kLogWrite);
   constexpr size_t kBytesPerOperation = 16;  // tag, family and lengths
   rocksdb::WriteBatch write(batch.bytes() + batch.operations().size() * kBytesPerOperation);
   for (const Batch::Operation& operation : batch.operations()) {
@@ -326,7 +334,9 @@ absl::Status RocksStore::Write(const Batch& batch, Durability durability) {
   const uint64_t sequence_before = db_->GetLatestSequenceNumber();
   absl::Status status = Attempt("write", [&] { return WriteToLog(options, &write); });
   if (status.ok() && options.sync && watermark_ != nullptr) {
+    LECTERN_KILL_POINT(kLogWritten);
     watermark_->Raise(sequence_before + batch.operations().size());
+    LECTERN_KILL_POINT(kWatermarkRaised);
   }
   return status;
 }
@@ -393,6 +403,7 @@ class RocksBulkLoad final : public BulkLoad {
     if (table->writer == nullptr) return absl::OkStatus();
     const rocksdb::Status status = table->writer->Finish();  // syncs the file
     table->writer.reset();
+    LECTERN_FAIL_POINT(kCommitBulkFileBuilt);
     return ToStatus(status, "finish a bulk file");
   }
 
@@ -408,6 +419,7 @@ absl::Status RocksStore::ReclaimRange(ColumnFamily family, std::string_view begi
                                       std::string_view end) {
   const rocksdb::Slice first = ToSlice(begin);
   const rocksdb::Slice last = ToSlice(end);
+  LECTERN_FAIL_POINT(kReclaimDropFiles);
   // Files wholly inside go without being read ...
   if (absl::Status status = Attempt("drop files",
                                     [&] {
@@ -418,6 +430,7 @@ absl::Status RocksStore::ReclaimRange(ColumnFamily family, std::string_view begi
       !status.ok()) {
     return status;
   }
+  LECTERN_FAIL_POINT(kReclaimCompact);
   // ... and compaction takes the range's tombstone down through the rest, which removes the bytes.
   rocksdb::CompactRangeOptions options;
   options.exclusive_manual_compaction = false;

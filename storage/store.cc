@@ -11,6 +11,7 @@
 #include "storage/catalog_store.h"
 #include "storage/context_reader.h"
 #include "storage/data_directory.h"
+#include "storage/fail_point.h"
 #include "storage/keys.h"
 #include "storage/lineage_ledger.h"
 #include "storage/memory_store.h"
@@ -87,8 +88,11 @@ class OpenStore final : public Store {
     absl::StatusOr<uint64_t> uploads = catalog_.PurgeUploads();
     if (!uploads.ok()) return uploads.status();
     uploads_purged_ = *uploads;
+    LECTERN_FAIL_POINT(kOpenUploadsPurged);
     if (absl::Status status = ledger_.DropOrphans().status(); !status.ok()) return status;
-    return catalog_.CreateDefaultTenant(now);
+    if (absl::Status status = catalog_.CreateDefaultTenant(now); !status.ok()) return status;
+    LECTERN_FAIL_POINT(kOpenRecovered);
+    return absl::OkStatus();
   }
 
   Catalog& catalog() override { return catalog_; }
@@ -115,6 +119,7 @@ class OpenStore final : public Store {
 
 absl::StatusOr<GarbageReport> OpenStore::CollectGarbage() {
   std::lock_guard lock(garbage_mutex_);
+  LECTERN_FAIL_POINT(kCollectionBegun);
   GarbageReport report;
   report.uploads_purged = std::exchange(uploads_purged_, 0);
   absl::StatusOr<LineageLedger::PurgeReport> lineages = ledger_.PurgeUnreferenced();
@@ -139,6 +144,7 @@ absl::StatusOr<uint64_t> OpenStore::ReclaimRanges() {
         !status.ok()) {
       return status;
     }
+    LECTERN_FAIL_POINT(kReclaimForget);
     Batch done;
     done.Delete(ColumnFamily::kCatalog, std::string(cursor->key()));
     // Should the power take this, the range is reclaimed once more.
@@ -153,6 +159,7 @@ absl::StatusOr<Stats> OpenStore::GetStats() const {
   absl::StatusOr<DiskUsage> disk = state_.store().Usage();
   if (!disk.ok()) return disk.status();
   stats.disk = *disk;
+  stats.background = state_.store().Background();
   const auto for_each = [&](KeySpace space, auto&& visit) -> absl::Status {
     const std::string prefix(1, static_cast<char>(space));
     auto cursor = state_.store().NewCursor(ColumnFamily::kCatalog, prefix, PrefixEnd(prefix));
@@ -197,6 +204,7 @@ absl::StatusOr<StoreInfo> LoadOrMakeInfo(KeyValueStore* store) {
   Batch batch;
   PutRecord(&batch, StoreInfoKey(), fresh);
   if (status = store->Write(batch, Durability::kSynced); !status.ok()) return status;
+  LECTERN_FAIL_POINT(kOpenInfoWritten);
   return fresh;
 }
 
@@ -206,6 +214,7 @@ absl::StatusOr<std::unique_ptr<Store>> OpenOver(std::unique_ptr<DataDirectory> d
   absl::StatusOr<StoreInfo> info = LoadOrMakeInfo(store.get());
   if (!info.ok()) return info.status();
   if (directory != nullptr && directory->store_id().empty()) {
+    LECTERN_FAIL_POINT(kOpenFormat);
     absl::Status status = directory->WriteFormat(info->store_id);
     if (!status.ok()) return status;
   }

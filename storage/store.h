@@ -31,6 +31,7 @@ struct Stats {
   uint64_t corpora = 0;
   uint64_t lineages = 0;
   uint64_t purge_pending = 0;  // lineages and ranges whose bytes are still to be given back
+  BackgroundCounters background;
 };
 
 struct GarbageReport {

@@ -228,7 +228,7 @@ TEST(RecordsTest, ANewerVersionIsRefusedByName) {
   std::string value = FormatRecord(key, Corpus{});
   // As a newer program would write it: the version raised, and the checksum right by
   // storage/README.md.
-  value[3] = 2;
+  value[3] = 3;
   Encoder hashed;
   hashed.Fixed8(0);  // the catalog's column family
   hashed.Fixed32(static_cast<uint32_t>(key.size()));
@@ -242,7 +242,7 @@ TEST(RecordsTest, ANewerVersionIsRefusedByName) {
   value.replace(8, 16, stored.bytes());
   const absl::Status status = ParseRecord<Corpus>(key, value).status();
   EXPECT_CODE(status, absl::StatusCode::kFailedPrecondition);
-  EXPECT_THAT(std::string(status.message()), testing::HasSubstr("Corpus record has version 2"));
+  EXPECT_THAT(std::string(status.message()), testing::HasSubstr("Corpus record has version 3"));
 }
 
 }  // namespace

@@ -67,21 +67,13 @@ TEST(FormatTest, SmallRecords) {
             "03010001");
 }
 
-// Quotas came with version 2; a tenant of version 1 has none.
-TEST(FormatTest, TenantsOfBothVersions) {
-  const std::string key = ObjectKey(KeySpace::kTenant, 5);
-  const Tenant tenant = {5, "acme", "Acme", 3, {300, 7, 1}};
-  const std::string value = FormatRecord(key, tenant);
-  EXPECT_EQ(Hex(value.substr(0, 8)), "4c72020210000000") << "magic, kind, version, length";
-  EXPECT_EQ(Hex(value.substr(kRecordHeaderBytes)), "050461636d650441636d6506ac020701");
-  EXPECT_EQ(*ParseRecord<Tenant>(key, value), tenant);
-
+// A catalog record as the first version of its kind was written.
+std::string Version1(uint8_t kind, const std::string& key, const std::string& payload) {
   Encoder old;
   old.Raw("Lr");
-  old.Fixed8(2);
+  old.Fixed8(kind);
   old.Fixed8(1);
-  old.Fixed32(12);
-  const std::string payload = value.substr(kRecordHeaderBytes, 12);
+  old.Fixed32(static_cast<uint32_t>(payload.size()));
   Encoder bound;
   bound.Fixed8(0);  // the column family default
   bound.Fixed32(static_cast<uint32_t>(key.size()));
@@ -92,9 +84,37 @@ TEST(FormatTest, TenantsOfBothVersions) {
   old.Fixed64(checksum.low64);
   old.Fixed64(checksum.high64);
   old.Raw(payload);
-  absl::StatusOr<Tenant> read = ParseRecord<Tenant>(key, old.bytes());
+  return old.Take();
+}
+
+// Quotas came with version 2; a tenant of version 1 has none.
+TEST(FormatTest, TenantsOfBothVersions) {
+  const std::string key = ObjectKey(KeySpace::kTenant, 5);
+  const Tenant tenant = {5, "acme", "Acme", 3, {300, 7, 1}};
+  const std::string value = FormatRecord(key, tenant);
+  EXPECT_EQ(Hex(value.substr(0, 8)), "4c72020210000000") << "magic, kind, version, length";
+  EXPECT_EQ(Hex(value.substr(kRecordHeaderBytes)), "050461636d650441636d6506ac020701");
+  EXPECT_EQ(*ParseRecord<Tenant>(key, value), tenant);
+
+  absl::StatusOr<Tenant> read =
+      ParseRecord<Tenant>(key, Version1(2, key, value.substr(kRecordHeaderBytes, 12)));
   ASSERT_OK(read);
   EXPECT_EQ(*read, (Tenant{5, "acme", "Acme", 3, {}}));
+}
+
+// Pins and the time of the last use came with version 2; a corpus of version 1 was last used when
+// it last changed.
+TEST(FormatTest, CorporaOfBothVersions) {
+  const std::string key = ObjectKey(KeySpace::kCorpus, 5);
+  const Corpus corpus = {5, 1, "c", "C", 3, 4, std::nullopt, 6, 7, 8, 9, true, 300};
+  const std::string value = FormatRecord(key, corpus);
+  EXPECT_EQ(Hex(value.substr(0, 8)), "4c72030210000000") << "magic, kind, version, length";
+  EXPECT_EQ(Hex(value.substr(kRecordHeaderBytes)), "0501016301430608000607080901d804");
+  EXPECT_EQ(*ParseRecord<Corpus>(key, value), corpus);
+  absl::StatusOr<Corpus> read =
+      ParseRecord<Corpus>(key, Version1(3, key, value.substr(kRecordHeaderBytes, 13)));
+  ASSERT_OK(read);
+  EXPECT_EQ(*read, (Corpus{5, 1, "c", "C", 3, 4, std::nullopt, 6, 7, 8, 9, false, 4}));
 }
 
 // A data record as another program would write it from the README alone.

@@ -1,0 +1,121 @@
+// The places at which tests interfere: each is reached by work that a store does anyway, and does
+// there what was asked for.
+#include "storage/fail_point.h"
+
+#include <set>
+#include <string>
+
+#include "crash_workload.h"
+
+namespace lectern::storage {
+namespace {
+
+// Reached by the engine's ingest; tests/engine/fail_point_test.cc has them.
+const std::set<std::string_view> kEnginePlaces = {"ingest.planned", "layout.written",
+                                                  "ingest.started", "ingest.step_computed"};
+constexpr size_t kFewestPlaces = 20;
+
+struct Enough {};
+
+absl::StatusOr<std::unique_ptr<Store>> Open(const std::string& directory) {
+  StoreOptions options;
+  options.directory = directory;
+  return Store::Open(options);
+}
+
+class FailPointTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (!kFailPointsBuilt) GTEST_SKIP() << "built without LECTERN_FAIL_POINTS";
+  }
+  void TearDown() override { Must(ArmFailPoints("")); }
+
+  std::string Directory() const { return scratch_.path() + "/data"; }
+
+  ScratchDirectory scratch_;
+};
+
+TEST_F(FailPointTest, EveryPlaceOfStorageIsReached) {
+  {
+    auto store = Must(Open(Directory()));
+    try {
+      CrashWorker(store.get(), 3, [&](const std::string& line) {
+        Acknowledged said;
+        said.Add(line);
+        if (said.deleted.contains(1)) throw Enough();
+      }).Run();
+    } catch (const Enough&) {
+    }
+    Catalog& catalog = store->catalog();
+    Must(store->CollectGarbage());
+    const uint64_t tenant = Must(catalog.GetTenant(kDefaultTenantId)).uid;
+    // A corpus of two generations, of which the first goes.
+    SampleCache cache(SmallGeometry(), 77);
+    const Corpus corpus = Must(catalog.CreateCorpus(tenant, {"small", "", {}}, 1));
+    auto writer = Must(catalog.WriteDocument(corpus.uid, {"d", "", ""}));
+    Must(writer->Append("words"));
+    Must(writer->Commit(1, std::nullopt));
+    const Generation first = Ingest(store.get(), corpus.uid, &cache, 300);
+    Ingest(store.get(), corpus.uid, &cache, 400);
+    const Session session = Must(catalog.CreateSession(first.uid, 0, {"s", "", {}}, 1));
+    Must(catalog.DeleteSession(session.uid));
+    Must(catalog.DeleteGeneration(first.uid));
+    Must(catalog.DeleteDocument(corpus.uid, "d", 1));
+    Must(catalog.EvictGeneration(Must(catalog.GetCorpusByUid(corpus.uid)).current_generation));
+    // Bulk data that no directory names, met again at open.
+    Geometry wide = SmallGeometry();
+    wide.head_dim = 128;
+    wide.kv_heads = 8;
+    SampleCache large(wide, 5);
+    const Operation operation =
+        Must(catalog.CreateOperation(corpus.uid, IngestOperation(), 1));
+    constexpr uint64_t kTokens = 16 * kBlockTokens;
+    Must(catalog.BeginIngest(RequestFor(operation.uid, large, kTokens), 1));
+    Must(catalog.PutLayoutPart(operation.uid, 0, 0, "layout"));
+    Must(ArmFailPoints("commit.directory=error"));
+    EXPECT_CODE(catalog.CommitIngestBlocks(operation.uid, 0, large.Blocks(0, kTokens)),
+                absl::StatusCode::kUnavailable);
+  }
+  Must(Open(Directory()));
+  size_t places = 0;
+  for (const FailPointInfo& info : AllFailPoints()) {
+    if (kEnginePlaces.contains(info.name)) continue;
+    ++places;
+    EXPECT_GT(FailPointHits(info.point), 0u) << info.name << " was never reached";
+  }
+  EXPECT_GE(places, kFewestPlaces);
+}
+
+TEST_F(FailPointTest, AnErrorComesOnceAndNothingOfTheStepIsSeen) {
+  auto store = Must(Open(Directory()));
+  Catalog& catalog = store->catalog();
+  const uint64_t tenant = Must(catalog.GetTenant(kDefaultTenantId)).uid;
+  Must(ArmFailPoints("corpus.create=error@2"));
+  Must(catalog.CreateCorpus(tenant, {"a", "", {}}, 1));
+  EXPECT_CODE(catalog.CreateCorpus(tenant, {"b", "", {}}, 1), absl::StatusCode::kUnavailable);
+  EXPECT_CODE(catalog.GetCorpus(tenant, "b"), absl::StatusCode::kNotFound);
+  EXPECT_OK(catalog.CreateCorpus(tenant, {"b", "", {}}, 1));
+}
+
+TEST_F(FailPointTest, KillIsSigkill) {
+  auto store = Must(Open(Directory()));
+  const uint64_t tenant = Must(store->catalog().GetTenant(kDefaultTenantId)).uid;
+  EXPECT_EXIT(
+      {
+        Must(ArmFailPoints("corpus.create=kill"));
+        store->catalog().CreateCorpus(tenant, {"a", "", {}}, 1).IgnoreError();
+      },
+      testing::KilledBySignal(SIGKILL), "");
+}
+
+TEST_F(FailPointTest, WhatMakesNoSenseIsRefused) {
+  for (const char* wrong : {"corpus.create", "nowhere=kill", "corpus.create=dance",
+                            "corpus.create=kill@0", "corpus.create=kill@x", "log.written=error",
+                            "corpus.create=sleep:long"}) {
+    EXPECT_CODE(ArmFailPoints(wrong), absl::StatusCode::kInvalidArgument) << wrong;
+  }
+  EXPECT_OK(ArmFailPoints("corpus.create=sleep:1@3,log.written=kill@9"));
+}
+
+}  // namespace
+}  // namespace lectern::storage
