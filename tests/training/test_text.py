@@ -79,7 +79,7 @@ def test_a_context_has_the_layout_and_its_answers_where_it_says():
     tokenizer = Tokenizer.from_file(str(path))
     contexts._init(str(path))
     text = reflow((ROOT / "training/reflow.py").read_text(encoding="utf-8"))
-    page = {"title": "reflow.1", "name": "reflow", "kind": "man", "items": [["term", "a BYTE ORDER mark", "none"]], "text": text}
+    page = {"title": "reflow.1", "name": "reflow", "kind": "man", "package": "reflow", "items": [["term", "a BYTE ORDER mark", "none"]], "text": text}
     pages = [contexts._tokenize_page(dict(page, name=f"reflow{i}", title=f"reflow{i}.1")) for i in range(6)]
     maker = contexts.ContextMaker(pages, tokenizer, 3)
     for length in (512, 2048):

@@ -9,7 +9,7 @@ import dataclasses
 import random
 from collections.abc import Callable
 
-from tasks import Question, values
+from tasks import Document, Question, values
 from tasks.values import one_of
 
 
@@ -187,15 +187,6 @@ UNKNOWN_QUESTIONS = (
 )  # fmt: skip
 
 
-@dataclasses.dataclass
-class Document:
-    """An invented document: its title, paragraphs and the questions it answers (or knowingly does not)."""
-
-    title: str
-    text: str
-    questions: list[Question]
-
-
 def _capital(text: str) -> str:
     return text[0].upper() + text[1:]
 
@@ -220,14 +211,15 @@ def facts(rng: random.Random, subject: Subject, count: int, held_out: bool, pron
             name = entity
         sentences.append(_capital(statement.replace("{e}", name).replace("{v}", value)))
         question = _pick(rng, attribute.questions, held_out)
-        questions.append(Question("fact_" + subject.kind, _capital(question.replace("{e}", entity)), value))
+        needs = (f"entity:{entity}",) if "{e}" in question else (f"flat.{attribute.name}",)
+        questions.append(Question("fact_" + subject.kind, _capital(question.replace("{e}", entity)), value, needs))
     for attribute in attributes[count : count + 1]:
         question = rng.choice([q for q in attribute.questions if "{e}" in q])
         questions.append(Question("none_attribute", _capital(question.replace("{e}", entity)), None))
     stranger = subject.entity(rng)
     question = rng.choice([q for q in rng.choice(attributes[:count]).questions if "{e}" in q])
     if stranger != entity:
-        questions.append(Question("none_entity", _capital(question.replace("{e}", stranger)), None))
+        questions.append(Question("none_entity", _capital(question.replace("{e}", stranger)), None, (f"entity:{stranger}",)))
     if rng.random() < 0.2:
         questions.append(Question("none_attribute", rng.choice(UNKNOWN_QUESTIONS).replace("{e}", entity), None))
     return entity, sentences, questions
@@ -242,11 +234,12 @@ def fact_document(rng: random.Random, held_out: bool = False) -> Document:
     """A document about one to four entities of a kind."""
     subject = rng.choice(SUBJECTS)
     entities = 1 if subject.kind == "lease" else rng.choice((1, 1, 2, 3, 4))
-    paragraphs, questions, title = [], [], ""
+    paragraphs, questions, title, labels = [], [], "", set()
     for _ in range(entities):
         count = rng.randint(2, len(subject.attributes) if entities == 1 else min(4, len(subject.attributes)))
         entity, sentences, asked = facts(rng, subject, count, held_out, pronoun=True)
         title = title or _title(rng, subject.titles, entity)
+        labels.add(f"entity:{entity}")
         for _ in range(rng.choice((0, 0, 1, 2))):
             sentences.insert(rng.randint(0, len(sentences)), rng.choice(FILLERS))
         cut = rng.randint(1, len(sentences))
@@ -254,7 +247,9 @@ def fact_document(rng: random.Random, held_out: bool = False) -> Document:
         questions += [q for q in asked if entities == 1 or "{e}" not in q.text]
     if rng.random() < 0.4:
         paragraphs.insert(0, _capital(title))
-    return Document(title, "\n".join(paragraphs), questions)
+    if subject.kind == "lease":  # its questions need not name the flat
+        labels |= {f"flat.{attribute.name}" for attribute in subject.attributes}
+    return Document(title, "\n".join(paragraphs), questions, labels)
 
 
 def minutes_document(rng: random.Random, held_out: bool = False) -> Document:
@@ -266,10 +261,10 @@ def minutes_document(rng: random.Random, held_out: bool = False) -> Document:
         rng.choice((f"The meeting was held in {place}.", f"Place: {place}")),
     ]  # fmt: skip
     questions = [
-        Question("fact_minutes", rng.choice(("When was the meeting?", "What is the date of the meeting?", "On which date was the meeting held?")), date),
-        Question("fact_minutes", rng.choice(("Who chaired the meeting?", "Who was in the chair?", "Who is the chair?")), chair),
-        Question("fact_minutes", rng.choice(("Who took the minutes?", "Who kept the minutes?", "Who was the clerk?")), clerk),
-        Question("fact_minutes", rng.choice(("Where was the meeting held?", "Where did the meeting take place?")), place),
+        Question("fact_minutes", rng.choice(("When was the meeting?", "What is the date of the meeting?", "On which date was the meeting held?")), date, ("minutes",)),
+        Question("fact_minutes", rng.choice(("Who chaired the meeting?", "Who was in the chair?", "Who is the chair?")), chair, ("minutes",)),
+        Question("fact_minutes", rng.choice(("Who took the minutes?", "Who kept the minutes?", "Who was the clerk?")), clerk, ("minutes",)),
+        Question("fact_minutes", rng.choice(("Where was the meeting held?", "Where did the meeting take place?")), place, ("minutes",)),
     ]
     rng.shuffle(body)
     for task in rng.sample(values.TASKS, rng.randint(2, 6)):
@@ -284,8 +279,8 @@ def minutes_document(rng: random.Random, held_out: bool = False) -> Document:
     questions.append(Question("none_attribute", f"Who will {other}?", None))
     if rng.random() < 0.7:
         body.append(rng.choice((f"Next meeting: {following}", f"The next meeting is on {following}.")))
-        questions.append(Question("fact_minutes", rng.choice(("When is the next meeting?", "What is the date of the next meeting?")), following))
-    return Document(_title(rng, MINUTES_TITLES, ""), rng.choice(("\n", " ")).join(body), questions)
+        questions.append(Question("fact_minutes", rng.choice(("When is the next meeting?", "What is the date of the next meeting?")), following, ("minutes",)))
+    return Document(_title(rng, MINUTES_TITLES, ""), rng.choice(("\n", " ")).join(body), questions, {"minutes"})
 
 
 def config_document(rng: random.Random, held_out: bool = False) -> Document:

@@ -1,0 +1,16 @@
+"""The mix of invented documents that training sees."""
+
+import random
+
+from tasks import Document, Hold, invented, styles
+
+_SOURCES = ((styles.fact_document, 10), (invented.document, 4))
+_MAKERS, _WEIGHTS = tuple(maker for maker, _ in _SOURCES), tuple(weight for _, weight in _SOURCES)
+
+
+def document(rng: random.Random, hold: int = Hold.TRAIN) -> Document:
+    """One invented document. Hold.RELATIONS: with a held-out relation in it."""
+    made = styles.fact_document(rng, hold) if hold == Hold.RELATIONS else rng.choices(_MAKERS, _WEIGHTS)[0](rng, hold)
+    if rng.random() < 0.25:  # folders hold many files of a kind
+        made.title = rng.choice(("{n}_{t}", "{t} {n}", "{t} ({n})", "{n}/{t}", "Copy of {t}", "{t}, part {n}")).replace("{t}", made.title).replace("{n}", str(rng.randint(1, 99)))
+    return made
