@@ -4,6 +4,7 @@ A sequence is one context as the server sees it: <bos> (<doc> title <text> text)
 are cut to token windows; invented documents and needles are put between and into them.
 """
 
+import collections
 import concurrent.futures
 import dataclasses
 import json
@@ -14,11 +15,13 @@ import random
 
 import numpy as np
 from reflow import reflow
-from tasks import Question, invented, pages
+from tasks import Hold, Question, invented, mix, pages, scattered
 
 PAD, BOS, DOC, TEXT, Q, A, END, NONE = range(8)
 # Options and purposes of commands are what people ask of manual pages; synopses of functions hardly.
 ITEM_WEIGHTS = {"option": 4.0, "name": 8.0, "variable": 3.0, "file": 3.0, "author": 5.0, "exit": 3.0}
+SCATTERED_SHARE = 0.4  # of the contexts that hold groups of scattered sentences
+INVENTED_SHARE = 0.42  # of the documents of a context; pages are longer
 _tokenizer = None
 
 
@@ -89,12 +92,16 @@ class _Placed:
     questions: list[Question]
     page: dict | None = None
     items: list | None = None
+    labels: set[str] = dataclasses.field(default_factory=set)
 
 
 class ContextMaker:
-    """Makes sequences from tokenized pages. Deterministic for a given seed and page list."""
+    """Makes sequences from tokenized pages. Deterministic for a given seed and page list.
 
-    def __init__(self, page_list: list[dict], tokenizer, seed: int, held_out: bool = False):
+    held_out (tasks.Hold; True is Hold.WORDING) asks what training never shows: held-out wordings, or only held-out relations.
+    """
+
+    def __init__(self, page_list: list[dict], tokenizer, seed: int, held_out: int = Hold.TRAIN):
         self.pages = page_list
         self.weights = np.cumsum([min(len(page["ids"]), 12000) ** 0.7 * (3.0 if page["kind"] == "man" else 1.0) for page in page_list])
         packages: dict[str, list[dict]] = {}
@@ -146,11 +153,22 @@ class ContextMaker:
         placed.text = f"{placed.text[:at]} {sentence}{placed.text[at:]}"
         placed.ids = self._encode(placed.text)
 
+    def _scatter(self, documents: list[_Placed], group: scattered.Scattered) -> None:
+        """Puts the sentences of a group behind sentence ends all over the documents, in their order."""
+        rng = self.rng
+        places = sorted((index, rng.random()) for index in rng.choices(range(len(documents)), [len(placed.ids) for placed in documents], k=len(group.sentences)))
+        for index in {index for index, _ in places}:
+            placed = documents[index]
+            for (_, share), sentence in reversed([entry for entry in zip(places, group.sentences) if entry[0][0] == index]):
+                at = placed.text.find(". ", int(share * len(placed.text)))
+                at = at + 1 if at >= 0 else len(placed.text)
+                placed.text = f"{placed.text[:at]} {sentence}{placed.text[at:]}"
+            placed.ids = self._encode(placed.text)
+
     def _documents(self, budget: int) -> list[_Placed]:
         rng = self.rng
         documents: list[_Placed] = []
         names: set[str] = set()
-        once: set[str] = set()
         used = 1
         small = rng.random() < 0.5
         # Pages of one package look alike and share options and terms: which page says it must be read, not guessed.
@@ -158,14 +176,12 @@ class ContextMaker:
         relatives = self.packages.get(first["package"]) if rng.random() < 0.4 else None
         while used < budget - 40:
             left = budget - used - 16
-            if rng.random() < 0.3:
-                made = invented.document(rng, self.held_out)
-                kind = made.questions[0].family
-                if made.title in names or (kind in ("fact_minutes", "fact_lease") and kind in once):
+            if rng.random() < INVENTED_SHARE:
+                made = mix.document(rng, self.held_out)
+                if made.title in names:
                     continue
-                once.add(kind)
                 text = reflow(made.text.replace("\n", rng.choice(("\n\n", "\n\n", "\n"))))
-                placed = _Placed(made.title, made.title, text, self._encode(text), list(made.questions))
+                placed = _Placed(made.title, made.title, text, self._encode(text), list(made.questions), labels=made.labels)
                 if len(placed.ids) > left:
                     if left < 200:
                         break
@@ -176,7 +192,7 @@ class ContextMaker:
                     continue
                 size = left if left < 300 else rng.randint(120, min(left, 900 if small else 6000))
                 placed = self._window(page, size)
-                if rng.random() < (0.5 if left > 200 else 0):
+                if rng.random() < (0.5 if left > 200 and self.held_out != Hold.RELATIONS else 0):
                     for _ in range(rng.choice((1, 1, 2, 4))):
                         sentence, questions = invented.needle(rng, self.held_out)
                         before = placed.text, placed.ids
@@ -188,6 +204,9 @@ class ContextMaker:
             names.add(placed.name)
             documents.append(placed)
             used += len(placed.ids) + len(self._encode(placed.title)) + 2
+        said = collections.Counter(label for placed in documents for label in placed.labels)
+        for placed in documents:  # a question must point at one document, or at none
+            placed.questions = [question for question in placed.questions if all(said[label] == (question.answer is not None) for label in question.needs)]
         rng.shuffle(documents)
         return documents
 
@@ -195,6 +214,8 @@ class ContextMaker:
         rng = self.rng
         placed = rng.choice(documents)
         ready = placed.questions
+        if self.held_out == Hold.RELATIONS:
+            return ready.pop(rng.randrange(len(ready))) if ready and placed.page is None else None
         style = rng.random()
         if ready and (placed.page is None or style < 0.25):
             return ready.pop(rng.randrange(len(ready)))
@@ -226,9 +247,17 @@ class ContextMaker:
         budget = int(length * (1 - share))
         if length <= 2048 and rng.random() < 0.08:  # small corpora exist too
             budget = rng.randint(80, 700)
-        documents = self._documents(budget)
+        groups = [scattered.sample(rng) for _ in range(1 + length // 16384)] if self.held_out != Hold.RELATIONS and rng.random() < SCATTERED_SHARE else []
+        reserve = sum(24 * len(group.sentences) for group in groups)
+        if reserve > budget // 3:
+            groups, reserve = [], 0
+        documents = self._documents(budget - reserve)
         while not documents:
-            documents = self._documents(budget)
+            documents = self._documents(budget - reserve)
+        for group in groups:
+            self._scatter(documents, group)
+        ready = [question for group in groups for question in group.questions]
+        rng.shuffle(ready)
         for placed in documents:
             piece = [DOC, *self._encode(placed.title), TEXT, *placed.ids]
             tokens += piece
@@ -239,7 +268,7 @@ class ContextMaker:
         asked: set[str] = set()
         failures = 0
         while len(tokens) < length - 12 and failures < 60:
-            question = self._question(documents, everything)
+            question = ready.pop() if ready and rng.random() < 0.3 else self._question(documents, everything)
             if question is None or question.text in asked:
                 failures += 1
                 continue

@@ -1,86 +1,126 @@
-"""Exact match on held-out pages, by task family, length and attention mode.
+"""How often the model answers exactly right: sparse and dense, by kind of question and length of context. Needs a GPU.
 
-    python3 training/evaluate.py --model DIR --pages pages.jsonl.xz --tokenizer FILE --lengths 2048:12,8192:8 --out FILE
+    python3 training/evaluate.py --model models/default --sets sets/2048.json.gz,sets/8192.json.gz --out table.json
 
-A sequence of the wanted length holds documents and many questions, made as in training but from test pages. Exact match is
-taken with the right answers of earlier questions in place: an answer counts when every token of it and its <end> is
-the most likely one, which is exactly when greedy decoding gives the answer. DIR is a model directory or a checkpoint.
+Every question is answered by itself after the same context (long_context.py), in both modes: the figures are paired. With --observe, coverage and the true attention mass are taken too and written with every
+single reply to --replies (one JSON line per question), for calibrate.py.
 """
 
 import argparse
 import collections
 import json
-import os
+import math
 import pathlib
 import time
 
-import checkpoint
 import contexts
+import question_sets
 import torch
-from model import Config
-from reference import Reference, load_weights
-from tokenizers import Tokenizer
+from long_context import Context, LongContext
+from reference import load_weights
+
+ROWS = 16384  # query rows of one batch of questions
+MODES = ("sparse", "dense")
 
 
-def evaluate(reference: Reference, maker: contexts.ContextMaker, length: int, count: int, share: float, modes: list[str]):
-    """Returns {mode: {family: [right, asked]}}, the first-token figure under family "first_token"."""
-    table = {mode: collections.defaultdict(lambda: [0, 0]) for mode in modes}
-    for _ in range(count):
-        one = maker.make(length, share)
-        tokens = torch.from_numpy(one.tokens.astype("int64"))[: one.answers[-1][2]]
-        where = torch.tensor([at - 1 for _, begin, end in one.answers for at in range(begin, end)])
-        for mode in modes:
-            hidden, _ = reference.run(tokens, sparse=mode == "sparse")
-            best = reference.logits(hidden[where.to(hidden.device)]).argmax(-1).cpu()
-            right = best == tokens[where + 1]
-            cursor = 0
-            for family, begin, end in one.answers:
-                part = right[cursor : cursor + end - begin]
-                cursor += end - begin
-                for name, hit in ((family, part.all()), ("all", part.all()), ("first_token", part[0])):
-                    entry = table[mode][name]
-                    entry[0] += int(hit)
-                    entry[1] += 1
-                if family.startswith("none_") is False and int(best[cursor - (end - begin)]) == contexts.NONE:
-                    table[mode]["false_none"][0] += 1
-                table[mode]["false_none"][1] += not family.startswith("none_")
-    return table
+def wilson(right: int, asked: int) -> tuple[float, float]:
+    """95% interval of a share (E. B. Wilson, 1927)."""
+    if not asked:
+        return 0.0, 1.0
+    z, share = 1.96, right / asked
+    middle = share + z * z / (2 * asked)
+    half = z * math.sqrt(share * (1 - share) / asked + z * z / (4 * asked * asked))
+    return (middle - half) / (1 + z * z / asked), (middle + half) / (1 + z * z / asked)
+
+
+def replies_of(model: LongContext, context: Context, questions: list, sparse: bool, observe: int, budget: int) -> list[dict]:
+    """One entry per question, in order."""
+    order = sorted(range(len(questions)), key=lambda i: len(questions[i][1]) + len(questions[i][2]))
+    out: list[dict | None] = [None] * len(questions)
+    begin = 0
+    while begin < len(order):
+        count = 1
+        while begin + count < len(order):
+            longest = questions[order[begin + count]]
+            if (count + 1) * (len(longest[1]) + len(longest[2])) > ROWS:
+                break
+            count += 1
+        part = order[begin : begin + count]
+        got = model.ask(context, [(questions[i][1], questions[i][2]) for i in part], sparse, contexts.NONE, budget, observe if sparse else 0)
+        for at, i in enumerate(part):
+            out[i] = {"right": bool(got.right[at]), "first": bool(got.first[at]), "none": bool(got.none[at]), "confidence": round(float(got.confidence[at]), 4)}
+            if got.mass is not None:
+                out[i] |= {name: [[round(float(x), 4) for x in row] for row in mass[at]] for name, mass in (("mass", got.mass), ("true_mass", got.true_mass))}
+        begin += count
+    return out
+
+
+def table(found: list[dict], length: int) -> list[dict]:
+    """Rows of exact match by group and mode, in percent; `ratio` is sparse minus dense in points, with the questions' own pairs."""
+    groups = collections.defaultdict(list)
+    for one in found:
+        for name in (one["group"], "all" if one["group"] not in ("weak_evidence", "awkward") else None, one["family"] if one["group"] in ("weak_evidence", "two_step") or one["family"].startswith("needle_") else None):
+            if name:
+                groups[name].append(one)
+    rows = []
+    for name, members in sorted(groups.items()):
+        for mode in MODES:
+            marks = [one[mode] for one in members if mode in one]
+            if not marks:
+                continue
+            right = sum(mark["right"] for mark in marks)
+            low, high = wilson(right, len(marks))
+            row = {"metric": f"{name} {mode}", "size": length, "value": round(100 * right / len(marks), 2), "unit": "% exact", "questions": len(marks),
+                   "interval": [round(100 * low, 2), round(100 * high, 2)], "first_token": round(100 * sum(mark["first"] for mark in marks) / len(marks), 2)}  # fmt: skip
+            if name != "unanswerable":
+                row["false_none"] = round(100 * sum(mark["none"] and one["group"] != "unanswerable" for mark, one in zip(marks, members)) / len(marks), 2)
+            if mode == "sparse" and all("dense" in one for one in members):
+                row |= {"against": "dense", "ratio": round(row["value"] - 100 * sum(one["dense"]["right"] for one in members) / len(members), 2),
+                        "only_dense_right": sum(one["dense"]["right"] and not one["sparse"]["right"] for one in members)}  # fmt: skip
+            rows.append(row)
+    return rows
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=pathlib.Path, required=True)
-    parser.add_argument("--pages", type=pathlib.Path, required=True)
-    parser.add_argument("--tokenizer", type=pathlib.Path, required=True)
-    parser.add_argument("--lengths", default="2048:12,8192:8")
+    parser.add_argument("--sets", required=True, help="files of question_sets.py, by commas")
     parser.add_argument("--modes", default="sparse,dense")
-    parser.add_argument("--split", default="test")
-    parser.add_argument("--unseen", action="store_true", help="held-out phrasings of statements and questions")
-    parser.add_argument("--share", type=float, default=0.0, help="of a sequence that is questions; 0: by length")
-    parser.add_argument("--seed", type=int, default=77)
-    parser.add_argument("--page-limit", type=int, default=0)
+    parser.add_argument("--budget", type=int, default=16, help="selected blocks while answering")
+    parser.add_argument("--observe", type=int, default=0, help="rows whose masses are taken")
+    parser.add_argument("--contexts", type=int, default=0, help="only the first so many of each set")
+    parser.add_argument("--without-document", action="store_true", help="the control: the same questions after <bos> alone")
+    parser.add_argument("--replies", type=pathlib.Path)
     parser.add_argument("--out", type=pathlib.Path)
     arguments = parser.parse_args()
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    if (arguments.model / "model.safetensors").exists():
-        config, weights = load_weights(arguments.model)
-    else:
-        config, weights = Config.from_file(arguments.model / "config.json"), checkpoint.load(arguments.model)
-    reference = Reference(config, weights, device, torch.float32)
-    page_list = contexts.load_pages(arguments.pages, arguments.tokenizer, {arguments.split}, max(1, (os.cpu_count() or 2) - 1), arguments.page_limit)
-    results = []
-    for entry in arguments.lengths.split(","):
-        length, count = map(int, entry.split(":"))
-        maker = contexts.ContextMaker(page_list, Tokenizer.from_file(str(arguments.tokenizer)), arguments.seed, arguments.unseen)
+    model = LongContext(*load_weights(arguments.model))
+    rows = []
+    replies = arguments.replies.open("w", encoding="utf-8") if arguments.replies else None
+    for path in arguments.sets.split(","):
         begun = time.time()
-        share = arguments.share or min(0.25, 3000 / length)
-        table = evaluate(reference, maker, length, count, share, arguments.modes.split(","))
-        for mode, families in table.items():
-            shown = {name: [round(right / max(1, asked), 3), asked] for name, (right, asked) in sorted(families.items())}
-            results.append({"length": length, "mode": mode, "unseen": arguments.unseen, "seconds": round(time.time() - begun, 1), "exact_match": shown})
-            print(json.dumps(results[-1]), flush=True)
-    if arguments.out:
-        arguments.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        found: list[dict] = []
+        made = question_sets.load(pathlib.Path(path))
+        for number, one in enumerate(made[: arguments.contexts or None]):
+            base = len(found)
+            found += [{"set": path, "context": number, "family": family, "group": question_sets.group_of(family)} for family, _, _ in one["questions"]]
+            tokens = torch.tensor(one["tokens"][:1] if arguments.without_document else one["tokens"])
+            for mode in arguments.modes.split(","):
+                context = model.prefill(tokens, mode == "sparse")
+                for at, reply in enumerate(replies_of(model, context, one["questions"], mode == "sparse", arguments.observe, arguments.budget)):
+                    found[base + at][mode] = reply
+                del context
+        length = max(len(one["tokens"]) for one in made)
+        rows += table(found, length)
+        torch.cuda.empty_cache()
+        print(f"{path}: {len(found)} questions, {time.time() - begun:.0f} s", flush=True)
+        for row in rows:
+            if row["size"] == length and not row["metric"].startswith("needle_"):
+                print(f"  {row['metric']:28} {row['value']:6.2f} of {row['questions']:5} first {row['first_token']:6.2f} {row.get('ratio', '')}", flush=True)
+        if replies:
+            replies.writelines(json.dumps(one) + "\n" for one in found)
+            replies.flush()
+        if arguments.out:
+            arguments.out.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

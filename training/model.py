@@ -15,7 +15,11 @@ import pathlib
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
+
+if torch.cuda.is_available():
+    import msa_triton  # Triton comes with PyTorch's CUDA builds only
 
 BLOCK = 128
 MASKED = -1e30  # a large negative number: infinities leave NaN gradients behind
@@ -180,16 +184,26 @@ def select_blocks(iq: Tensor, ik: Tensor, topk: int) -> Tensor:
     block_of = torch.arange(blocks, device=iq.device)
     for begin in range(0, length, step):
         end = begin + step
-        scores = torch.einsum("bqge,bke->bgqk", iq[:, begin:end], ik[:, :end])
         rows = torch.arange(begin, end, device=iq.device)
-        visible = rows[:, None] >= torch.arange(end, device=iq.device)
-        best = scores.masked_fill(~visible, MASKED).view(batch, groups, step, end // BLOCK, BLOCK).amax(-1).float()
+        if iq.is_cuda:
+            best = msa_triton.block_scores(iq[:, begin:end], ik[:, :end], begin)
+        else:
+            scores = torch.einsum("bqge,bke->bgqk", iq[:, begin:end], ik[:, :end])
+            visible = rows[:, None] >= torch.arange(end, device=iq.device)
+            best = scores.masked_fill(~visible, MASKED).view(batch, groups, step, end // BLOCK, BLOCK).amax(-1).float()
         own = rows[:, None] // BLOCK == block_of[: end // BLOCK]
         best = best.masked_fill(own, math.inf)
         chosen = best.topk(min(topk, end // BLOCK), -1)
         picked = torch.zeros_like(best, dtype=torch.bool).scatter_(-1, chosen.indices, chosen.values > MASKED / 2)
         out[:, :, begin:end, : end // BLOCK] = picked
     return out
+
+
+@torch.compiler.disable
+def selected_blocks(iq: Tensor, ik: Tensor, topk: int) -> Tensor:
+    """select_blocks outside of compiled graphs: its kernel takes run-time shapes."""
+    with torch.no_grad():
+        return select_blocks(iq.detach(), ik.detach(), topk)
 
 
 def selection_mask(selected: Tensor, group_size: int) -> BlockMask:
@@ -210,12 +224,13 @@ def selected_attention(q: Tensor, k: Tensor, v: Tensor, selected: Tensor) -> Ten
     """Causal attention over the selected blocks. q [B, T, H, d], k and v [B, T, K, d] -> [B, H, T, d]."""
     group_size = q.shape[2] // k.shape[2]
     q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
-    if q.is_cuda:
+    if q.is_cuda and torch.compiler.is_compiling():
         return flex_attention(q, k, v, block_mask=selection_mask(selected, group_size), enable_gqa=True)
-    length = q.shape[2]  # flex_attention has no backward pass on a CPU
+    length = q.shape[2]  # flex_attention has no backward pass on a CPU, and needs much memory where it is not compiled
     causal = torch.ones(length, length, dtype=torch.bool, device=q.device).tril()
     mask = selected.repeat_interleave(BLOCK, -1) & causal
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask.repeat_interleave(group_size, 1), enable_gqa=True)
+    with sdpa_kernel(SDPBackend.MATH):
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask.repeat_interleave(group_size, 1), enable_gqa=True)
 
 
 def index_loss(q: Tensor, k: Tensor, iq: Tensor, ik: Tensor, rows: Tensor, selected: Tensor | None, negatives: int) -> Tensor:
@@ -323,11 +338,18 @@ class Layer(nn.Module):
         )
         return self.after(x, attended), loss
 
+    def forward_plain(self, x: Tensor, cos: Tensor, sin: Tensor):
+        """Dense attention without the index branch: the dense twin."""
+        q, k, v = self.self_attn.heads(self.input_layernorm(x), cos, sin)
+        attended = F.scaled_dot_product_attention(
+            q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), is_causal=True, enable_gqa=True
+        )
+        return self.after(x, attended)
+
     def forward_sparse(self, x: Tensor, cos: Tensor, sin: Tensor, rows: Tensor, negatives: int):
         """Sparse attention over the selected blocks: returns x and the KL (half of the rows on the selected tokens)."""
         q, k, v, iq, ik = self.before(x, cos, sin)
-        with torch.no_grad():
-            selected = select_blocks(iq, ik, self.self_attn.config.topk_blocks)
+        selected = selected_blocks(iq, ik, self.self_attn.config.topk_blocks)
         loss = index_loss(q, k, iq, ik, rows, selected, negatives)
         return self.after(x, selected_attention(q, k, v, selected)), loss
 
@@ -343,11 +365,13 @@ class Lectern(nn.Module):
         self.quantise = False
         self.dense_step = Layer.forward
         self.sparse_step = Layer.forward_sparse
+        self.plain_step = Layer.forward_plain
 
     def compile(self) -> None:
         """Compiles one layer's step, which all layers share; a new shape costs one layer's compilation only."""
         self.dense_step = torch.compile(Layer.forward, dynamic=False)
         self.sparse_step = torch.compile(Layer.forward_sparse, dynamic=False)
+        self.plain_step = torch.compile(Layer.forward_plain, dynamic=False)
 
     def set_quantise(self, on: bool) -> None:
         self.quantise = on
@@ -359,16 +383,51 @@ class Lectern(nn.Module):
         weight = self.embed_tokens.weight
         return fake_quantised(weight) if self.quantise else weight
 
-    def forward(self, tokens: Tensor, positions: Tensor, rows: Tensor, sparse: bool, negatives: int):
-        """tokens, positions int [B, T]; rows int64 [B, R]: query rows of the KL. Returns hidden [B, T, D] and the mean KL."""
+    def forward(self, tokens: Tensor, positions: Tensor, rows: Tensor, sparse: bool, negatives: int, index: bool = True):
+        """tokens, positions int [B, T]; rows int64 [B, R]: query rows of the KL. Returns hidden [B, T, D] and the KL of every
+        layer (zero without `index`: dense attention that never touches the index branch)."""
         cos, sin = rope_tables(positions, self.config)
         x = F.embedding(tokens, self.embedding()).float()
         step = self.sparse_step if sparse else self.dense_step
         losses = []
         for layer in self.layers:
-            x, loss = step(layer, x, cos, sin, rows, negatives)
-            losses.append(loss)
-        return self.norm(x), torch.stack(losses)
+            if index:
+                x, loss = step(layer, x, cos, sin, rows, negatives)
+                losses.append(loss)
+            else:
+                x = self.plain_step(layer, x, cos, sin)
+        return self.norm(x), torch.stack(losses) if losses else x.new_zeros(len(self.layers))
+
+    @torch.no_grad()
+    def recall(self, tokens: Tensor, positions: Tensor, rows: Tensor, sparse: bool) -> tuple[Tensor, Tensor]:
+        """Of the first 8,192 tokens of the first sequence, per layer, mean over rows and groups: the main branch's probability mass that lies in the selected blocks
+        (score recall), and the share of the main branch's own heaviest blocks that are selected (block recall)."""
+        config = self.config
+        tokens, positions = tokens[:1, :8192], positions[:1, :8192]
+        rows = rows[0][rows[0] < tokens.shape[1]]
+        cos, sin = rope_tables(positions, config)
+        x = F.embedding(tokens, self.embedding()).float()
+        length, groups, blocks = tokens.shape[1], config.num_key_value_heads, tokens.shape[1] // BLOCK
+        hidden = rows[:, None] < torch.arange(length, device=tokens.device)
+        kept, shared = [], []
+        for layer in self.layers:
+            q, k, v, iq, ik = layer.before(x, cos, sin)
+            selected = selected_blocks(iq, ik, config.topk_blocks)
+            logits = torch.einsum("rghd,tgd->ghrt", q[0, rows].unflatten(1, (groups, -1)), k[0]).float() * config.head_dim**-0.5
+            mass = logits.masked_fill(hidden, MASKED).softmax(-1).mean(1).unflatten(-1, (blocks, BLOCK)).sum(-1)  # [G, R, blocks]
+            picked = selected[0][:, rows]
+            kept.append((mass * picked).sum(-1).mean())
+            best = mass.topk(min(config.topk_blocks, blocks), -1)
+            real = best.values > 0
+            shared.append((picked.gather(-1, best.indices) & real).sum() / real.sum())
+            if sparse:
+                attended = selected_attention(q, k, v, selected)
+            else:
+                attended = F.scaled_dot_product_attention(
+                    q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), is_causal=True, enable_gqa=True
+                )
+            x = layer.after(x, attended)
+        return torch.stack(kept), torch.stack(shared)
 
     def head_loss(self, hidden: Tensor, where: Tensor, targets: Tensor, weights: Tensor):
         """Weighted cross entropy. hidden [B, T, D]; where int64 [M]: flat rows; targets int64 [M]; weights fp32 [M]."""

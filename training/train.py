@@ -1,7 +1,7 @@
 """One training run of at most ten minutes; goes on from a checkpoint's shards.
 
     python3 training/train.py --plan first --pages pages.jsonl.xz --tokenizer models/default/tokenizer.json --out DIR
-    python3 training/train.py --plan second --resume DIR --out DIR2 ...
+    torchrun --nproc-per-node 2 training/train.py --plan shared --resume DIR --out DIR2 ...
 
 A plan is a list of stages (attention, sequence length, seconds ...). The learning rate follows the clock, not the step, so
 that a run ends when its time ends. Loss: mean over answer tokens + a quarter of the mean over text tokens
@@ -12,6 +12,7 @@ index matrices are trained by Muon, whose step does not depend on the gradient's
 import argparse
 import dataclasses
 import json
+import math
 import os
 import pathlib
 import time
@@ -20,6 +21,7 @@ import checkpoint
 import contexts
 import numpy as np
 import torch
+import torch.distributed as dist
 from model import Config, Lectern, tensor_names
 from optimiser import Muon, orthogonalised
 from tokenizers import Tokenizer
@@ -28,10 +30,12 @@ from tokenizers import Tokenizer
 @dataclasses.dataclass(frozen=True)
 class Stage:
     length: int  # tokens a sequence
-    batch: int  # sequences a step
-    seconds: float
+    batch: int  # sequences a step and process
+    seconds: float  # of the clock, unless `steps` says how many
     share: float  # of a sequence that is questions and answers
+    steps: int = 0
     sparse: bool = False
+    index: str = "learn"  # "learn" with the rest, "off": the dense twin, "alone": the rest is frozen
     quantise: bool = False
     rows: int = 32  # KL rows a sequence
     negatives: int = 2
@@ -39,22 +43,46 @@ class Stage:
 
 
 PLANS = {
-    "smoke": [
-        Stage(2048, 32, 25, 0.3),
-        Stage(8192, 8, 15, 0.2, rows=64, quantise=True),
-        Stage(8192, 8, 12, 0.2, rows=64, sparse=True, quantise=True),
-    ],
     "first": [
         Stage(2048, 32, 265, 0.3),
         Stage(8192, 8, 170, 0.22, rows=64, rate=(0.9, 0.6)),
     ],
-    "second": [
-        Stage(8192, 8, 130, 0.22, rows=64, quantise=True, rate=(0.6, 0.45)),
-        Stage(32768, 2, 145, 0.1, rows=128, quantise=True, rate=(0.45, 0.25)),
-        Stage(8192, 8, 150, 0.22, rows=64, sparse=True, quantise=True, rate=(0.25, 0.0)),
+    # Two processes, one gradient. Dense attention, so that what it gives is the ground of both routes: the index branch learns
+    # beside it and, being cut off, changes nothing in it.
+    "shared": [
+        Stage(2048, 32, 280, 0.3, quantise=True),
+        Stage(8192, 8, 150, 0.22, rows=64, quantise=True, rate=(0.9, 0.7)),
+        Stage(32768, 2, 110, 0.12, rows=128, quantise=True, rate=(0.7, 0.5)),
+    ],
+    # MSA's own route: longer contexts, then sparse.
+    "msa": [
+        Stage(32768, 2, 0, 0.12, steps=300, rows=128, quantise=True, rate=(0.5, 0.4)),
+        Stage(131072, 1, 0, 0.08, steps=50, rows=256, negatives=0, quantise=True, rate=(0.4, 0.3)),
+        Stage(8192, 8, 0, 0.22, steps=350, rows=64, sparse=True, quantise=True, rate=(0.3, 0.1)),
+        Stage(32768, 2, 0, 0.12, steps=160, rows=128, sparse=True, quantise=True, rate=(0.1, 0.0)),
+    ],
+    # The dense twin sees the same tokens without an index branch, is then given a new one (the rest frozen), and goes on sparsely.
+    "twin": [
+        Stage(32768, 2, 0, 0.12, steps=300, index="off", quantise=True, rate=(0.5, 0.4)),
+        Stage(131072, 1, 0, 0.08, steps=50, index="off", quantise=True, rate=(0.4, 0.3)),
+        Stage(8192, 8, 0, 0.22, steps=250, rows=128, index="alone", quantise=True, rate=(1.0, 0.5)),
+        Stage(32768, 2, 0, 0.12, steps=150, rows=256, index="alone", quantise=True, rate=(0.5, 0.3)),
+        Stage(8192, 8, 0, 0.22, steps=350, rows=64, sparse=True, quantise=True, rate=(0.3, 0.1)),
+        Stage(32768, 2, 0, 0.12, steps=160, rows=128, sparse=True, quantise=True, rate=(0.1, 0.0)),
+    ],
+    # For trying code on a GPU: one of each kind of step.
+    "smoke": [Stage(2048, 32, 0, 0.3, steps=60, quantise=True)],
+    "smoke_msa": [
+        Stage(131072, 1, 0, 0.08, steps=6, rows=256, negatives=0, quantise=True), Stage(32768, 2, 0, 0.12, steps=6, rows=128, sparse=True, quantise=True),
+    ],
+    "smoke_twin": [
+        Stage(131072, 1, 0, 0.08, steps=6, index="off", quantise=True), Stage(8192, 8, 0, 0.22, steps=101, rows=128, index="alone", quantise=True),
     ],
     "tiny": [Stage(512, 2, 20, 0.4, rows=8), Stage(512, 2, 20, 0.4, rows=8, sparse=True, quantise=True)],
-}
+    "tiny_twin": [
+        Stage(512, 2, 0, 0.4, steps=4, index="off"), Stage(512, 2, 0, 0.4, steps=4, rows=8, index="alone"), Stage(512, 2, 0, 0.4, steps=4, rows=8, sparse=True),
+    ],
+}  # fmt: skip
 MATRIX_RATE, EMBEDDING_RATE, GAIN_RATE = 0.02, 2e-3, 3e-3
 HEAD_SHARE = 0.45  # of all tokens whose loss is taken: every answer token, and text tokens up to this many
 TEXT_WEIGHT = 0.25
@@ -116,31 +144,54 @@ def batches(page_list: list[dict], tokenizer_path: str, stage: Stage, seed: int,
 
 
 class Trainer:
+    """Steps of one model. With several processes (torch.distributed) each has its own batches, and gradients are averaged."""
+
     def __init__(self, model: Lectern, device: str, compiled: bool):
         self.model, self.device = model, device
-        matrices, gains = [], []
-        for name, parameter in model.named_parameters():
-            if name != "embed_tokens.weight":
-                (matrices if parameter.ndim == 2 else gains).append(parameter)
-        self.muon = Muon(matrices)
-        self.adam = torch.optim.AdamW(
-            [{"params": [model.embed_tokens.weight], "base": EMBEDDING_RATE}, {"params": gains, "base": GAIN_RATE}],
-            betas=(0.9, 0.98), eps=1e-10, weight_decay=0.0, fused=device == "cuda",
-        )  # fmt: skip
+        self.world = dist.get_world_size() if dist.is_initialized() else 1
         self.head = model.head_loss
         if compiled:
             model.compile()
             self.head = torch.compile(model.head_loss, dynamic=False)
-            self.muon.update = torch.compile(orthogonalised, dynamic=False)
+        self.orthogonalised = torch.compile(orthogonalised, dynamic=False) if compiled else orthogonalised
+        self.learn("learn")
+
+    def learn(self, index: str) -> None:
+        """Chooses what learns, as Stage.index says. Momentum starts anew when that changes."""
+        frozen = index == "alone"
+        matrices, gains = [], []
+        for name, parameter in self.model.named_parameters():
+            parameter.requires_grad_(index != "off" if ".index_" in name else not frozen)
+            if parameter.requires_grad and name != "embed_tokens.weight":
+                (matrices if parameter.ndim == 2 else gains).append(parameter)
+        groups = [{"params": gains, "base": GAIN_RATE}]
+        if not frozen:
+            groups.append({"params": [self.model.embed_tokens.weight], "base": EMBEDDING_RATE})
+        self.muon = Muon(matrices)
+        self.muon.update = self.orthogonalised
+        self.adam = torch.optim.AdamW(groups, betas=(0.9, 0.98), eps=1e-10, weight_decay=0.0, fused=self.device == "cuda")
+        self.learning = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        self.mode, self.frozen = index, frozen
+
+    def _average_gradients(self) -> None:
+        if self.world == 1:
+            return
+        gradients = [parameter.grad for parameter in self.learning if parameter.grad is not None]
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        dist.all_reduce(flat, op=dist.ReduceOp.AVG)
+        torch._foreach_copy_(gradients, [part.view_as(gradient) for part, gradient in zip(flat.split([g.numel() for g in gradients]), gradients)])
 
     def step(self, batch: dict[str, torch.Tensor], stage: Stage, rate: float) -> dict[str, torch.Tensor]:
         for group in self.adam.param_groups:
             group["lr"] = group["base"] * rate
         on = {key: value.to(self.device, non_blocking=True) for key, value in batch.items()}
-        hidden, index = self.model(on["tokens"], on["positions"], on["rows"], stage.sparse, stage.negatives)
-        loss, losses, right = self.head(hidden, on["where"], on["targets"], on["weights"])
-        (loss + index.mean()).backward()
-        torch.nn.utils.clip_grad_norm_([self.model.embed_tokens.weight], 1.0)
+        hidden, index = self.model(on["tokens"], on["positions"], on["rows"], stage.sparse, stage.negatives, stage.index != "off")
+        with torch.set_grad_enabled(not self.frozen):
+            loss, losses, right = self.head(hidden, on["where"], on["targets"], on["weights"])
+        (index.mean() if self.frozen else loss + index.mean()).backward()
+        self._average_gradients()
+        if not self.frozen:
+            torch.nn.utils.clip_grad_norm_([self.model.embed_tokens.weight], 1.0)
         self.muon.step(MATRIX_RATE * rate)
         self.adam.step()
         self.model.zero_grad(set_to_none=False)
@@ -154,37 +205,62 @@ class Trainer:
         }
 
 
+class Progress:
+    """How far a stage is, 0 to 1: by its steps, or by the clock of the first process, so that all stop at the same step."""
+
+    def __init__(self, stage: Stage):
+        self.stage, self.begun = stage, time.time()
+        self.told = torch.zeros(1, dtype=torch.float64)
+
+    def __call__(self, steps: int) -> float:
+        if self.stage.steps:
+            return steps / self.stage.steps
+        self.told[0] = (time.time() - self.begun) / self.stage.seconds
+        if dist.is_initialized():
+            dist.broadcast(self.told, 0, group=CLOCK["group"])
+        return float(self.told[0])
+
+
+CLOCK: dict[str, dist.ProcessGroup | None] = {"group": None}  # a Gloo group: reading the clock must not wait for the GPU
+LOG_EVERY, RECALL_EVERY = 50, 100
+
+
 def run_stage(trainer: Trainer, feed, stage: Stage, log: list[dict], started: float, warm: float) -> None:
     trainer.model.set_quantise(stage.quantise)
-    begun = time.time()
-    steps, kept, timed = 0, [], None
-    while True:
-        passed = (time.time() - begun) / stage.seconds
-        if passed >= 1:
-            break
+    first = not dist.is_initialized() or dist.get_rank() == 0
+    progress = Progress(stage)
+    begun, timed = time.time(), None
+    steps, kept = 0, []
+    while (passed := progress(steps)) < 1:
         rate = stage.rate[0] + (stage.rate[1] - stage.rate[0]) * passed
         rate *= min(1.0, (steps + 1) / warm)
-        out = trainer.step(next(feed), stage, rate)
+        batch = next(feed)
+        kept.append(trainer.step(batch, stage, rate))
         steps += 1
-        kept.append(out)
         if steps == 5:
-            float(out["answer"])
+            float(kept[-1]["answer"])
             timed = time.time()
-        if steps % 50 == 0 or steps == 5:
-            means = {key: float(torch.stack([one[key] for one in kept]).mean()) for key in out}
-            tokens = steps * stage.batch * stage.length
+        if first and (steps % LOG_EVERY == 0 or steps == 5):
+            means = {key: float(torch.stack([one[key] for one in kept]).mean()) for key in kept[-1]}
+            per_step = stage.batch * stage.length * trainer.world
             entry = {
-                "seconds": round(time.time() - started, 1), "length": stage.length, "sparse": stage.sparse, "steps": steps,
-                "tokens": tokens, "rate": round(rate, 3), **{key: round(value, 4) for key, value in means.items()},
-                "tokens_per_second": round((steps - 5) * stage.batch * stage.length / max(1e-9, time.time() - timed)) if steps > 5 else 0,
+                "seconds": round(time.time() - started, 1), "length": stage.length, "sparse": stage.sparse, "index": stage.index, "steps": steps,
+                "tokens": steps * per_step, "rate": round(rate, 3), **{key: round(value, 4) for key, value in means.items()},
+                "tokens_per_second": round((steps - 5) * per_step / max(1e-9, time.time() - timed)) if steps > 5 else 0,
             }  # fmt: skip
+            if stage.index != "off" and steps % RECALL_EVERY == 0:
+                on = {key: batch[key].to(trainer.device) for key in ("tokens", "positions", "rows")}
+                score, block = trainer.model.recall(**on, sparse=stage.sparse)
+                entry |= {"score_recall": [round(float(x), 4) for x in score], "block_recall": [round(float(x), 4) for x in block]}
             log.append(entry)
-            if steps % 250 == 0 or steps <= 50:
-                print(json.dumps(entry), flush=True)
+            print(json.dumps(entry), flush=True)
+        if steps % LOG_EVERY == 0:
             kept = []
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-    print(f"stage {stage.length} sparse={stage.sparse}: {steps} steps, {steps * stage.batch * stage.length / 1e6:.1f}M tokens, {time.time() - begun:.0f} s", flush=True)
+    if first:
+        count = steps * stage.batch * stage.length * trainer.world / 1e6
+        print(f"stage {stage.length} sparse={stage.sparse} index={stage.index}: {steps} steps, {count:.1f}M tokens, {time.time() - begun:.0f} s", flush=True)
 
 
 def main() -> None:
@@ -195,14 +271,19 @@ def main() -> None:
     parser.add_argument("--resume", type=pathlib.Path)
     parser.add_argument("--out", type=pathlib.Path, required=True)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--workers", type=int, default=max(1, (os.cpu_count() or 2) - 2))
+    parser.add_argument("--workers", type=int, default=max(1, (os.cpu_count() or 2) - 2), help="processes that make batches")
     parser.add_argument("--page-limit", type=int, default=0, help="train on a sample of the pages (tests)")
-    parser.add_argument("--scale", type=float, default=1.0, help="factor on every stage's seconds")
+    parser.add_argument("--scale", type=float, default=1.0, help="factor on every stage's seconds and steps")
     parser.add_argument("--layers", type=int, default=8)
     parser.add_argument("--width", type=int, default=512)
     arguments = parser.parse_args()
     started = time.time()
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    rank = int(os.environ.get("RANK", "0"))
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        dist.init_process_group("nccl")
+        CLOCK["group"] = dist.new_group(backend="gloo")
     torch.manual_seed(arguments.seed)
     torch.set_float32_matmul_precision("high")
     if device == "cuda":  # cuDNN's attention is 1.6 times as fast as PyTorch's own flash kernels on an H100
@@ -212,25 +293,41 @@ def main() -> None:
         torch.backends.cuda.enable_cudnn_sdp(True)
     page_list = contexts.load_pages(arguments.pages, arguments.tokenizer, {"train"}, arguments.workers, arguments.page_limit)
     print(f"{len(page_list)} pages, {sum(len(page['ids']) for page in page_list) / 1e6:.1f}M tokens, {time.time() - started:.0f} s", flush=True)
-    stages = [dataclasses.replace(stage, seconds=stage.seconds * arguments.scale) for stage in PLANS[arguments.plan]]
+    stages = [
+        dataclasses.replace(stage, seconds=stage.seconds * arguments.scale, steps=math.ceil(stage.steps * arguments.scale))
+        for stage in PLANS[arguments.plan]
+    ]
+    # Seeds follow the shape, so that a twin's stage of the same shape is fed the same sequences.
+    seeds = [(arguments.seed * 10 + rank) * 1000 + stage.length // 256 + 500 * stage.sparse + 250 * (stage.index == "alone") for stage in stages]
     feeds = [
-        batches(page_list, str(arguments.tokenizer), stage, arguments.seed * 10 + index, arguments.workers if device == "cuda" else 0)
-        for index, stage in enumerate(stages)
+        batches(page_list, str(arguments.tokenizer), stage, seed, arguments.workers if device == "cuda" else 0)
+        for stage, seed in zip(stages, seeds)
     ]
     config = Config(num_hidden_layers=arguments.layers, hidden_size=arguments.width)
     model = Lectern(config)
     if arguments.resume:
-        loaded = checkpoint.load(arguments.resume)
-        model.load_state_dict({name.removeprefix("model."): tensor for name, tensor in loaded.items()})
+        loaded = {name.removeprefix("model."): tensor for name, tensor in checkpoint.load(arguments.resume).items()}
+        if any(stage.index == "off" for stage in stages):  # the twin gets an index branch of its own
+            loaded = {name: tensor for name, tensor in loaded.items() if ".index_" not in name}
+        model.load_state_dict(loaded, strict=len(loaded) == len(model.state_dict()))
     model.to(device)
+    if dist.is_initialized():
+        for parameter in model.parameters():
+            dist.broadcast(parameter.data, 0)
     trainer = Trainer(model, device, compiled=device == "cuda")
     log: list[dict] = []
     for index, (stage, feed) in enumerate(zip(stages, feeds)):
+        if stage.index != trainer.mode:
+            trainer.learn(stage.index)
         run_stage(trainer, feed, stage, log, started, warm=100.0 if index == 0 else 20.0)
-        checkpoint.save(tensor_names(model), arguments.out)
-    (arguments.out / "config.json").write_text(json.dumps(config.to_json(), indent=1) + "\n", encoding="utf-8")
-    (arguments.out / f"log-{arguments.plan}.json").write_text("\n".join(map(json.dumps, log)) + "\n", encoding="utf-8")
-    print(f"done after {time.time() - started:.0f} s", flush=True)
+        if rank == 0:
+            checkpoint.save(tensor_names(model), arguments.out)
+    if rank == 0:
+        (arguments.out / "config.json").write_text(json.dumps(config.to_json(), indent=1) + "\n", encoding="utf-8")
+        (arguments.out / f"log-{arguments.plan}.jsonl").write_text("\n".join(map(json.dumps, log)) + "\n", encoding="utf-8")
+        print(f"done after {time.time() - started:.0f} s", flush=True)
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 if __name__ == "__main__":
