@@ -25,13 +25,16 @@ KEYWORD = ("{k} {e}", "{k} {e}?", "{e} {k}", "{e}: {k}?", "{e} - {k}?", "{k} ({e
 KEYWORD_LOOSE = ("{k}?", "{K}?", "{k}", "the {k}?", "{k}:")
 
 _AUX = "is|was|are|were|will|can|must|should|has|had|may|could|would|have"
-_MOVE = re.compile(rf"^(.+?) ({_AUX}) (\{{e\}}|it)(?: (.*))?$")
-_PHRASE_MOVE = re.compile(r"^(Who|What|How much|How high|How long|How big|When|Where|Which \w+) (is|was|are|were) ((?:the|\{e\}'s|its|an?) .+)$")
-_DO = re.compile(r"^(.+?) (does|did|do) (\{e\}) (\w+)(.*)$")
+_NAMED = r"\{\w+\}(?:'s \w+)?|(?:the|a) [\w ]+? (?:of|for|in|at|on|to|from) \{\w+\}|the (?:writer|applicant|travellers|customer|insured|client|company|court|judge|defendant|tenant)"
+_MOVE = re.compile(rf"^(.+?) ({_AUX}) (\{{\w+\}}|it)(?: (.*))?$")
+_PHRASE_MOVE = re.compile(
+    r"^(Who|What|How much|How high|How long|How big|Which \w+) (is|was|are|were) ((?:the|\{\w+\}'s|its|an?) [\w' -]+?(?: (?:of|for|in|at|on|to|under|from) (?:\{\w+\}(?:'s \w+)?|the [\w ]+))?)$"
+)
+_DO = re.compile(rf"^(.+?) (does|did|do) ({_NAMED}) (\w+)(.*)$")
 _PAST = dict(
     pair.split("=")
     for pair in (
-        "have=had leave=left go=went come=came take=took give=gave make=made say=said see=saw find=found get=got become=became begin=began win=won lose=lost buy=bought sell=sold build=built write=wrote grow=grew teach=taught "
+        "have=had lay=laid hang=hung draw=drew strike=struck leave=left go=went come=came take=took give=gave make=made say=said see=saw find=found get=got become=became begin=began win=won lose=lost buy=bought sell=sold build=built write=wrote grow=grew teach=taught "
         "study=studied die=died live=lived move=moved arrive=arrived retire=retired receive=received cost=cost pay=paid lead=led spend=spent hold=held meet=met marry=married stop=stopped fall=fell break=broke set=set run=ran "
         "rise=rose eat=ate drink=drank wear=wore choose=chose stand=stood lie=lay feel=felt keep=kept bring=brought hear=heard read=read put=put hide=hid learn=learned think=thought fetch=fetched use=used serve=served "
         "decide=decided close=closed replace=replaced cause=caused complete=completed practise=practised rule=ruled award=awarded score=scored travel=travelled admit=admitted do=did raise=raised decline=declined fail=failed "
@@ -67,16 +70,18 @@ def embed(question: str) -> str | None:
     body = question[:-1]
     if match := _DO.match(body):
         wh, aux, subject, verb, rest = match.groups()
+        if verb in ("not", "mainly", "first", "always", "ever", "really", "also"):
+            return lower_first(f"{wh} {subject} {aux} not{rest}") if verb == "not" else None
         return lower_first(f"{wh} {subject} {_third(verb) if aux == 'does' else verb if aux == 'do' else past(verb)}{rest}")
     if match := _MOVE.match(body):
         wh, aux, subject, rest = match.groups()
         return lower_first(f"{wh} {subject} {aux}{' ' + rest if rest else ''}")
     if match := _PHRASE_MOVE.match(body):
         wh, aux, phrase = match.groups()
-        if re.search(r" (?:to|that|who|which|been|\w+ed|given|kept|held|paid|found|built|made|sent|hidden|sold) ?", phrase + " "):
+        if re.search(r" (?:in|of|at|with|for|to)$| (?:to|that|who|which|been|\w+ed|given|kept|held|paid|found|built|made|sent|hidden|sold) ?", phrase + " "):
             return None
         return lower_first(f"{wh} {phrase} {aux}")
-    if re.match(r"^(?:Who|What|Which|How many|Whose)\b", body) and not re.search(rf"\b(?:do|does|did)\b|^(?:Who|What) (?:{_AUX}) (?:the|a|an|it)\b|^\w+(?: \w+)? (?:{_AUX}) \{{", body):
+    if re.match(r"^(?:Who|What|Which|How many|Whose)\b", body) and not re.search(rf"\b(?:do|does|did)\b|^(?:Who|What) (?:{_AUX}) (?:the|a|an|it)\b|^\w+(?: \w+)? (?:{_AUX}) \{{|(?:is|are|was|were) there", body):
         words = body.split()
         if words[1] not in _AUX.split("|") or len(words) > 2 and not words[2].startswith(("{", "the", "a")):
             return lower_first(body)

@@ -2,9 +2,9 @@
 
 import random
 
-from tasks import Document, Hold, invented, styles
+from tasks import Document, Hold, events, invented, styles
 
-_SOURCES = ((styles.fact_document, 10), (invented.document, 4))
+_SOURCES = ((styles.fact_document, 10), (events.event_document, 6), (invented.document, 3))
 _MAKERS, _WEIGHTS = tuple(maker for maker, _ in _SOURCES), tuple(weight for _, weight in _SOURCES)
 
 

@@ -24,6 +24,9 @@ def template(text: str) -> Generator:
     if len(parts) == 1:
         return lambda rng: text
     literals, slots = parts[::2], [_resolve(name) for name in parts[1::2]]
+    for index, literal in enumerate(literals[:-1]):
+        if literal == "a " or literal.endswith(" a "):  # the article depends on what follows
+            literals[index], slots[index] = literal[:-2], _article(slots[index])
 
     def generate(rng: random.Random) -> str:
         out = literals[0]
@@ -81,6 +84,10 @@ def name_word(rng):
     return values.word(rng).capitalize()
 
 
+def nth(number: int) -> str:
+    return f"{number}{'th' if 10 < number % 100 < 14 else {1: 'st', 2: 'nd', 3: 'rd'}.get(number % 10, 'th')}"
+
+
 def date(rng):
     day, month, year = rng.randint(1, 28), rng.randrange(12), rng.choice((rng.randint(1890, 2031), rng.randint(2005, 2028)))
     name = values.MONTHS[month]
@@ -100,8 +107,7 @@ def date(rng):
     if style == 9:
         return f"{day} {name[:3]} {year}"
     if style == 10:
-        suffix = "th" if 10 < day < 14 else {1: "st", 2: "nd", 3: "rd"}.get(day % 10, "th")
-        return f"{day}{suffix} {name} {year}" if rng.random() < 0.5 else f"{name} {day}{suffix}"
+        return f"{nth(day)} {name} {year}" if rng.random() < 0.5 else f"{name} {nth(day)}"
     if style == 11:
         return f"{rng.choice(values.WEEKDAYS)}, {day} {name} {year}"
     return f"{rng.choice(values.WEEKDAYS)} {day} {name}"
@@ -235,7 +241,7 @@ def company(rng):
         return values.company(rng)
     if style < 0.7:
         return f"{last_name(rng)} {rng.choice(('Brothers', '& Daughters', '& Partners', 'Motors', 'Logistics', 'Bakery', 'Shipping', 'Textiles', 'Insurance', 'Energy', 'Press', 'Pharma', 'Consulting'))}"
-    return f"{name_word(rng)} {rng.choice(('AG', 'Inc.', 'SA', 'LLC', 'plc', 'Holdings', 'Labs', 'Software', 'Mills', 'Steel', 'Dairy', 'Optics', 'Tools', 'Media', 'Travel'))}"
+    return f"{name_word(rng)} {rng.choice(('AG', 'Inc', 'SA', 'LLC', 'plc', 'Holdings', 'Labs', 'Software', 'Mills', 'Steel', 'Dairy', 'Optics', 'Tools', 'Media', 'Travel'))}"
 
 
 def work_title(rng):
