@@ -115,6 +115,7 @@ class BulkLoad {
 };
 
 struct DiskUsage {
+  // Blocks of disk that files take.
   uint64_t table_bytes = 0;    // SST files, including ones dropped but not yet unlinked
   uint64_t log_bytes = 0;      // write-ahead log
   uint64_t loading_bytes = 0;  // bulk files under construction
@@ -122,6 +123,11 @@ struct DiskUsage {
   uint64_t free_bytes = 0;     // of the file system, for an unprivileged process
   // Live table and memtable bytes per column family, estimated.
   uint64_t family_bytes[kColumnFamilyCount] = {};
+  uint64_t family_table_bytes[kColumnFamilyCount] = {};  // of these, tables alone
+  // Of table_bytes: tables that wait to be deleted, or are being written by a flush or compaction.
+  uint64_t dropped_bytes = 0;
+  // What the store may take for a while besides, however little is written: see StoreSizes.
+  uint64_t headroom_bytes = 0;
 
   uint64_t total() const { return table_bytes + log_bytes + loading_bytes + other_bytes; }
 };

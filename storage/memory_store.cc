@@ -90,6 +90,7 @@ class MemoryStore final : public KeyValueStore {
       for (const auto& [key, value] : tables_[family]) {
         usage.family_bytes[family] += key.size() + value->size();
       }
+      usage.family_table_bytes[family] = usage.family_bytes[family];
       usage.table_bytes += usage.family_bytes[family];
     }
     return usage;

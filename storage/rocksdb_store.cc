@@ -1,5 +1,6 @@
 #include "storage/rocksdb_store.h"
 
+#include <sys/stat.h>
 #include <sys/statvfs.h>
 
 #include <algorithm>
@@ -16,6 +17,7 @@
 #include <rocksdb/db.h>
 #include <rocksdb/env.h>
 #include <rocksdb/file_system.h>
+#include <rocksdb/sst_file_manager.h>
 #include <rocksdb/sst_file_writer.h>
 #include <rocksdb/write_batch.h>
 
@@ -37,6 +39,25 @@ bool Mentions(const std::string& message, int error_number) {
   return message.find(std::strerror(error_number)) != std::string::npos;
 }
 
+// Tables may exceed the cap by so much before RocksDB stops writing: room for what admission could
+// not foresee, and within what the cap promises.
+constexpr uint64_t kLastResortPercent = 104;
+
+struct FileSize {
+  uint64_t allocated = 0;  // blocks of disk
+  uint64_t length = 0;
+  bool linked = false;  // under another name too
+};
+
+// All zeros if it has gone.
+FileSize SizeOf(const fs::path& path) {
+  constexpr uint64_t kStatBlockBytes = 512;
+  struct stat file;
+  if (lstat(path.c_str(), &file) != 0 || !S_ISREG(file.st_mode)) return {};
+  return {static_cast<uint64_t>(file.st_blocks) * kStatBlockBytes,
+          static_cast<uint64_t>(file.st_size), file.st_nlink > 1};
+}
+
 bool IsOutOfSpace(const rocksdb::Status& status) {
   return status.IsIOError() &&
          (Mentions(status.ToString(), ENOSPC) || Mentions(status.ToString(), EDQUOT));
@@ -52,6 +73,10 @@ absl::Status ToStatus(const rocksdb::Status& status, std::string_view doing) {
         fmt::format("{}. The disk is full: free space on it or raise its quota; writing goes on "
                     "without a restart",
                     message));
+  }
+  if (status.subcode() == rocksdb::Status::kSpaceLimit || status.IsCompactionTooLarge()) {
+    return absl::ResourceExhaustedError(fmt::format(
+        "{}. The disk cap leaves no room for it: raise the cap or delete corpora", message));
   }
   if (status.IsCorruption()) return absl::DataLossError(message);
   if (status.IsIOError()) {
@@ -157,12 +182,13 @@ class RocksStore final : public KeyValueStore {
 
   rocksdb::DB* db() const { return db_.get(); }
   rocksdb::Env* env() const { return env_.get(); }
+  const StoreSizes& sizes() const { return sizes_; }
   rocksdb::ColumnFamilyHandle* Handle(ColumnFamily family) const {
     return handles_[static_cast<size_t>(family)];
   }
   rocksdb::Options FileOptions(ColumnFamily family) const {
-    rocksdb::Options options(TunedDbOptions(/*direct_reads=*/false),
-                             TunedFamilyOptions(family, block_cache_));
+    rocksdb::Options options(TunedDbOptions(sizes_, /*direct_reads=*/false),
+                             TunedFamilyOptions(family, sizes_, block_cache_));
     options.env = env();
     return options;
   }
@@ -178,6 +204,7 @@ class RocksStore final : public KeyValueStore {
   uint64_t LogNumber() const;
 
   const RocksDbOptions options_;
+  const StoreSizes sizes_ = SizesFor(options_.disk_cap);
   const std::unique_ptr<rocksdb::Env> env_;
   std::shared_ptr<rocksdb::Cache> block_cache_ = NewBlockCache();
   const std::shared_ptr<BackgroundListener> background_ = std::make_shared<BackgroundListener>();
@@ -253,14 +280,21 @@ absl::Status RocksStore::EmptyLoadDirectory() {
 absl::Status RocksStore::Open() {
   if (absl::Status status = EmptyLoadDirectory(); !status.ok()) return status;
   LECTERN_FAIL_POINT(kOpenLoadEmptied);
-  rocksdb::DBOptions db_options = TunedDbOptions(options_.direct_reads);
+  rocksdb::DBOptions db_options = TunedDbOptions(sizes_, options_.direct_reads);
   db_options.env = env();
+  if (options_.disk_cap > 0) {
+    // Space that is allocated ahead would count against the cap, and hold nothing.
+    db_options.allow_fallocate = false;
+    db_options.sst_file_manager.reset(rocksdb::NewSstFileManager(env()));
+    db_options.sst_file_manager->SetMaxAllowedSpaceUsage(options_.disk_cap / 100 *
+                                                         kLastResortPercent);
+  }
   db_options.listeners.push_back(background_);
   std::vector<rocksdb::ColumnFamilyDescriptor> descriptors;
   for (int i = 0; i < kColumnFamilyCount; ++i) {
     const auto family = static_cast<ColumnFamily>(i);
     descriptors.emplace_back(std::string(ColumnFamilyName(family)),
-                             TunedFamilyOptions(family, block_cache_));
+                             TunedFamilyOptions(family, sizes_, block_cache_));
   }
   std::vector<rocksdb::ColumnFamilyHandle*> handles;
   rocksdb::DB* db = nullptr;
@@ -357,7 +391,7 @@ class RocksBulkLoad final : public BulkLoad {
 
   absl::Status Add(ColumnFamily family, std::string_view key, std::string_view value) override {
     Table& table = tables_[family];
-    if (table.writer != nullptr && table.writer->FileSize() >= kBulkFileBytes) {
+    if (table.writer != nullptr && table.writer->FileSize() >= store_->sizes().bulk_file) {
       if (absl::Status status = Finish(&table); !status.ok()) return status;
     }
     if (table.writer == nullptr) {
@@ -440,20 +474,19 @@ absl::Status RocksStore::ReclaimRange(ColumnFamily family, std::string_view begi
 
 absl::StatusOr<DiskUsage> RocksStore::Usage() const {
   DiskUsage usage;
+  uint64_t table_length = 0;
   std::error_code error;
   for (fs::directory_iterator it(options_.directory, error), end; !error && it != end;
        it.increment(error)) {
-    // A file may go while we look: its size is then 0, which is what it takes.
-    std::error_code gone;
-    const uint64_t size = it->is_regular_file(gone) ? it->file_size(gone) : 0;
-    if (gone) continue;
+    const FileSize size = SizeOf(it->path());
     const fs::path extension = it->path().extension();
     if (extension == ".sst") {
-      usage.table_bytes += size;
+      usage.table_bytes += size.allocated;
+      table_length += size.length;
     } else if (extension == ".log") {
-      usage.log_bytes += size;
+      usage.log_bytes += size.allocated;
     } else {
-      usage.other_bytes += size;
+      usage.other_bytes += size.allocated;
     }
   }
   if (error) {
@@ -461,9 +494,9 @@ absl::StatusOr<DiskUsage> RocksStore::Usage() const {
   }
   for (fs::directory_iterator it(options_.load_directory, error), end; !error && it != end;
        it.increment(error)) {
-    std::error_code gone;
-    const uint64_t size = it->file_size(gone);
-    if (!gone) usage.loading_bytes += size;
+    // One that has entered the database is a link to a file counted there.
+    const FileSize size = SizeOf(it->path());
+    if (!size.linked) usage.loading_bytes += size.allocated;
   }
   struct statvfs file_system;
   if (statvfs(options_.directory.c_str(), &file_system) == 0) {
@@ -476,7 +509,11 @@ absl::StatusOr<DiskUsage> RocksStore::Usage() const {
     db_->GetIntProperty(handle, rocksdb::DB::Properties::kLiveSstFilesSize, &tables);
     db_->GetIntProperty(handle, rocksdb::DB::Properties::kCurSizeAllMemTables, &memtables);
     usage.family_bytes[i] = tables + memtables;
+    usage.family_table_bytes[i] = tables;
+    table_length -= std::min(table_length, tables);
   }
+  usage.dropped_bytes = table_length;
+  usage.headroom_bytes = sizes_.Headroom();
   return usage;
 }
 

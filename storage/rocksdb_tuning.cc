@@ -1,5 +1,7 @@
 #include "storage/rocksdb_tuning.h"
 
+#include <algorithm>
+
 #include <rocksdb/filter_policy.h>
 #include <rocksdb/table.h>
 
@@ -13,16 +15,32 @@ constexpr size_t kMiB = size_t{1} << 20;
 constexpr size_t kBlockCacheBytes = 64 * kMiB;
 
 // An open table keeps its index and filter in memory (about 40 bytes a record) and one descriptor.
-// 2048 tables of kBulkFileBytes are 512 GB; beyond that the least recently used are closed.
+// 2048 tables of kMaxBulkFileBytes are 512 GB; beyond that the least recently used are closed.
 constexpr int kMaxOpenFiles = 2048;
 
 // The log is replayed at open and counts against the disk cap.
 constexpr uint64_t kMaxLogBytes = 128 * kMiB;
 
 // All memtables together. Bulk data does not pass through them.
-constexpr size_t kAllMemtableBytes = 192 * kMiB;
-constexpr size_t kSmallMemtableBytes = 16 * kMiB;
-constexpr size_t kLargeMemtableBytes = 64 * kMiB;
+constexpr uint64_t kMaxAllMemtableBytes = 192 * kMiB;
+constexpr uint64_t kMaxSmallMemtableBytes = 16 * kMiB;
+constexpr uint64_t kMaxLargeMemtableBytes = 64 * kMiB;
+
+constexpr uint64_t kMaxBulkFileBytes = 256 * kMiB;
+constexpr uint64_t kMaxInfoLogBytes = 4 * kMiB;
+constexpr size_t kInfoLogFiles = 4;
+
+// The same as shares of a disk cap, for caps below 8 GiB. A log below 2 MiB would be replaced all
+// the time; a document's piece is 1 MiB.
+constexpr uint64_t kLogShare = 64;
+constexpr uint64_t kSmallMemtableShare = 256;
+constexpr uint64_t kLargeMemtableShare = 128;
+constexpr uint64_t kBulkFileShare = 32;
+constexpr uint64_t kManifestShare = 128;
+constexpr uint64_t kInfoLogShare = 1024;
+
+// Tables of the first level that start a compaction (RocksDB's default).
+constexpr uint64_t kFirstLevelTables = 4;
 
 // Write-back starts early, so that the fsync at the end of a file or log finds little left to
 // write.
@@ -34,6 +52,10 @@ constexpr int kBackgroundJobs = 2;
 
 // A manifest is rewritten past this size; each ingest adds a few hundred bytes to it.
 constexpr uint64_t kMaxManifestBytes = 64 * kMiB;
+
+uint64_t Share(uint64_t disk_cap, uint64_t share, uint64_t least, uint64_t most) {
+  return disk_cap == 0 ? most : std::clamp(disk_cap / share, least, most);
+}
 
 // 1% of look-ups that find nothing in a table read a block in vain; for K/V such a block is 64 KiB
 // or more.
@@ -50,19 +72,35 @@ bool IsBulkData(ColumnFamily family) {
 
 }  // namespace
 
+uint64_t StoreSizes::Headroom() const {
+  return log + 2 * large_memtable + 2 * kFirstLevelTables * large_memtable;
+}
+
+StoreSizes SizesFor(uint64_t disk_cap) {
+  StoreSizes sizes;
+  sizes.log = Share(disk_cap, kLogShare, 2 * kMiB, kMaxLogBytes);
+  sizes.manifest = Share(disk_cap, kManifestShare, kMiB, kMaxManifestBytes);
+  sizes.info_log = Share(disk_cap, kInfoLogShare, kMiB / 4, kMaxInfoLogBytes);
+  sizes.small_memtable = Share(disk_cap, kSmallMemtableShare, kMiB, kMaxSmallMemtableBytes);
+  sizes.large_memtable = Share(disk_cap, kLargeMemtableShare, 2 * kMiB, kMaxLargeMemtableBytes);
+  sizes.all_memtables = Share(disk_cap, kLogShare, 4 * kMiB, kMaxAllMemtableBytes);
+  sizes.bulk_file = Share(disk_cap, kBulkFileShare, 8 * kMiB, kMaxBulkFileBytes);
+  return sizes;
+}
+
 std::shared_ptr<rocksdb::Cache> NewBlockCache() { return rocksdb::NewLRUCache(kBlockCacheBytes); }
 
-rocksdb::DBOptions TunedDbOptions(bool direct_reads) {
+rocksdb::DBOptions TunedDbOptions(const StoreSizes& sizes, bool direct_reads) {
   rocksdb::DBOptions options;
   options.create_if_missing = true;
   options.create_missing_column_families = true;
   options.max_open_files = kMaxOpenFiles;
-  options.max_total_wal_size = kMaxLogBytes;
-  options.db_write_buffer_size = kAllMemtableBytes;
+  options.max_total_wal_size = sizes.log;
+  options.db_write_buffer_size = sizes.all_memtables;
   options.bytes_per_sync = kBytesPerSync;
   options.wal_bytes_per_sync = kBytesPerSync;
   options.max_background_jobs = kBackgroundJobs;
-  options.max_manifest_file_size = kMaxManifestBytes;
+  options.max_manifest_file_size = sizes.manifest;
   options.use_direct_reads = direct_reads;
   // Whatever was lost with the power, what is left is a prefix without a hole.
   options.wal_recovery_mode = rocksdb::WALRecoveryMode::kPointInTimeRecovery;
@@ -74,15 +112,16 @@ rocksdb::DBOptions TunedDbOptions(bool direct_reads) {
   options.verify_sst_unique_id_in_manifest = true;
   // The info log is for post-mortems; metrics come from our own counters.
   options.info_log_level = rocksdb::InfoLogLevel::WARN_LEVEL;
-  options.max_log_file_size = 4 * kMiB;
-  options.keep_log_file_num = 4;
+  options.max_log_file_size = sizes.info_log;
+  options.keep_log_file_num = kInfoLogFiles;
   options.stats_dump_period_sec = 0;
   options.stats_persist_period_sec = 0;
   return options;
 }
 
 rocksdb::ColumnFamilyOptions TunedFamilyOptions(
-    ColumnFamily family, const std::shared_ptr<rocksdb::Cache>& block_cache) {
+    ColumnFamily family, const StoreSizes& sizes,
+    const std::shared_ptr<rocksdb::Cache>& block_cache) {
   const bool bulk = IsBulkData(family);
   const bool large = bulk || family == ColumnFamily::kDocument;
 
@@ -97,12 +136,13 @@ rocksdb::ColumnFamilyOptions TunedFamilyOptions(
 
   rocksdb::ColumnFamilyOptions options;
   options.table_factory.reset(rocksdb::NewBlockBasedTableFactory(table));
-  options.write_buffer_size = large ? kLargeMemtableBytes : kSmallMemtableBytes;
+  options.write_buffer_size = large ? sizes.large_memtable : sizes.small_memtable;
+  options.level0_file_num_compaction_trigger = kFirstLevelTables;
   // bf16 noise and hashes do not compress; text and small records do, at LZ4's speed.
   options.compression =
       bulk || family == ColumnFamily::kHash ? rocksdb::kNoCompression : rocksdb::kLZ4Compression;
   options.level_compaction_dynamic_level_bytes = true;
-  if (large) options.target_file_size_base = kBulkFileBytes;
+  if (large) options.target_file_size_base = sizes.bulk_file;
   // The default would rewrite every byte once in 30 days.
   options.ttl = 0;
   options.periodic_compaction_seconds = 0;

@@ -103,9 +103,10 @@ class OpenStore final : public Store {
   absl::StatusOr<GarbageReport> CollectGarbage() override;
   absl::Status Flush() override { return state_.store().Flush(); }
   absl::StatusOr<Stats> GetStats() const override;
+  absl::StatusOr<DiskUsage> DiskUse() const override { return state_.store().Usage(); }
 
  private:
-  absl::StatusOr<uint64_t> ReclaimRanges();
+  absl::Status ReclaimRanges(GarbageReport* report);
 
   const std::unique_ptr<DataDirectory>
       directory_;  // locked until all the rest is gone; may be null
@@ -126,32 +127,32 @@ absl::StatusOr<GarbageReport> OpenStore::CollectGarbage() {
   if (!lineages.ok()) return lineages.status();
   report.lineages_purged = lineages->purged;
   report.lineages_in_use = lineages->in_use;
-  absl::StatusOr<uint64_t> ranges = ReclaimRanges();
-  if (!ranges.ok()) return ranges.status();
-  report.ranges_reclaimed = *ranges;
+  if (absl::Status status = ReclaimRanges(&report); !status.ok()) return status;
   return report;
 }
 
-absl::StatusOr<uint64_t> OpenStore::ReclaimRanges() {
-  uint64_t reclaimed = 0;
+absl::Status OpenStore::ReclaimRanges(GarbageReport* report) {
   KeyValueStore& store = state_.store();
   const std::string prefix(1, static_cast<char>(KeySpace::kReclaim));
   auto cursor = store.NewCursor(ColumnFamily::kCatalog, prefix, PrefixEnd(prefix));
-  for (; cursor->Valid(); cursor->Next(), ++reclaimed) {
+  for (; cursor->Valid(); cursor->Next()) {
     absl::StatusOr<Reclaim> range = ParseRecord<Reclaim>(cursor->key(), cursor->value());
     if (!range.ok()) return range.status();
-    if (absl::Status status = store.ReclaimRange(range->family, range->begin, range->end);
-        !status.ok()) {
-      return status;
+    absl::Status reclaim = store.ReclaimRange(range->family, range->begin, range->end);
+    // Compaction needs room: what the other ranges give back may be it.
+    if (absl::IsResourceExhausted(reclaim)) {
+      ++report->ranges_deferred;
+      continue;
     }
+    if (!reclaim.ok()) return reclaim;
+    ++report->ranges_reclaimed;
     LECTERN_FAIL_POINT(kReclaimForget);
     Batch done;
     done.Delete(ColumnFamily::kCatalog, std::string(cursor->key()));
     // Should the power take this, the range is reclaimed once more.
     if (absl::Status status = store.Write(done, Durability::kBuffered); !status.ok()) return status;
   }
-  if (!cursor->status().ok()) return cursor->status();
-  return reclaimed;
+  return cursor->status();
 }
 
 absl::StatusOr<Stats> OpenStore::GetStats() const {
@@ -250,6 +251,7 @@ absl::StatusOr<std::unique_ptr<Store>> Store::Open(const StoreOptions& options) 
   rocksdb.load_directory = (*directory)->load();
   rocksdb.watermark = (*directory)->watermark();
   rocksdb.direct_reads = options.direct_reads;
+  rocksdb.disk_cap = options.disk_cap;
   absl::StatusOr<std::unique_ptr<KeyValueStore>> database = OpenRocksDbStore(rocksdb);
   if (!database.ok()) return database.status();
   return OpenOver(*std::move(directory), *std::move(database), options);

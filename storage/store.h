@@ -22,6 +22,7 @@ struct StoreOptions {
   std::string directory;
   bool direct_reads = false;  // bypass the page cache when reading tables
   int reader_threads = 0;     // for batched reads; 0 = one per core, at most 8
+  uint64_t disk_cap = 0;      // bytes that the directory shall stay under; 0: none (rocksdb_store.h)
   int64_t now = 0;            // creation time of the default tenant, in a new store
 };
 
@@ -38,6 +39,7 @@ struct GarbageReport {
   uint64_t lineages_purged = 0;
   uint64_t lineages_in_use = 0;  // unreferenced, but open in a ContextReader: for the next call
   uint64_t ranges_reclaimed = 0;
+  uint64_t ranges_deferred = 0;  // deleted, but their bytes need room to be given back: next call
   uint64_t uploads_purged = 0;
 };
 
@@ -86,6 +88,8 @@ class Store {
   // Moves what is in the log into tables, e.g. before the process ends.
   virtual absl::Status Flush() = 0;
   virtual absl::StatusOr<Stats> GetStats() const = 0;
+  // Its `disk` alone, without a walk through the catalog: one look at each file of the directory.
+  virtual absl::StatusOr<DiskUsage> DiskUse() const = 0;
 };
 
 }  // namespace lectern::storage
