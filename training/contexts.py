@@ -15,7 +15,7 @@ import random
 
 import numpy as np
 from reflow import reflow
-from tasks import Hold, Question, invented, mix, pages, scattered
+from tasks import Hold, Question, invented, mix, pages, scattered, sentences
 
 PAD, BOS, DOC, TEXT, Q, A, END, NONE = range(8)
 # Options and purposes of commands are what people ask of manual pages; synopses of functions hardly.
@@ -226,18 +226,20 @@ class ContextMaker:
                 if question and question.answer and question.answer in placed.text:
                     return question
                 return None
-            style = 0.6
+            style = rng.uniform(0.5, 0.84)
+        if style < 0.65:
+            return sentences.question(rng, placed.text, placed.name, everything, bool(self.held_out))
         if style < 0.84:
             return pages.continuation(rng, placed.text, everything, self.held_out)
         if style < 0.845:
             return pages.preceding(rng, placed.text, everything)
         if style < 0.855:
             return pages.mentioning(rng, placed.text)
-        if style < 0.93:
+        if style < 0.89:
             return pages.absent_page(rng, self._any_page(), everything)
-        if placed.page is not None:
+        if placed.page is not None and style < 0.93:
             return pages.absent_item(rng, self._any_page()["items"], placed.name, placed.text)
-        return None
+        return pages.continuation(rng, placed.text, everything, self.held_out)
 
     def make(self, length: int, share: float) -> Sequence:
         """A sequence of `length` tokens with about `share` of them questions and answers."""
@@ -245,7 +247,7 @@ class ContextMaker:
         tokens, answer, text = [BOS], [False], [False]
         answers: list[tuple[str, int, int]] = []
         budget = int(length * (1 - share))
-        if length <= 2048 and rng.random() < 0.08:  # small corpora exist too
+        if length <= 2048 and rng.random() < 0.15:  # small corpora exist too
             budget = rng.randint(80, 700)
         groups = [scattered.sample(rng) for _ in range(1 + length // 16384)] if self.held_out != Hold.RELATIONS and rng.random() < SCATTERED_SHARE else []
         reserve = sum(24 * len(group.sentences) for group in groups)

@@ -3,7 +3,7 @@
     python3 training/question_sets.py --pages pages.jsonl.xz --tokenizer ... --length 131072 --out sets/131072.json.gz
 
 Made once, so that sparse and dense, the twin and the served engine answer the same questions. Everything in them comes from
-pages that training never saw; --unseen makes the invented parts from held-out statements, questions and relations too.
+pages that training never saw; --hold makes the invented parts from held-out wordings or relations too.
 """
 
 import argparse
@@ -13,7 +13,7 @@ import os
 import pathlib
 
 import contexts
-from tasks import Question, scattered
+from tasks import Hold, Question, scattered
 from tokenizers import Tokenizer
 
 # What a family's name begins with -> the group it is reported in. First match counts.
@@ -21,7 +21,7 @@ GROUPS = (
     ("none_", "unanswerable"), ("continue", "continuation"), ("needle_fact", "invented_facts"), ("needle", "needles"), ("key_value", "needles"), ("value_key", "needles"),
     ("option", "options"), ("term", "definitions"), ("name", "definitions"), ("file", "definitions"), ("variable", "definitions"), ("exit", "definitions"), ("error", "definitions"),
     ("synopsis", "definitions"), ("author", "definitions"), ("two_step", "two_step"), ("chain", "two_step"), ("count", "weak_evidence"), ("vote", "weak_evidence"),
-    ("fact", "invented_facts"), ("before", "awkward"), ("mentions", "awkward"),
+    ("fact", "invented_facts"), ("relation", "invented_facts"), ("event", "invented_facts"), ("before", "awkward"), ("mentions", "awkward"), ("sentence_gap", "awkward"), ("sentence", "prose"),
 )  # fmt: skip
 # Misleading duplicates and evidence in many pieces, up to more pieces than 16 blocks hold.
 ADVERSARIAL = (("needle_stale", 4), ("needle_stale", 24), ("needle_stale", 64), ("needle_keys", 24), ("needle_keys", 64), ("vote", 4), ("vote", 16), ("vote", 64))
@@ -88,8 +88,8 @@ class SetMaker(contexts.ContextMaker):
         return {"tokens": tokens, "questions": questions}
 
 
-def build(page_list: list[dict], tokenizer: Tokenizer, length: int, per_group: int, most_contexts: int, seed: int, unseen: bool) -> list[dict]:
-    maker = SetMaker(page_list, tokenizer, seed, unseen)
+def build(page_list: list[dict], tokenizer: Tokenizer, length: int, per_group: int, most_contexts: int, seed: int, hold: Hold) -> list[dict]:
+    maker = SetMaker(page_list, tokenizer, seed, hold)
     wanted = dict.fromkeys({group for _, group in GROUPS}, per_group)
     per_context = max(40, 12 * per_group // most_contexts)
     out = []
@@ -111,13 +111,13 @@ def main() -> None:
     parser.add_argument("--length", type=int, required=True)
     parser.add_argument("--per-group", type=int, default=1000, help="questions of each group")
     parser.add_argument("--contexts", type=int, default=0, help="at most so many; 0: by length")
-    parser.add_argument("--unseen", action="store_true", help="held-out statements, questions and relations")
+    parser.add_argument("--hold", type=Hold.__getitem__, default=Hold.TRAIN, help="WORDING: held-out statements and questions; RELATIONS: held-out relations")
     parser.add_argument("--seed", type=int, default=77)
     parser.add_argument("--out", type=pathlib.Path, required=True)
     arguments = parser.parse_args()
     page_list = contexts.load_pages(arguments.pages, arguments.tokenizer, {arguments.split}, max(1, (os.cpu_count() or 2) // 2))
     most = arguments.contexts or max(1, min(300, (1 << 20) // arguments.length))
-    made = build(page_list, Tokenizer.from_file(str(arguments.tokenizer)), arguments.length, arguments.per_group, most, arguments.seed, arguments.unseen)
+    made = build(page_list, Tokenizer.from_file(str(arguments.tokenizer)), arguments.length, arguments.per_group, most, arguments.seed, arguments.hold)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     with gzip.open(arguments.out, "wt", encoding="utf-8", compresslevel=3) as file:
         json.dump(made, file)

@@ -50,25 +50,23 @@ PLANS = {
     # Two processes, one gradient. Dense attention, so that what it gives is the ground of both routes: the index branch learns
     # beside it and, being cut off, changes nothing in it.
     "shared": [
-        Stage(2048, 32, 280, 0.3, quantise=True),
-        Stage(8192, 8, 150, 0.22, rows=64, quantise=True, rate=(0.9, 0.7)),
-        Stage(32768, 2, 110, 0.12, rows=128, quantise=True, rate=(0.7, 0.5)),
+        Stage(2048, 32, 330, 0.3, negatives=7, quantise=True),
+        Stage(8192, 8, 200, 0.22, rows=64, negatives=7, quantise=True, rate=(0.9, 0.7)),
+        Stage(32768, 2, 170, 0.12, rows=128, quantise=True, rate=(0.7, 0.5)),
     ],
     # MSA's own route: longer contexts, then sparse.
     "msa": [
-        Stage(32768, 2, 0, 0.12, steps=300, rows=128, quantise=True, rate=(0.5, 0.4)),
-        Stage(131072, 1, 0, 0.08, steps=50, rows=256, negatives=0, quantise=True, rate=(0.4, 0.3)),
-        Stage(8192, 8, 0, 0.22, steps=350, rows=64, sparse=True, quantise=True, rate=(0.3, 0.1)),
-        Stage(32768, 2, 0, 0.12, steps=160, rows=128, sparse=True, quantise=True, rate=(0.1, 0.0)),
+        Stage(131072, 1, 0, 0.08, steps=110, rows=256, negatives=0, quantise=True, rate=(0.5, 0.35)),
+        Stage(8192, 8, 0, 0.22, steps=260, rows=64, negatives=7, sparse=True, quantise=True, rate=(0.35, 0.15)),
+        Stage(32768, 2, 0, 0.12, steps=180, rows=128, sparse=True, quantise=True, rate=(0.15, 0.0)),
     ],
     # The dense twin sees the same tokens without an index branch, is then given a new one (the rest frozen), and goes on sparsely.
     "twin": [
-        Stage(32768, 2, 0, 0.12, steps=300, index="off", quantise=True, rate=(0.5, 0.4)),
-        Stage(131072, 1, 0, 0.08, steps=50, index="off", quantise=True, rate=(0.4, 0.3)),
-        Stage(8192, 8, 0, 0.22, steps=250, rows=128, index="alone", quantise=True, rate=(1.0, 0.5)),
-        Stage(32768, 2, 0, 0.12, steps=150, rows=256, index="alone", quantise=True, rate=(0.5, 0.3)),
-        Stage(8192, 8, 0, 0.22, steps=350, rows=64, sparse=True, quantise=True, rate=(0.3, 0.1)),
-        Stage(32768, 2, 0, 0.12, steps=160, rows=128, sparse=True, quantise=True, rate=(0.1, 0.0)),
+        Stage(131072, 1, 0, 0.08, steps=110, index="off", quantise=True, rate=(0.5, 0.35)),
+        Stage(8192, 8, 0, 0.22, steps=500, rows=128, negatives=7, index="alone", quantise=True, rate=(1.0, 0.6)),
+        Stage(32768, 2, 0, 0.12, steps=250, rows=256, index="alone", quantise=True, rate=(0.6, 0.35)),
+        Stage(8192, 8, 0, 0.22, steps=260, rows=64, negatives=7, sparse=True, quantise=True, rate=(0.35, 0.15)),
+        Stage(32768, 2, 0, 0.12, steps=180, rows=128, sparse=True, quantise=True, rate=(0.15, 0.0)),
     ],
     # For trying code on a GPU: one of each kind of step.
     "smoke": [Stage(2048, 32, 0, 0.3, steps=60, quantise=True)],
