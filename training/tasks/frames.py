@@ -34,7 +34,7 @@ _DO = re.compile(rf"^(.+?) (does|did|do) ({_NAMED}) (\w+)(.*)$")
 _PAST = dict(
     pair.split("=")
     for pair in (
-        "have=had lay=laid hang=hung draw=drew strike=struck leave=left go=went come=came take=took give=gave make=made say=said see=saw find=found get=got become=became begin=began win=won lose=lost buy=bought sell=sold build=built write=wrote grow=grew teach=taught "
+        "have=had deal=dealt let=let occur=occurred send=sent sink=sank withdraw=withdrew lay=laid hang=hung draw=drew strike=struck leave=left go=went come=came take=took give=gave make=made say=said see=saw find=found get=got become=became begin=began win=won lose=lost buy=bought sell=sold build=built write=wrote grow=grew teach=taught "
         "study=studied die=died live=lived move=moved arrive=arrived retire=retired receive=received cost=cost pay=paid lead=led spend=spent hold=held meet=met marry=married stop=stopped fall=fell break=broke set=set run=ran "
         "rise=rose eat=ate drink=drank wear=wore choose=chose stand=stood lie=lay feel=felt keep=kept bring=brought hear=heard read=read put=put hide=hid learn=learned think=thought fetch=fetched use=used serve=served "
         "decide=decided close=closed replace=replaced cause=caused complete=completed practise=practised rule=ruled award=awarded score=scored travel=travelled admit=admitted do=did raise=raised decline=declined fail=failed "

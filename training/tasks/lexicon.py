@@ -50,10 +50,10 @@ PROFESSIONS = (
 ).split("|")
 OBJECTS = (
     "lantern|violin|compass|telescope|kettle|bicycle|umbrella|suitcase|ladder|typewriter|globe|wallet|teapot|camera|radio|clock|painting|notebook|scarf|hammer|microscope|anchor|candle|mirror|whistle|map|"
-    "key ring|toolbox|sewing machine|barometer|accordion|armchair|backpack|basket|bell|binoculars|blanket|bookcase|bracelet|brooch|bucket|cabinet|calculator|canoe|carpet|chess set|chest|coin|cradle|cup|"
+    "key ring|toolbox|sewing machine|barometer|accordion|armchair|backpack|basket|bell|blanket|bookcase|bracelet|brooch|bucket|cabinet|calculator|canoe|carpet|chess set|chest|coin|cradle|cup|"
     "curtain|dagger|desk|diary|doll|drum|earring|easel|fan|fishing rod|flute|gramophone|guitar|hairbrush|harp|hat|helmet|hourglass|inkwell|iron|jacket|jug|lamp|letter opener|locket|loom|magnifying glass|"
     "medal|moneybox|necklace|needle case|oar|overcoat|paperweight|parcel|passport|pendant|pipe|pistol|plate|pocket knife|portrait|postcard|printer|puppet|purse|quilt|record player|ring|rocking horse|rope|"
-    "rug|saddle|saw|scissors case|sculpture|shawl|ship in a bottle|shovel|silver spoon|sled|snuffbox|statue|stool|sword|tablecloth|tent|thermos flask|thimble|torch|tray|trumpet|trunk|vase|walking stick|"
+    "rug|saddle|saw|sculpture|shawl|ship in a bottle|shovel|silver spoon|sled|snuffbox|statue|stool|sword|tablecloth|tent|thermos flask|thimble|torch|tray|trumpet|trunk|vase|walking stick|"
     "watch|watering can|wheelbarrow|wooden spoon|music box|spinning wheel|drawing|manuscript|prayer book|tea set|photo album|fountain pen|sundial|wicker chair|snow globe"
 ).split("|")
 NOUNS = (

@@ -2,10 +2,17 @@
 
 import random
 
-from tasks import Document, Hold, events, invented, styles
+from tasks import Document, Hold, events, invented, lookalikes, lookups, papers, styles
 
-_SOURCES = ((styles.fact_document, 10), (events.event_document, 6), (invented.document, 3))
-_MAKERS, _WEIGHTS = tuple(maker for maker, _ in _SOURCES), tuple(weight for _, weight in _SOURCES)
+SOURCES = (
+    (styles.fact_document, 38),
+    (papers.paper_document, 22),
+    (events.event_document, 14),
+    (invented.document, 14),
+    (lookalikes.lookalike_document, 8),
+    (lookups.lookup_document, 4),
+)
+_MAKERS, _WEIGHTS = tuple(maker for maker, _ in SOURCES), tuple(weight for _, weight in SOURCES)
 
 
 def document(rng: random.Random, hold: int = Hold.TRAIN) -> Document:

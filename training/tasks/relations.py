@@ -19,7 +19,7 @@ import random
 from tasks import Hold, Question, frames, typed
 from tasks.frames import Asking, upper_first
 
-_PREPOSITIONS = ("of", "for", "in", "at", "on", "to", "under", "from", "with", "by")
+_PREPOSITIONS = ("of", "for", "in", "at", "on", "to", "under", "from", "with", "by", "after", "during", "against")
 _PERSON_TYPES = ("person", "first")
 PHRASE_STATEMENTS = (
     "The {np} {prep} {e} is {v}.", "The {np} {prep} {e} is {v}.", "{v} is the {np} {prep} {e}.", "The {np} {prep} {e}, by the way, is {v}.", "As far as we know, the {np} {prep} {e} is {v}.", "{e} has {v} as its {np}.",
@@ -229,19 +229,30 @@ def question(rng: random.Random, kind: Kind, relation: Relation, name: str | Non
     return text.replace("{e}", name) if name else text
 
 
+def _names(text: str, name: str) -> bool:
+    return name.removeprefix("the ").lower() in text.lower()
+
+
 def absent(rng: random.Random, entity: Entity, hold: int, single: bool) -> Question | None:
     """A question on what is near but not there: the relation of a stranger, or a relation that is not stated."""
     kind = entity.kind
     if rng.random() < 0.5 or not entity.lacking:
         stranger = kind.entity(rng)
-        relation = rng.choice(entity.facts).relation
-        if stranger == entity.name:
+        text = question(rng, kind, rng.choice(entity.facts).relation, stranger, hold)
+        if stranger == entity.name or not _names(text, stranger):
             return None
-        return Question("none_entity", question(rng, kind, relation, stranger, hold), None, (f"entity:{stranger}",))
+        return Question("none_entity", text, None, (f"entity:{stranger}",))
     relation = rng.choice(entity.lacking)
     if single and rng.random() < 0.5:
         return Question("none_attribute", question(rng, kind, relation, None, hold), None, loose_labels(relation))
-    return Question("none_attribute", question(rng, kind, relation, entity.name, hold), None, (f"{kind.name}.{relation.name}:{entity.name}",))
+    text = question(rng, kind, relation, entity.name, hold)
+    return Question("none_attribute", text, None, (f"{kind.name}.{relation.name}:{entity.name}",) if _names(text, entity.name) else loose_labels(relation))
+
+
+def asked_of(rng: random.Random, entity: Entity, fact: Fact, name: str, label: str, hold: int) -> Question:
+    """A question that names the entity; where its wording has no room for the name, it leans on the relation."""
+    text = question(rng, entity.kind, fact.relation, name, hold)
+    return Question("relation_" + entity.kind.name, text, fact.value, (label,) if _names(text, name) else loose_labels(fact.relation))
 
 
 def loose_labels(relation: Relation) -> tuple[str, ...]:
@@ -273,9 +284,9 @@ def questions(rng: random.Random, entities: list[Entity], hold: int) -> list[Que
                 if single and style < 0.5:
                     out.append(Question(family, question(rng, entity.kind, relation, None, hold), fact.value, loose_labels(relation)))
                 elif entity.kind.pronoun == "she" and style < 0.75:
-                    out.append(Question(family, question(rng, entity.kind, relation, entity.short, hold), fact.value, (f"short:{entity.short}",)))
+                    out.append(asked_of(rng, entity, fact, entity.short, f"short:{entity.short}", hold))
                 else:
-                    out.append(Question(family, question(rng, entity.kind, relation, entity.name, hold), fact.value, (f"entity:{entity.name}",)))
+                    out.append(asked_of(rng, entity, fact, entity.name, f"entity:{entity.name}", hold))
             if rng.random() < 0.22 and hold != Hold.RELATIONS:
                 near = absent(rng, entity, hold, single)
                 if near:

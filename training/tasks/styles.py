@@ -243,9 +243,9 @@ _STYLES, _WEIGHTS = tuple(style for style, _ in STYLES), tuple(weight for _, wei
 _LISTS = (record, table, settings)
 
 
-def _title(rng: random.Random, kind: Kind, entities: list[Entity]) -> str:
-    title = rng.choice(kind.titles).replace("{n}", str(rng.randint(1, 999)))
-    return title.replace("{e}", entities[0].name)
+def title(rng: random.Random, kind: Kind, entities: list[Entity]) -> str:
+    chosen = rng.choice(kind.titles).replace("{n}", str(rng.randint(1, 999)))
+    return chosen.replace("{e}", entities[0].name)
 
 
 def fact_document(rng: random.Random, hold: int = Hold.TRAIN, kind: Kind | None = None) -> Document:
@@ -276,7 +276,7 @@ def fact_document(rng: random.Random, hold: int = Hold.TRAIN, kind: Kind | None 
                 rng.shuffle(entity.facts)
             entities.append(entity)
     paragraphs = style(rng, entities, hold)
-    title = _title(rng, kind, entities)
+    name = title(rng, kind, entities)
     if rng.random() < 0.35:
-        paragraphs.insert(0, upper_first(title))
-    return Document(title, "\n".join(paragraphs), relations.questions(rng, entities, hold), relations.labels(entities))
+        paragraphs.insert(0, upper_first(name))
+    return Document(name, "\n".join(paragraphs), relations.questions(rng, entities, hold), relations.labels(entities))
