@@ -97,7 +97,8 @@ class Asking:
 
     @staticmethod
     def parse(text: str) -> "Asking":
-        return Asking(text, embed(text))
+        clause = embed(text)
+        return Asking(text, clause and clause.replace(" can not ", " cannot "))
 
 
 def frame(rng: random.Random, frames: tuple[str, ...], hold: int) -> str:

@@ -2,13 +2,14 @@
 
 import random
 
-from tasks import Document, Hold, events, invented, lookalikes, lookups, papers, styles
+from tasks import Document, Hold, events, invented, lookalikes, lookups, papers, selves, styles
 
 SOURCES = (
     (styles.fact_document, 38),
     (papers.paper_document, 22),
     (events.event_document, 14),
     (invented.document, 14),
+    (selves.self_document, 8),
     (lookalikes.lookalike_document, 8),
     (lookups.lookup_document, 4),
 )

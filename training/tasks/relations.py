@@ -20,11 +20,22 @@ from tasks import Hold, Question, frames, typed
 from tasks.frames import Asking, upper_first
 
 _PREPOSITIONS = ("of", "for", "in", "at", "on", "to", "under", "from", "with", "by", "after", "during", "against")
+_WRAPPABLE = ("{e}", "{v}", "The ", "In ", "A ", "I ", "My ", "Under ", "On ", "At ", "From ")
 _PERSON_TYPES = ("person", "first")
 PHRASE_STATEMENTS = (
     "The {np} {prep} {e} is {v}.", "The {np} {prep} {e} is {v}.", "{v} is the {np} {prep} {e}.", "The {np} {prep} {e}, by the way, is {v}.", "As far as we know, the {np} {prep} {e} is {v}.", "{e} has {v} as its {np}.",
     "According to the files, the {np} {prep} {e} is {v}.", "The {np} {prep} {e}: {v}.", "What we know about {e}: the {np} is {v}.", "In the case of {e}, the {np} is {v}.",
 )  # fmt: skip
+WRAPPED = (
+    "It is said that {s}", "I was told that {s}", "Everyone knows that {s}", "Please note that {s}", "We have learned that {s}", "Remember that {s}", "The file says that {s}", "It turned out that {s}", "We can confirm that {s}", "There is no doubt that {s}",
+    "In short, {s}", "For the record: {s}", "As of today, {s}", "At the time of writing, {s}", "To begin with, {s}", "Sure enough, {s}", "Strangely enough, {s}", "NB: {s}", "What we know for certain is that {s}", "As expected, {s}", "To our surprise, {s}",
+    "After some searching it became clear that {s}", "Neighbours say that {s}", "The clerk wrote down that {s}", "If I am not mistaken, {s}", "Let it be known that {s}", "No one denies that {s}", "It may interest you that {s}",
+)  # fmt: skip
+# What was, or what is wrong, stands beside what is true.
+CORRECTED = (
+    "The {np} {prep} {e} used to be {o}; now it is {v}.", "The {np} {prep} {e} is not {o}, as we wrote, but {v}.", "The {np} {prep} {e} was {o} at first and is {v} today.", "Correction: the {np} {prep} {e} is {v}, not {o}.",
+    "Contrary to rumours of {o}, the {np} {prep} {e} is {v}.", "The {np} {prep} {e} has changed from {o} to {v}.", "Once the {np} {prep} {e} was {o}. It is {v} now.", "Many believe the {np} {prep} {e} to be {o}, but it is {v}.",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +70,7 @@ class Kind:
     titles: tuple[str, ...]
     seen: tuple[Relation, ...]
     unseen: tuple[Relation, ...]
+    named: bool  # every entity has a name of its own, so that a question can be about another one
 
 
 def _phrase(text: str) -> Phrase:
@@ -103,7 +115,7 @@ def parse(table: str) -> tuple[Kind, ...]:
         if header:
             name, entity, noun, pronoun, titles = header
             kinds.append(
-                Kind(name, typed.choice(entity), noun, pronoun, tuple(t.strip() for t in titles.split(";")), tuple(r for r in relations if not r.unseen), tuple(r for r in relations if r.unseen))
+                Kind(name, typed.choice(entity), noun, pronoun, tuple(t.strip() for t in titles.split(";")), tuple(r for r in relations if not r.unseen), tuple(r for r in relations if r.unseen), all("{" in part for part in entity.split(";")))
             )
 
     for line in table.strip().splitlines():
@@ -175,11 +187,21 @@ def refer(template: str, name: str) -> str:
     return template.replace("{e}", name)
 
 
-def statement_template(rng: random.Random, relation: Relation, hold: int) -> str:
-    """A statement with {e} and {v} left open."""
+def statement_template(rng: random.Random, relation: Relation, hold: int, value: str = "") -> str:
+    """A statement with {e} and {v} left open; `value` is what shall be told apart from what was."""
     if hold == Hold.WORDING:
         return relation.held_statement
     statements = relation.statements
+    style = rng.random()
+    if style < 0.05 and relation.phrases and not relation.phrases[0].plural and relation.kind != "narrator":
+        phrase, former = relation.phrases[0], relation.value(rng)
+        if former != value:
+            return rng.choice(CORRECTED).replace("{np}", phrase.noun).replace("{prep}", phrase.preposition).replace("{o}", former)
+    if style < 0.15:
+        text = rng.choice(statements)
+        if text.startswith(_WRAPPABLE) and text.endswith(".") and ":" not in text and ";" not in text:
+            return rng.choice(WRAPPED).replace("{s}", text if text.startswith(("{", "I ")) else frames.lower_first(text))
+        return text
     if relation.phrases and rng.random() < 0.3:
         phrase = rng.choice(relation.phrases)
         text = rng.choice(PHRASE_STATEMENTS)
@@ -194,7 +216,7 @@ def statement_template(rng: random.Random, relation: Relation, hold: int) -> str
 
 
 def statement(rng: random.Random, entity: Entity, fact: Fact, name: str, hold: int) -> str:
-    return put(fact, refer(statement_template(rng, fact.relation, hold), name))
+    return put(fact, refer(statement_template(rng, fact.relation, hold, fact.value), name))
 
 
 def put(fact: Fact, text: str) -> str:
@@ -236,12 +258,14 @@ def _names(text: str, name: str) -> bool:
 def absent(rng: random.Random, entity: Entity, hold: int, single: bool) -> Question | None:
     """A question on what is near but not there: the relation of a stranger, or a relation that is not stated."""
     kind = entity.kind
-    if rng.random() < 0.5 or not entity.lacking:
+    if kind.named and (rng.random() < 0.5 or not entity.lacking):
         stranger = kind.entity(rng)
         text = question(rng, kind, rng.choice(entity.facts).relation, stranger, hold)
         if stranger == entity.name or not _names(text, stranger):
             return None
         return Question("none_entity", text, None, (f"entity:{stranger}",))
+    if not entity.lacking:
+        return None
     relation = rng.choice(entity.lacking)
     if single and rng.random() < 0.5:
         return Question("none_attribute", question(rng, kind, relation, None, hold), None, loose_labels(relation))

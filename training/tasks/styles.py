@@ -55,7 +55,7 @@ def _sentences(rng: random.Random, entity: Entity, hold: int) -> list[str]:
         fact = facts[index]
         index += 1
         named = not out or rng.random() < 0.35
-        template = relations.statement_template(rng, fact.relation, hold)
+        template = relations.statement_template(rng, fact.relation, hold, fact.value)
         if template.startswith("{e} ") and not named and rng.random() < 0.75:
             text = relations.refer(template, entity.pronoun)
         elif not named and rng.random() < 0.5:
@@ -65,7 +65,7 @@ def _sentences(rng: random.Random, entity: Entity, hold: int) -> list[str]:
         text = relations.put(fact, text)
         predicate = _predicate(text, entity)
         if predicate and index < len(facts) and rng.random() < 0.45 and fact.value[-1] != ".":
-            following = relations.statement_template(rng, facts[index].relation, hold)
+            following = relations.statement_template(rng, facts[index].relation, hold, facts[index].value)
             if following.startswith("{e} ") and following.endswith(".") and following.count("{e}") == 1 and "," not in following:
                 text = clean(_fuse(rng, entity, predicate, following[4:-1].replace("{v}", facts[index].value)))
                 index += 1
