@@ -154,7 +154,7 @@ def row_questions(rng: random.Random, happening: Happening, rows: list[dict], sh
             asking, given = questions[-1] if hold == Hold.WORDING else rng.choice(questions[:-1])
             if not given <= fields:
                 continue
-            text = upper_first(_fill(frames.ask(rng, asking, hold), row))
+            text = frames.careless(rng, upper_first(_fill(frames.ask(rng, asking, hold), row)))
             out.append(Question("event_" + happening.name, text, written[field], (_label(happening, tuple(sorted(given)), row),)))
     if out and hold != Hold.RELATIONS:
         said = labels(happening, rows)

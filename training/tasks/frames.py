@@ -21,8 +21,9 @@ PHRASE = (
     "{W} {be} {n}?", "{W} {be} {n}?", "{W} {be} {n}?", "{w} {be} {n}", "Name {n}.", "Give {n}.", "State {n}.", "Tell me {n}.", "Find {n}.", "Look up {n}.", "I am looking for {n}.", "What does the text give as {n}?",
     "Can you tell me {n}?", "I need {n}.", "Please give me {n}.", "What is stated about {n}?", "{N}, please.", "Could I have {n}?", "What do we know about {n}?", "{N}?", "Do you have {n}?",
 )  # fmt: skip
+HAVE = ("Which {k} does {e} have?", "What {k} does {e} have?", "What's the {k} of {e}?", "whats the {k} of {e}", "{e} has which {k}?", "Is there a {k} given for {e}, and which?")
 KEYWORD = ("{k} {e}", "{k} {e}?", "{e} {k}", "{e}: {k}?", "{e} - {k}?", "{k} ({e})?", "{k}: {e}?", "{k}, {e}?")
-KEYWORD_LOOSE = ("{k}?", "{K}?", "{k}", "the {k}?", "{k}:")
+KEYWORD_LOOSE = ("what's the {k}?", "whats the {k}", "which {k}?", "{k} please", "{K}: what?", "{k}?", "{K}?", "{k}", "the {k}?", "{k}:")
 
 _AUX = "is|was|are|were|will|can|must|should|has|had|may|could|would|have"
 _NAMED = r"\{\w+\}(?:'s \w+)?|(?:the|a) [\w ]+? (?:of|for|in|at|on|to|from) \{\w+\}|the (?:writer|applicant|travellers|customer|insured|client|company|court|judge|defendant|tenant)"
@@ -117,6 +118,11 @@ def ask(rng: random.Random, asking: Asking, hold: int = 0) -> str:
         bare = lower_first(text)
         out = out.replace("{q}", bare.rstrip("?") if out == "{q}" and rng.random() < 0.5 else bare)
     return out
+
+
+def careless(rng: random.Random, text: str) -> str:
+    """Now and then a question as it is typed in haste: without capitals and mark."""
+    return text.lower().rstrip("?.: ") if rng.random() < 0.04 else text
 
 
 def ask_phrase(rng: random.Random, phrase: str, wh: str, plural: bool, hold: int = 0) -> str:

@@ -228,6 +228,10 @@ def put(fact: Fact, text: str) -> str:
 
 def question(rng: random.Random, kind: Kind, relation: Relation, name: str | None, hold: int) -> str:
     """A question for the relation of the entity `name`, or of the only entity of the kind if None."""
+    return frames.careless(rng, _question(rng, kind, relation, name, hold))
+
+
+def _question(rng: random.Random, kind: Kind, relation: Relation, name: str | None, hold: int) -> str:
     if hold == Hold.WORDING:
         text = (relation.held_question if name else relation.held_loose).text
         return upper_first(text.replace("{e}", name or ""))
@@ -243,6 +247,8 @@ def question(rng: random.Random, kind: Kind, relation: Relation, name: str | Non
         else:
             if style < 0.25:
                 return frames.frame(rng, frames.KEYWORD, hold).replace("{k}", phrase.noun).replace("{e}", name.removeprefix("the ") if rng.random() < 0.5 else name)
+            if style < 0.35 and not phrase.plural and phrase.preposition == "of":
+                return upper_first(frames.frame(rng, frames.HAVE, hold).replace("{k}", phrase.noun).replace("{e}", name))
             noun = f"the {phrase.noun} {phrase.preposition} {name}"
             if style < 0.45 and (kind.pronoun == "she" or " " not in name):
                 noun = f"{name}'s {phrase.noun}"

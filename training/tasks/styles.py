@@ -6,11 +6,11 @@ Several entities of one kind with the same relations share a document, so that a
 
 import random
 
-from tasks import Document, Hold, lexicon, relation_tables_people, relation_tables_things, relations, typed, values
+from tasks import Document, Hold, lexicon, relation_tables_more, relation_tables_people, relation_tables_things, relations, typed, values
 from tasks.frames import lower_first, upper_first
 from tasks.relations import Entity, Fact, Kind, clean
 
-KINDS = relations.parse(relation_tables_people.TABLE) + relations.parse(relation_tables_things.TABLE)
+KINDS = relations.parse(relation_tables_people.TABLE) + relations.parse(relation_tables_things.TABLE) + relations.parse(relation_tables_more.TABLE)
 _BY_HOLD = {hold: tuple(kind for kind in KINDS if hold != Hold.RELATIONS or kind.unseen) for hold in Hold}
 
 LINKS = ("Moreover, ", "In addition, ", "By the way, ", "Besides, ", "As is well known, ", "It is also known that ", "Let us not forget that ", "We should add that ", "Records show that ", "To be precise, ", "Incidentally, ", "People say that ")
