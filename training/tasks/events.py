@@ -13,7 +13,7 @@ import dataclasses
 import random
 import re
 
-from tasks import Document, Hold, Question, event_tables, frames, lexicon, typed
+from tasks import Document, Hold, Question, event_tables, frames, lexicon, synonyms, typed
 from tasks.frames import Asking, upper_first
 from tasks.relations import clean
 
@@ -87,6 +87,11 @@ def _asking(text: str) -> tuple[Asking, frozenset[str]]:
     return Asking.parse(text), frozenset(_FIELD.findall(text))
 
 
+def _widened(texts: str) -> tuple[str, ...]:
+    *seen, held = (text.strip() for text in texts.split("|"))
+    return (*synonyms.widened(tuple(seen), held), held)
+
+
 def _parse(table: str) -> dict[str, Happening]:
     out = {}
     for block in re.split(r"\n(?=\* )", table.strip()):
@@ -95,10 +100,10 @@ def _parse(table: str) -> dict[str, Happening]:
         asked = {}
         for line in lines[2:]:
             field, questions = line.split("? ", 1)
-            asked[field] = tuple(_asking(text.strip()) for text in questions.split("|"))
+            asked[field] = tuple(map(_asking, _widened(questions)))
         givens = tuple(sorted({tuple(sorted(given)) for questions in asked.values() for _, given in questions}))
         pairs = tuple((pair.split("=")[0], typed.TYPES[pair.split("=")[1]]) for pair in fields.split())
-        out[name] = Happening(name, pairs, tuple(heads.split(";")), tuple(_template(text.strip()) for text in lines[1][1:].split("|")), asked, givens)
+        out[name] = Happening(name, pairs, tuple(heads.split(";")), tuple(map(_template, _widened(lines[1][1:]))), asked, givens)
     return out
 
 

@@ -2,10 +2,11 @@
 
 import random
 
-from tasks import Document, Hold, events, invented, lookalikes, lookups, papers, selves, styles
+from tasks import Document, Hold, events, invented, lookalikes, lookups, papers, selves, stories, styles
 
 SOURCES = (
     (styles.fact_document, 38),
+    (stories.document, 30),
     (papers.paper_document, 22),
     (events.event_document, 14),
     (invented.document, 14),

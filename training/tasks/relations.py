@@ -16,7 +16,7 @@ when plural; "-" stands for none. Noun phrases give further statements and quest
 import dataclasses
 import random
 
-from tasks import Hold, Question, frames, typed
+from tasks import Hold, Question, frames, synonyms, typed
 from tasks.frames import Asking, upper_first
 
 _PREPOSITIONS = ("of", "for", "in", "at", "on", "to", "under", "from", "with", "by", "after", "during", "against")
@@ -90,7 +90,9 @@ def _loose(question: str, noun: str) -> str:
 def _relation(kind: str, noun: str, line: str) -> Relation:
     name, spec, phrases, statements, questions = (part.strip() for part in line.split("::"))
     statements = tuple(part.strip() for part in statements.split("|"))
+    statements = (*synonyms.widened(statements[:-1], statements[-1]), statements[-1])
     questions = tuple(part.strip() for part in questions.split("|"))
+    questions = (*synonyms.widened(questions[:-1], questions[-1]), questions[-1])
     named = tuple(Asking.parse(q.replace("[", "").replace("]", "")) for q in questions)
     bare = []
     for question, asking in zip(questions, named):

@@ -106,8 +106,8 @@ STORIES = [story for path in sorted(FOLDER.glob("*.txt")) for story in parse(pat
 def tell(rng: random.Random, story: Story) -> Document:
     """One filling of a story. An answer that is not in the text after filling is a mistake of the story: ValueError."""
     filled: dict[str, str] = {}
-    text = fill(rng, story.text, filled)
     title = fill(rng, story.title, filled)
+    text = fill(rng, story.text, filled)
     flat = " ".join(text.split())
     questions = []
     for phrasings, answer in story.asked:
