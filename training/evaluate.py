@@ -2,35 +2,26 @@
 
     python3 training/evaluate.py --model models/default --sets sets/2048.json.gz,sets/8192.json.gz --out table.json
 
-Every question is answered by itself after the same context (long_context.py), in both modes: the figures are paired. With --observe, coverage and the true attention mass are taken too and written with every
-single reply to --replies (one JSON line per question), for calibrate.py.
+Every question is answered by itself after the same context (long_context.py), in both modes: the figures are paired. With
+--observe, coverage and the true attention mass are taken too and written with every single reply to --replies (one JSON
+line per question), for calibrate.py.
 """
 
 import argparse
 import collections
 import json
-import math
 import pathlib
 import time
 
 import contexts
 import question_sets
 import torch
+from intervals import wilson
 from long_context import Context, LongContext
 from reference import load_weights
 
 ROWS = 16384  # query rows of one batch of questions
 MODES = ("sparse", "dense")
-
-
-def wilson(right: int, asked: int) -> tuple[float, float]:
-    """95% interval of a share (E. B. Wilson, 1927)."""
-    if not asked:
-        return 0.0, 1.0
-    z, share = 1.96, right / asked
-    middle = share + z * z / (2 * asked)
-    half = z * math.sqrt(share * (1 - share) / asked + z * z / (4 * asked * asked))
-    return (middle - half) / (1 + z * z / asked), (middle + half) / (1 + z * z / asked)
 
 
 def replies_of(model: LongContext, context: Context, questions: list, sparse: bool, observe: int, budget: int) -> list[dict]:

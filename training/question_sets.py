@@ -21,7 +21,7 @@ GROUPS = (
     ("none_", "unanswerable"), ("continue", "continuation"), ("needle_fact", "invented_facts"), ("needle", "needles"), ("key_value", "needles"), ("value_key", "needles"),
     ("option", "options"), ("term", "definitions"), ("name", "definitions"), ("file", "definitions"), ("variable", "definitions"), ("exit", "definitions"), ("error", "definitions"),
     ("synopsis", "definitions"), ("author", "definitions"), ("two_step", "two_step"), ("chain", "two_step"), ("count", "weak_evidence"), ("vote", "weak_evidence"),
-    ("fact", "invented_facts"), ("relation", "invented_facts"), ("event", "invented_facts"), ("before", "awkward"), ("mentions", "awkward"), ("sentence_gap", "awkward"), ("sentence", "prose"),
+    ("fact", "invented_facts"), ("relation", "invented_facts"), ("event", "invented_facts"), ("story", "stories"), ("before", "awkward"), ("mentions", "awkward"), ("sentence_gap", "awkward"), ("sentence", "prose"),
 )  # fmt: skip
 # Misleading duplicates and evidence in many pieces, up to more pieces than 16 blocks hold.
 ADVERSARIAL = (("needle_stale", 4), ("needle_stale", 24), ("needle_stale", 64), ("needle_keys", 24), ("needle_keys", 64), ("vote", 4), ("vote", 16), ("vote", 64))
@@ -34,7 +34,9 @@ def group_of(family: str) -> str:
 
 
 class SetMaker(contexts.ContextMaker):
-    """Contexts without questions behind them, and the questions apart."""
+    """Contexts without questions behind them, and the questions apart. `keep_texts`: also as text, for evaluate_served.py."""
+
+    keep_texts = False
 
     def make_set(self, length: int, wanted: dict[str, int], per_context: int) -> dict:
         """One context of about `length` tokens: {"tokens": [...], "questions": [[family, question ids, answer ids], ...]}.
@@ -56,7 +58,7 @@ class SetMaker(contexts.ContextMaker):
             tokens += [contexts.DOC, *self._encode(placed.title), contexts.TEXT, *placed.ids]
         everything = "\n".join(f"{placed.title}\n{placed.text}" for placed in documents)
         asked: set[str] = set()
-        questions = []
+        questions, texts = [], []
 
         def take(question: Question | None, family: str | None = None) -> None:
             if question is None or question.text in asked:
@@ -71,6 +73,7 @@ class SetMaker(contexts.ContextMaker):
             wanted[group] -= 1
             asked.add(question.text)
             questions.append([family, [contexts.Q, *self._encode(question.text), contexts.A], [*answer, contexts.END]])
+            texts.append([family, question.text, question.answer])
 
         for name, group in groups:
             for question in group.questions:
@@ -85,11 +88,15 @@ class SetMaker(contexts.ContextMaker):
             if len(questions) >= per_context or all(count <= 0 for count in wanted.values()):
                 break
             take(self._question(documents, everything))
-        return {"tokens": tokens, "questions": questions}
+        made = {"tokens": tokens, "questions": questions}
+        if self.keep_texts:
+            made["texts"] = {"documents": [[placed.title, placed.text] for placed in documents], "questions": texts}
+        return made
 
 
-def build(page_list: list[dict], tokenizer: Tokenizer, length: int, per_group: int, most_contexts: int, seed: int, hold: Hold) -> list[dict]:
+def build(page_list: list[dict], tokenizer: Tokenizer, length: int, per_group: int, most_contexts: int, seed: int, hold: Hold, keep_texts: bool) -> list[dict]:
     maker = SetMaker(page_list, tokenizer, seed, hold)
+    maker.keep_texts = keep_texts
     wanted = dict.fromkeys({group for _, group in GROUPS}, per_group)
     per_context = max(40, 12 * per_group // most_contexts)
     out = []
@@ -112,12 +119,13 @@ def main() -> None:
     parser.add_argument("--per-group", type=int, default=1000, help="questions of each group")
     parser.add_argument("--contexts", type=int, default=0, help="at most so many; 0: by length")
     parser.add_argument("--hold", type=Hold.__getitem__, default=Hold.TRAIN, help="WORDING: held-out statements and questions; RELATIONS: held-out relations")
+    parser.add_argument("--texts", action="store_true", help="keep documents and questions as text too")
     parser.add_argument("--seed", type=int, default=77)
     parser.add_argument("--out", type=pathlib.Path, required=True)
     arguments = parser.parse_args()
     page_list = contexts.load_pages(arguments.pages, arguments.tokenizer, {arguments.split}, max(1, (os.cpu_count() or 2) // 2))
     most = arguments.contexts or max(1, min(300, (1 << 20) // arguments.length))
-    made = build(page_list, Tokenizer.from_file(str(arguments.tokenizer)), arguments.length, arguments.per_group, most, arguments.seed, arguments.hold)
+    made = build(page_list, Tokenizer.from_file(str(arguments.tokenizer)), arguments.length, arguments.per_group, most, arguments.seed, arguments.hold, arguments.texts)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     with gzip.open(arguments.out, "wt", encoding="utf-8", compresslevel=3) as file:
         json.dump(made, file)
