@@ -16,11 +16,13 @@ import random
 import numpy as np
 from reflow import reflow
 from tasks import Hold, Question, invented, mix, pages, scattered, sentences
+from tasks.frames import lower_first
 
 PAD, BOS, DOC, TEXT, Q, A, END, NONE = range(8)
 # Options and purposes of commands are what people ask of manual pages; synopses of functions hardly.
 ITEM_WEIGHTS = {"option": 4.0, "name": 8.0, "variable": 3.0, "file": 3.0, "author": 5.0, "exit": 3.0}
 SCATTERED_SHARE = 0.4  # of the contexts that hold groups of scattered sentences
+NAMING = ('In "{t}": {Q}', "In {t}, {q}", "According to {t}, {q}", "{Q} (see {t})", "{t}: {q}", "{Q} I mean in {t}.", 'What does "{t}" say: {q}', "From {t}: {Q}")
 INVENTED_SHARE = 0.42  # of the documents of a context; pages are longer
 _tokenizer = None
 
@@ -206,9 +208,19 @@ class ContextMaker:
             used += len(placed.ids) + len(self._encode(placed.title)) + 2
         said = collections.Counter(label for placed in documents for label in placed.labels)
         for placed in documents:  # a question must point at one document, or at none
-            placed.questions = [question for question in placed.questions if all(said[label] == (question.answer is not None) for label in question.needs)]
+            placed.questions = [asked for question in placed.questions if (asked := self._pointed(question, placed, said))]
         rng.shuffle(documents)
         return documents
+
+    def _pointed(self, question: Question, placed: _Placed, said: collections.Counter) -> Question | None:
+        """The question if it points at one document (or at none); else it names its document, or is dropped."""
+        answered = question.answer is not None
+        if all(said[label] == answered for label in question.needs) and self.rng.random() > 0.04:
+            return question
+        if question.needs and all((label in placed.labels) == answered for label in question.needs) and self.rng.random() < 0.6:
+            text = self.rng.choice(NAMING).replace("{t}", placed.title).replace("{q}", lower_first(question.text)).replace("{Q}", question.text)
+            return dataclasses.replace(question, text=text)
+        return None
 
     def _question(self, documents: list[_Placed], everything: str) -> Question | None:
         rng = self.rng

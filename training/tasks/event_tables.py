@@ -48,7 +48,7 @@ when? When was the writer in {where}?|On which day did the travellers reach {whe
 saw? What did the writer see in {where}?|What was seen on {when}?|What was there to see in {where}?|What did the travellers notice in {where}?|Of what could the writer not get enough in {where}?
 did? What did the writer do in {where}?|What was done on {when}?|What happened in {where}?|How was the day in {where} spent?
 
-* forecast :: region=place sky=weather temp=degrees :: region;weather;temperature
+* forecast :: region=place sky=weather temp=airtemp :: region;weather;temperature
 > {region}: {sky}, {temp}.|In {region} expect {sky} and {temp}.|{region} will see {sky}, with highs of {temp}.|There will be {sky} over {region} at {temp}.|For {region} we forecast {sky}; the thermometer climbs to {temp}.|People in {region} wake up to {sky} and {temp}.
 sky? What will the weather be like in {region}?|What is the forecast for {region}?|What weather is expected in {region}?|What should {region} expect?|To what do people in {region} wake up?
 temp? How warm will it be in {region}?|What temperature is expected in {region}?|What is the high for {region}?|How far does the thermometer climb in {region}?
