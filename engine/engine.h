@@ -8,8 +8,9 @@
 //
 // Every error is an absl::Status that carries a reason (error/error.h): NOT_FOUND for names that do
 // not exist (another tenant's included), RESOURCE_EXHAUSTED for a full queue or disk, UNAVAILABLE
-// once Drain was called, DATA_LOSS for stored bytes that fail their checksum. What a method adds to
-// these is said at the method.
+// once Drain was called, DATA_LOSS for stored bytes that fail their checksum; RESOURCE_EXHAUSTED
+// DISK_QUOTA_EXCEEDED, TOKEN_QUOTA_EXCEEDED or REQUEST_QUOTA_EXCEEDED where a tenant's quota ends.
+// What a method adds to these is said at the method.
 #pragma once
 
 #include <cstdint>
@@ -90,6 +91,16 @@ class Engine {
   // Stops accepting questions and ingests, lets running questions finish for up to `grace_us`, then
   // cancels them. Ingests stop after the step at hand; they resume at the next Open. Idempotent.
   virtual void Drain(int64_t grace_us) = 0;
+
+  // ---- tenants (their meaning: proto/lectern/v1/tenants.proto) ----
+  // ALREADY_EXISTS TENANT_EXISTS; INVALID_ARGUMENT QUOTA_INVALID. An empty id is made here.
+  virtual absl::StatusOr<Tenant> CreateTenant(std::string_view id, std::string_view display_name,
+                                              const TenantQuota& quota) = 0;
+  virtual absl::StatusOr<Tenant> GetTenant(std::string_view id) = 0;
+  virtual absl::StatusOr<Page<Tenant>> ListTenants(const PageRequest& page) = 0;
+  virtual absl::StatusOr<Tenant> UpdateTenant(std::string_view id, const TenantUpdate& update) = 0;
+  // FAILED_PRECONDITION TENANT_NOT_EMPTY unless `force`, TENANT_PROTECTED.
+  virtual absl::Status DeleteTenant(std::string_view id, bool force) = 0;
 
   // ---- corpora ----
   virtual absl::StatusOr<Corpus> CreateCorpus(

@@ -195,6 +195,12 @@ void LocalEngine::DeleteExpired() {
 absl::StatusOr<std::unique_ptr<Ticket>> LocalEngine::Ask(const AskRequest& request,
                                                          AnswerSink sink) {
   LECTERN_ASSIGN_OR_RETURN(const storage::Corpus corpus, FindCorpus(request.target.corpus));
+  LECTERN_ASSIGN_OR_RETURN(TenantMeters::Permit permit, AdmitQuestion(corpus, request.target));
+  sink.done = [permit = std::move(permit),
+               done = std::move(sink.done)](absl::StatusOr<Answer> answer) mutable {
+    permit.reset();  // before the caller can ask again
+    done(std::move(answer));
+  };
   auto ticket = answers_->Ask(corpus, request, std::move(sink));
   if (!ticket.ok()) return WithReason(ticket.status());
   return ticket;
@@ -203,7 +209,13 @@ absl::StatusOr<std::unique_ptr<Ticket>> LocalEngine::Ask(const AskRequest& reque
 absl::StatusOr<std::unique_ptr<Ticket>> LocalEngine::Retrieve(
     const RetrieveRequest& request, std::function<void(absl::StatusOr<Retrieval>)> done) {
   LECTERN_ASSIGN_OR_RETURN(const storage::Corpus corpus, FindCorpus(request.target.corpus));
-  auto ticket = answers_->Retrieve(corpus, request, std::move(done));
+  LECTERN_ASSIGN_OR_RETURN(TenantMeters::Permit permit, AdmitQuestion(corpus, request.target));
+  auto ticket = answers_->Retrieve(corpus, request,
+                                   [permit = std::move(permit), done = std::move(done)](
+                                       absl::StatusOr<Retrieval> retrieval) mutable {
+                                     permit.reset();
+                                     done(std::move(retrieval));
+                                   });
   if (!ticket.ok()) return WithReason(ticket.status());
   return ticket;
 }

@@ -2,8 +2,9 @@
 // class wires them together and answers what needs no model (corpora, documents, sessions) from the
 // catalog.
 //
-// Split over three files by what a caller asks for: local_engine.cc (life of the engine,
-// questions), local_engine_corpora.cc (corpora, documents, ingests), local_engine_sessions.cc.
+// Split over files by what a caller asks for: local_engine.cc (life of the engine, questions),
+// local_engine_tenants.cc (tenants, what their quotas let in), local_engine_corpora.cc (corpora,
+// documents, ingests), local_engine_sessions.cc.
 #pragma once
 
 #include <atomic>
@@ -32,6 +33,13 @@ class LocalEngine final : public Engine {
   ~LocalEngine() override;
 
   void Drain(int64_t grace_us) override;
+
+  absl::StatusOr<Tenant> CreateTenant(std::string_view id, std::string_view display_name,
+                                      const TenantQuota& quota) override;
+  absl::StatusOr<Tenant> GetTenant(std::string_view id) override;
+  absl::StatusOr<Page<Tenant>> ListTenants(const PageRequest& page) override;
+  absl::StatusOr<Tenant> UpdateTenant(std::string_view id, const TenantUpdate& update) override;
+  absl::Status DeleteTenant(std::string_view id, bool force) override;
 
   absl::StatusOr<Corpus> CreateCorpus(const CorpusName& name, std::string_view display_name,
                                       int64_t expire_time_us) override;
@@ -87,6 +95,11 @@ class LocalEngine final : public Engine {
   absl::StatusOr<storage::Session> FindSession(const storage::Corpus& corpus, std::string_view id);
   absl::StatusOr<storage::Operation> FindOperation(const ResourceName& name);
 
+  // What a question's tenant must have left: tokens, a place, and room for the turn of a session.
+  // The permit is held until the question has ended.
+  absl::StatusOr<TenantMeters::Permit> AdmitQuestion(const storage::Corpus& corpus,
+                                                     const Target& target);
+
   absl::StatusOr<Corpus> Present(const storage::Corpus& corpus, const std::string& tenant);
   Operation Present(const storage::Operation& operation, const CorpusName& corpus);
   Generation Present(const storage::Generation& generation, const CorpusName& corpus);
@@ -109,6 +122,7 @@ class LocalEngine final : public Engine {
   std::unique_ptr<Answers> answers_;
   std::unique_ptr<Ingest> ingest_;
 
+  std::mutex finishing_uploads_;  // of tenants with a disk quota
   std::atomic<int64_t> documents_{0};
   std::atomic<int64_t> sessions_{0};
 

@@ -24,12 +24,6 @@ IngestPhase PhaseOf(const storage::Operation& operation) {
 
 }  // namespace
 
-absl::StatusOr<storage::Tenant> LocalEngine::FindTenant(std::string_view id) {
-  absl::StatusOr<storage::Tenant> tenant = store_->catalog().GetTenant(id);
-  if (!tenant.ok()) return WithReason(tenant.status(), "TENANT_NOT_FOUND");
-  return tenant;
-}
-
 absl::StatusOr<storage::Corpus> LocalEngine::FindCorpus(const CorpusName& name) {
   LECTERN_ASSIGN_OR_RETURN(const storage::Tenant tenant, FindTenant(name.tenant));
   absl::StatusOr<storage::Corpus> corpus = store_->catalog().GetCorpus(tenant.uid, name.corpus);
@@ -171,40 +165,41 @@ absl::Status LocalEngine::DeleteCorpus(const CorpusName& name) {
 absl::Status LocalEngine::CountAll() {
   int64_t documents = 0;
   int64_t sessions = 0;
-  absl::StatusOr<storage::Page<storage::Tenant>> tenants =
-      store_->catalog().ListTenants({.size = storage::kMaxPageSize});
-  if (!tenants.ok()) return tenants.status();
-  for (const storage::Tenant& tenant : tenants->items) {
+  const auto count_sessions = [&](const storage::Corpus& corpus) {
     storage::PageRequest page = {.size = storage::kMaxPageSize};
     do {
-      absl::StatusOr<storage::Page<storage::Corpus>> corpora =
-          store_->catalog().ListCorpora(tenant.uid, page);
-      if (!corpora.ok()) return corpora.status();
-      for (const storage::Corpus& corpus : corpora->items) {
-        documents += static_cast<int64_t>(corpus.document_count);
-        storage::PageRequest session_page = {.size = storage::kMaxPageSize};
-        do {
-          absl::StatusOr<storage::Page<storage::Session>> found =
-              store_->catalog().ListSessions(corpus.uid, session_page);
-          if (absl::IsNotFound(found.status())) break;
-          if (!found.ok()) return found.status();
-          sessions += static_cast<int64_t>(found->items.size());
-          session_page.token = found->next_token;
-        } while (!session_page.token.empty());
-      }
-      page.token = corpora->next_token;
+      absl::StatusOr<storage::Page<storage::Session>> found =
+          store_->catalog().ListSessions(corpus.uid, page);
+      if (absl::IsNotFound(found.status())) return absl::OkStatus();  // deleted meanwhile
+      if (!found.ok()) return found.status();
+      sessions += static_cast<int64_t>(found->items.size());
+      page.token = found->next_token;
     } while (!page.token.empty());
-  }
+    return absl::OkStatus();
+  };
+  storage::PageRequest tenant_page = {.size = storage::kMaxPageSize};
+  do {
+    absl::StatusOr<storage::Page<storage::Tenant>> tenants =
+        store_->catalog().ListTenants(tenant_page);
+    if (!tenants.ok()) return tenants.status();
+    for (const storage::Tenant& tenant : tenants->items) {
+      storage::PageRequest page = {.size = storage::kMaxPageSize};
+      do {
+        absl::StatusOr<storage::Page<storage::Corpus>> corpora =
+            store_->catalog().ListCorpora(tenant.uid, page);
+        if (!corpora.ok()) return corpora.status();
+        for (const storage::Corpus& corpus : corpora->items) {
+          documents += static_cast<int64_t>(corpus.document_count);
+          LECTERN_RETURN_IF_ERROR(count_sessions(corpus));
+        }
+        page.token = corpora->next_token;
+      } while (!page.token.empty());
+    }
+    tenant_page.token = tenants->next_token;
+  } while (!tenant_page.token.empty());
   documents_.store(documents);
   sessions_.store(sessions);
   return absl::OkStatus();
-}
-
-absl::StatusOr<std::unique_ptr<DocumentUpload>> LocalEngine::BeginUpload(
-    const UploadHeader& header) {
-  LECTERN_ASSIGN_OR_RETURN(const storage::Corpus corpus, FindCorpus(header.corpus));
-  return BeginDocumentUpload(&store_->catalog(), corpus, header, options_.document_limit_bytes,
-                             &documents_);
 }
 
 absl::StatusOr<Document> LocalEngine::GetDocument(const ResourceName& name) {
@@ -277,6 +272,9 @@ absl::StatusOr<Operation> LocalEngine::IngestCorpus(const CorpusName& name, bool
                      .create_time_us = now,
                      .end_time_us = now};
   }
+  absl::StatusOr<storage::Tenant> tenant = store_->catalog().GetTenantByUid(corpus.tenant_uid);
+  if (!tenant.ok()) return WithReason(tenant.status(), "TENANT_NOT_FOUND");
+  LECTERN_RETURN_IF_ERROR(counters_.tenants.CheckTokens(*tenant));
   absl::StatusOr<storage::Operation> operation = ingest_->Begin(corpus);
   if (!operation.ok()) return WithReason(operation.status(), "CORPUS_NOT_FOUND");
   return Present(*operation, name);

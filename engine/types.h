@@ -41,6 +41,37 @@ struct Page {
   std::string next_page_token;  // empty on the last page
 };
 
+struct TenantQuota {  // 0: no limit
+  int64_t disk_bytes = 0;
+  int64_t tokens_per_minute = 0;
+  int64_t concurrent_requests = 0;
+};
+
+struct TenantUsage {
+  int64_t corpora = 0;
+  int64_t document_bytes = 0;
+  int64_t cache_bytes = 0;
+  int64_t requests = 0;
+  int64_t tokens_available = 0;
+  int64_t tokens_total = 0;
+};
+
+struct Tenant {
+  std::string id;
+  std::string display_name;
+  int64_t create_time_us = 0;
+  TenantQuota quota;
+  std::optional<TenantUsage> usage;  // of GetTenant
+};
+
+// Fields to change; absent ones stay.
+struct TenantUpdate {
+  std::optional<std::string> display_name;
+  std::optional<int64_t> disk_bytes;
+  std::optional<int64_t> tokens_per_minute;
+  std::optional<int64_t> concurrent_requests;
+};
+
 struct Corpus {
   CorpusName name;
   std::string display_name;

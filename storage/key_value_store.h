@@ -168,6 +168,10 @@ class KeyValueStore {
   // Writes memtables to tables, so that the log can be dropped.
   virtual absl::Status Flush() = 0;
 
+  // Removes from disk what was deleted from `family`: writes its tables anew without it, and with
+  // Flush drops the logs that held it. Reads and writes all of the family; idempotent.
+  virtual absl::Status Expunge(ColumnFamily family) = 0;
+
   virtual absl::StatusOr<DiskUsage> Usage() const = 0;
   virtual BackgroundCounters Background() const = 0;
 };

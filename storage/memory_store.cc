@@ -82,6 +82,7 @@ class MemoryStore final : public KeyValueStore {
   }
 
   absl::Status Flush() override { return absl::OkStatus(); }
+  absl::Status Expunge(ColumnFamily) override { return absl::OkStatus(); }
 
   absl::StatusOr<DiskUsage> Usage() const override {
     std::shared_lock lock(mutex_);

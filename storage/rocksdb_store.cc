@@ -168,6 +168,8 @@ class RocksStore final : public KeyValueStore {
     return status;
   }
 
+  absl::Status Expunge(ColumnFamily family) override;
+
   absl::StatusOr<DiskUsage> Usage() const override;
   BackgroundCounters Background() const override { return background_->Counters(); }
 
@@ -470,6 +472,16 @@ absl::Status RocksStore::ReclaimRange(ColumnFamily family, std::string_view begi
   options.exclusive_manual_compaction = false;
   return Attempt("compact",
                  [&] { return db_->CompactRange(options, Handle(family), &first, &last); });
+}
+
+absl::Status RocksStore::Expunge(ColumnFamily family) {
+  if (absl::Status status = Flush(); !status.ok()) return status;
+  rocksdb::CompactRangeOptions options;
+  options.exclusive_manual_compaction = false;
+  // The last level, too: what was deleted may lie there beside its tombstone.
+  options.bottommost_level_compaction = rocksdb::BottommostLevelCompaction::kForceOptimized;
+  return Attempt("expunge",
+                 [&] { return db_->CompactRange(options, Handle(family), nullptr, nullptr); });
 }
 
 absl::StatusOr<DiskUsage> RocksStore::Usage() const {

@@ -134,6 +134,8 @@ absl::StatusOr<GarbageReport> OpenStore::CollectGarbage() {
 absl::Status OpenStore::ReclaimRanges(GarbageReport* report) {
   KeyValueStore& store = state_.store();
   const std::string prefix(1, static_cast<char>(KeySpace::kReclaim));
+  Batch done;
+  // The cursor pins the files that it sees: it must be gone before they can be.
   auto cursor = store.NewCursor(ColumnFamily::kCatalog, prefix, PrefixEnd(prefix));
   for (; cursor->Valid(); cursor->Next()) {
     absl::StatusOr<Reclaim> range = ParseRecord<Reclaim>(cursor->key(), cursor->value());
@@ -146,13 +148,22 @@ absl::Status OpenStore::ReclaimRanges(GarbageReport* report) {
     }
     if (!reclaim.ok()) return reclaim;
     ++report->ranges_reclaimed;
-    LECTERN_FAIL_POINT(kReclaimForget);
-    Batch done;
     done.Delete(ColumnFamily::kCatalog, std::string(cursor->key()));
-    // Should the power take this, the range is reclaimed once more.
-    if (absl::Status status = store.Write(done, Durability::kBuffered); !status.ok()) return status;
   }
-  return cursor->status();
+  if (absl::Status status = cursor->status(); !status.ok()) return status;
+  cursor.reset();
+  if (report->ranges_reclaimed == 0) return absl::OkStatus();
+  // What was deleted with those ranges had records here (questions and answers, names), and came
+  // through the log.
+  const absl::Status expunged = store.Expunge(ColumnFamily::kCatalog);
+  if (absl::IsResourceExhausted(expunged)) {  // no room now: all once more, at the next call
+    report->ranges_deferred += std::exchange(report->ranges_reclaimed, 0);
+    return absl::OkStatus();
+  }
+  if (!expunged.ok()) return expunged;
+  LECTERN_FAIL_POINT(kReclaimForget);
+  // Should the power take this, the ranges are reclaimed once more.
+  return store.Write(done, Durability::kBuffered);
 }
 
 absl::StatusOr<Stats> OpenStore::GetStats() const {

@@ -93,6 +93,7 @@ absl::Status QuestionRun::AfterStep(SegmentResult result) {
       const int64_t tokens = context_->token_count() - question_.token_count - read_;
       read_ += tokens;
       around_.counters->prefill_tokens.fetch_add(tokens, std::memory_order_relaxed);
+      around_.counters->tenants.Charge(question_.tenant_uid, tokens);
       if (read_ < static_cast<int64_t>(question_.prompt.size())) return absl::OkStatus();
       written_ = question_.prompt;
       if (question_.retrieve) return Finish();
@@ -137,6 +138,7 @@ absl::Status QuestionRun::OnLogits(std::vector<float> logits) {
     answer_.usage.time_to_first_token_us = around_.clock_us() - question_.accepted_us;
   ++answer_.usage.generated_tokens;
   around_.counters->generated_tokens.fetch_add(1, std::memory_order_relaxed);
+  around_.counters->tenants.Charge(question_.tenant_uid, 1);
 
   if (around_.model->EndsAnswer(id)) {
     answer_.finish_reason = FinishReason::kStop;

@@ -16,6 +16,7 @@
 #include "engine/error/error.h"
 #include "engine/error/status_macros.h"
 #include "engine/names.h"
+#include "engine/quota/disk_quota.h"
 
 namespace lectern::engine {
 
@@ -200,6 +201,9 @@ absl::Status Ingest::Prepare(const Job& job) {
     if (!intent.ok()) return intent.status();
     IngestDetail detail = Measure(plan, intent->contexts[0].first_block);
     detail.resumed = IngestDetail::Parse(operation->detail).resumed;
+    const int64_t new_tokens = plan.token_count() - detail.tokens_cached;
+    LECTERN_RETURN_IF_ERROR(PromiseDisk(job, operation->tenant_uid,
+                                        detail.cache_bytes / plan.token_count() * new_tokens));
     operation = catalog.UpdateOperation(
         job.operation_uid, {.tokens_total = plan.tokens.size(), .detail = detail.Serialize()},
         around_.clock_us());
@@ -219,6 +223,26 @@ absl::Status Ingest::Prepare(const Job& job) {
                               .chunk_tokens = around_.chunk_tokens,
                               .ended = [this](uint64_t operation_uid) { Ended(operation_uid); }},
       *std::move(intent), std::move(plan), job.cancel));
+}
+
+absl::Status Ingest::PromiseDisk(const Job& job, uint64_t tenant_uid, int64_t bytes) {
+  absl::StatusOr<storage::Tenant> tenant = around_.store->catalog().GetTenantByUid(tenant_uid);
+  if (!tenant.ok()) return tenant.status();
+  absl::StatusOr<std::optional<int64_t>> left = DiskQuotaLeft(around_.store->catalog(), *tenant);
+  if (!left.ok()) return left.status();
+  std::lock_guard lock(mutex_);
+  // What a running ingest has stored counts twice, as stored and as promised: the error is on the
+  // safe side and ends with it.
+  int64_t promised = 0;
+  for (const auto& [uid, other] : running_) {
+    if (other.tenant_uid == tenant_uid) promised += other.promised_bytes;
+  }
+  LECTERN_RETURN_IF_ERROR(CheckDiskQuota(*tenant, *left, promised + bytes));
+  if (const auto found = running_.find(job.operation_uid); found != running_.end()) {
+    found->second.tenant_uid = tenant_uid;
+    found->second.promised_bytes = bytes;
+  }
+  return absl::OkStatus();
 }
 
 absl::Status Ingest::WriteLayout(const Job& job, const IngestPlan& plan) {

@@ -84,10 +84,16 @@ class Ingest {
     uint64_t operation_uid = 0;
     uint64_t corpus_uid = 0;
     std::shared_ptr<CancelFlag> cancel;
+    // For the tenant's disk quota: bytes that running ingests are going to store.
+    uint64_t tenant_uid = 0;
+    int64_t promised_bytes = 0;
   };
 
   void Loop();
   absl::Status Prepare(const Job& job);
+  // DISK_QUOTA_EXCEEDED unless `bytes` more fit beside what the tenant's other ingests are going to
+  // store; they are promised to this one then.
+  absl::Status PromiseDisk(const Job& job, uint64_t tenant_uid, int64_t bytes);
   absl::Status WriteLayout(const Job& job, const IngestPlan& plan);
   void Ended(uint64_t operation_uid);
   absl::StatusOr<std::vector<storage::Document>> Documents(uint64_t corpus_uid) const;

@@ -100,6 +100,7 @@ absl::Status IngestRun::Commit(bool complete) {
   const int64_t tokens = std::min(context_->token_count(), end * kBlockTokens) - tokens_before;
   around_.counters->prefill_tokens.fetch_add(tokens, std::memory_order_relaxed);
   around_.counters->corpus_prefill_tokens.fetch_add(tokens, std::memory_order_relaxed);
+  around_.counters->tenants.Charge(intent_.tenant_uid, tokens);
   return around_.catalog
       ->UpdateOperation(intent_.operation_uid,
                         {.phase = complete ? "committing" : "prefilling",

@@ -5,6 +5,8 @@
 #include <atomic>
 #include <cstdint>
 
+#include "engine/quota/tenant_meters.h"
+
 namespace lectern::engine {
 
 struct Counters {
@@ -13,6 +15,7 @@ struct Counters {
   std::atomic<int64_t> cached_tokens{0};  // taken from the cache instead, by ingests and questions
   std::atomic<int64_t> generated_tokens{0};
   std::atomic<int64_t> open_contexts{0};
+  TenantMeters tenants;  // the same by tenant, and held against its quotas
 };
 
 // Adds one to a level for as long as it lives.

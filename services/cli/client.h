@@ -16,16 +16,18 @@
 #include "lectern/v1/models.grpc.pb.h"
 #include "lectern/v1/operations.grpc.pb.h"
 #include "lectern/v1/sessions.grpc.pb.h"
+#include "lectern/v1/tenants.grpc.pb.h"
 #include "services/cli/command.h"
+#include "services/cli/connection.h"
 #include "services/rpc/names.h"
 
-ABSL_DECLARE_FLAG(std::string, address);
 ABSL_DECLARE_FLAG(double, timeout);
 ABSL_DECLARE_FLAG(bool, json);
 
 namespace lectern::services {
 
-// One call: its deadline (from --timeout, if that is not 0) and a request id of its own.
+// One call: its deadline (from --timeout, if that is not 0), a request id of its own, and the API
+// key.
 class Call {
  public:
   Call();
@@ -39,7 +41,7 @@ class Call {
 
 class Client {
  public:
-  // To --address, else $LECTERN_ADDRESS, else 127.0.0.1:7421. Connects with the first call.
+  // Over TheConnection(). Connects with the first call.
   explicit Client(std::string_view command);
 
   v1::Corpora::Stub& corpora() { return *corpora_; }
@@ -48,6 +50,7 @@ class Client {
   v1::Sessions::Stub& sessions() { return *sessions_; }
   v1::Answers::Stub& answers() { return *answers_; }
   v1::Models::Stub& models() { return *models_; }
+  v1::Tenants::Stub& tenants() { return *tenants_; }
 
   // Explains on stderr what the server said, with reason, request id and what to do; returns the
   // exit code that fits.
@@ -64,12 +67,14 @@ class Client {
   std::unique_ptr<v1::Sessions::Stub> sessions_;
   std::unique_ptr<v1::Answers::Stub> answers_;
   std::unique_ptr<v1::Models::Stub> models_;
+  std::unique_ptr<v1::Tenants::Stub> tenants_;
 };
 
 // Complains on stderr; returns kExitUsage.
 int UsageMistake(const Command& command, std::string_view message);
 
-// "handbook" or "tenants/default/corpora/handbook" as a resource name.
+// "handbook" (of the tenant that the flags name) or "tenants/default/corpora/handbook" as a
+// resource name.
 std::string CorpusArgument(const std::string& argument);
 // "handbook/intro" or a whole name; `corpus` ("" if there is none) completes a bare id.
 std::string ResourceArgument(const std::string& argument, Collection collection,

@@ -19,6 +19,7 @@ struct Command {
   std::string_view arguments;  // as in the usage line
   std::string_view summary;    // one line
   std::string_view details;    // more lines, or empty
+  // "address" stands for all flags of a connection (connection.h).
   std::vector<std::string_view> flags;
   // `arguments`: without flags and without the command's name. Returns the exit code.
   int (*run)(const std::vector<std::string>& arguments);
@@ -39,5 +40,7 @@ extern const Command kCountCommand;
 extern const Command kModelCommand;
 extern const Command kStatsCommand;
 extern const Command kDeleteCommand;
+extern const Command kTenantsCommand;
+extern const Command kKeysCommand;
 
 }  // namespace lectern::services

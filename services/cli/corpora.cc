@@ -7,7 +7,7 @@
 #include "services/cli/listing.h"
 #include "services/cli/output.h"
 
-ABSL_FLAG(std::string, display_name, "", "of the corpus");
+ABSL_FLAG(std::string, display_name, "", "of the corpus or tenant");
 ABSL_FLAG(bool, keep, false, "update: remove the time at which the corpus is deleted");
 
 namespace lectern::services {
@@ -15,7 +15,7 @@ namespace {
 
 int List(Client& client) {
   v1::ListCorporaRequest request;
-  request.set_parent(TenantName(kDefaultTenant));
+  request.set_parent(TenantName(Tenant()));
   std::vector<v1::Corpus> corpora;
   const int code = ListAll<v1::ListCorporaResponse>(
       client, request, [&](auto... args) { return client.corpora().ListCorpora(args...); },
@@ -51,7 +51,7 @@ int Get(Client& client, const std::string& name) {
 
 int Create(Client& client, const std::string& id) {
   v1::CreateCorpusRequest request;
-  request.set_parent(TenantName(kDefaultTenant));
+  request.set_parent(TenantName(Tenant()));
   request.set_corpus_id(id);
   request.mutable_corpus()->set_display_name(absl::GetFlag(FLAGS_display_name));
   google::protobuf::Duration ttl;

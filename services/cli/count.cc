@@ -15,7 +15,7 @@ namespace {
 int Run(const std::vector<std::string>& arguments) {
   if (arguments.size() != 1) return UsageMistake(kCountCommand, "name one file, or a question");
   v1::CountTokensRequest request;
-  request.set_parent(TenantName(kDefaultTenant));
+  request.set_parent(TenantName(Tenant()));
   if (absl::GetFlag(FLAGS_question)) {
     request.set_question(arguments[0]);
   } else {

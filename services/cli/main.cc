@@ -1,11 +1,13 @@
 // lectern: the command line. One file per subcommand.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <string>
 #include <vector>
 
 #include "services/cli/command.h"
+#include "services/cli/connection.h"
 #include "services/cli/flag_parser.h"
 #include "services/process/signals.h"
 #include "services/process/version.h"
@@ -18,7 +20,7 @@ const std::vector<const Command*>& Commands() {
       &kServeCommand,    &kUploadCommand,     &kIngestCommand,    &kAskCommand,
       &kRetrieveCommand, &kCorporaCommand,    &kDocumentsCommand, &kGenerationsCommand,
       &kSessionsCommand, &kOperationsCommand, &kCountCommand,     &kModelCommand,
-      &kStatsCommand,    &kDeleteCommand};
+      &kStatsCommand,    &kDeleteCommand,     &kTenantsCommand,   &kKeysCommand};
   return *commands;
 }
 
@@ -44,15 +46,29 @@ std::string Usage() {
   return text;
 }
 
+// Whether it talks to a server.
+bool Connects(const Command& command) {
+  return std::find(command.flags.begin(), command.flags.end(), "address") != command.flags.end();
+}
+
+std::vector<std::string_view> FlagsOf(const Command& command) {
+  std::vector<std::string_view> flags = command.flags;
+  if (Connects(command)) {
+    std::erase(flags, "address");
+    flags.insert(flags.end(), ConnectionFlags().begin(), ConnectionFlags().end());
+  }
+  return flags;
+}
+
 std::string Help(const Command& command) {
   std::string text =
       fmt::format("usage: lectern {} {}\n\n{}\n", command.name, command.arguments, command.summary);
   if (!command.details.empty()) text += fmt::format("\n{}\n", command.details);
-  return text + fmt::format("\nFlags:\n{}\n{}", DescribeFlags(command.flags), kExitCodes);
+  return text + fmt::format("\nFlags:\n{}\n{}", DescribeFlags(FlagsOf(command)), kExitCodes);
 }
 
 int Run(const Command& command, const std::vector<std::string>& arguments) {
-  const absl::StatusOr<ParsedArguments> parsed = ParseArguments(arguments, command.flags);
+  const absl::StatusOr<ParsedArguments> parsed = ParseArguments(arguments, FlagsOf(command));
   if (!parsed.ok()) {
     fmt::print(stderr, "lectern {}: {}\n`lectern {} --help` lists the flags\n", command.name,
                std::string(parsed.status().message()), command.name);
@@ -61,6 +77,12 @@ int Run(const Command& command, const std::vector<std::string>& arguments) {
   if (parsed->help) {
     fmt::print("{}", Help(command));
     return kExitOk;
+  }
+  if (Connects(command)) {
+    if (const absl::Status status = OpenConnection(); !status.ok()) {
+      fmt::print(stderr, "lectern {}: {}\n", command.name, std::string(status.message()));
+      return kExitUsage;
+    }
   }
   return command.run(parsed->positional);
 }

@@ -1,6 +1,7 @@
 #include <absl/flags/flag.h>
 
 #include <memory>
+#include <utility>
 
 #include "engine/engine.h"
 #include "engine/error/status_macros.h"
@@ -11,6 +12,7 @@
 #include "services/process/server_flags.h"
 #include "services/process/signals.h"
 #include "services/process/version.h"
+#include "services/security/caller_security.h"
 #include "services/telemetry/http.h"
 #include "services/telemetry/metrics.h"
 #include "services/worker/engine_collector.h"
@@ -29,6 +31,8 @@ absl::Status Serve() {
   LECTERN_RETURN_IF_ERROR(ApplyServerFlags());
   const int call_limit = absl::GetFlag(FLAGS_call_limit);
   LECTERN_RETURN_IF_ERROR(CheckAtLeast("call_limit", call_limit, 1));
+  const std::string listen = absl::GetFlag(FLAGS_listen);
+  LECTERN_ASSIGN_OR_RETURN(CallerSecurity security, CallerSecurityFromFlags(listen));
   LECTERN_ASSIGN_OR_RETURN(const engine::EngineOptions options, EngineOptionsFromFlags());
   LECTERN_ASSIGN_OR_RETURN(const std::unique_ptr<engine::Engine> engine,
                            engine::Engine::Open(options));
@@ -36,9 +40,9 @@ absl::Status Serve() {
   const auto collector = std::make_shared<EngineCollector>(*engine);
   CallMetrics metrics(*registry, "gateway", Version());
   LECTERN_ASSIGN_OR_RETURN(const std::unique_ptr<WorkerServer> worker,
-                           WorkerServer::Start("", *engine, nullptr, {}));
+                           WorkerServer::Start("", nullptr, *engine, nullptr, {}));
   LECTERN_ASSIGN_OR_RETURN(const std::unique_ptr<GatewayServer> gateway,
-                           GatewayServer::Start({absl::GetFlag(FLAGS_listen), call_limit},
+                           GatewayServer::Start({listen, call_limit, std::move(security)},
                                                 worker->InProcessChannel(), metrics));
   LECTERN_ASSIGN_OR_RETURN(
       const std::unique_ptr<MetricsServer> http,
@@ -87,9 +91,28 @@ const Command kServeCommand = {
         "Prints one line that begins with \"lectern ready\" once it takes calls. SIGTERM or "
         "Ctrl-C\n"
         "ends it: running calls get --drain_seconds to finish, a second signal cuts that short.",
-    .flags = {"data_dir", "model_dir", "listen", "metrics_listen", "attention", "pool_bytes",
-              "index_bytes", "threads", "queue_limit", "batch_limit", "prefill_chunk_tokens",
-              "document_limit_bytes", "call_limit", "drain_seconds", "log_format", "log_level",
+    .flags = {"data_dir",
+              "model_dir",
+              "listen",
+              "metrics_listen",
+              "attention",
+              "pool_bytes",
+              "index_bytes",
+              "threads",
+              "queue_limit",
+              "batch_limit",
+              "prefill_chunk_tokens",
+              "document_limit_bytes",
+              "call_limit",
+              "keys_file",
+              "audit_log",
+              "tls_certificate",
+              "tls_key",
+              "tls_client_ca",
+              "allow_insecure",
+              "drain_seconds",
+              "log_format",
+              "log_level",
               "flagfile"},
     .run = Run,
 };

@@ -5,12 +5,19 @@
 #include <chrono>
 
 #include "engine/error/error.h"
+#include "engine/error/status_macros.h"
 #include "services/rpc/errors.h"
 #include "services/rpc/names.h"
 #include "services/rpc/reason.h"
 
 namespace lectern::services {
 namespace {
+
+int64_t NowMicros() {
+  return std::chrono::duration_cast<std::chrono::microseconds>(
+             std::chrono::system_clock::now().time_since_epoch())
+      .count();
+}
 
 // What gRPC itself says about a call to the worker, in our terms.
 absl::Status FromTransport(const grpc::Status& status) {
@@ -33,7 +40,10 @@ absl::Status FromTransport(const grpc::Status& status) {
 
 RelayedCall::RelayedCall(Gateway& gateway, grpc::CallbackServerContext& context,
                          std::string_view method)
-    : record_(&gateway.metrics(), gateway.admission(), method), accepted_(Accept(context)) {
+    : gateway_(gateway),
+      method_(method),
+      record_(&gateway.metrics(), gateway.admission(), method),
+      accepted_(Accept(context)) {
   SetInternalCaller(record_.caller(), upstream_);
   if (context.deadline() != std::chrono::system_clock::time_point::max()) {
     upstream_.set_deadline(context.deadline());
@@ -42,20 +52,77 @@ RelayedCall::RelayedCall(Gateway& gateway, grpc::CallbackServerContext& context,
 
 absl::Status RelayedCall::Accept(grpc::CallbackServerContext& context) {
   const absl::StatusOr<std::string> sent = RequestIdOf(context);
-  // The only tenant there is; who the caller is decides it once there are more.
-  record_.set_caller({sent.ok() ? *sent : MakeRequestId(), std::string(kDefaultTenant)});
+  record_.set_caller({sent.ok() ? *sent : MakeRequestId(), "", ""});
   context.AddInitialMetadata(kRequestIdHeader, record_.caller().request_id);
-  return record_.admitted().ok() ? sent.status() : record_.admitted();
+  LECTERN_RETURN_IF_ERROR(record_.admitted());
+  LECTERN_RETURN_IF_ERROR(sent.status());
+  return Authorize(context);
+}
+
+absl::Status RelayedCall::Authorize(grpc::CallbackServerContext& context) {
+  const Access access = AccessOf(method_);
+  const bool of_any_tenant = access == Access::kOperator || access == Access::kReaderOrOperator;
+  Caller caller = record_.caller();
+  if (IsAudited(method_)) peer_ = context.peer();
+  if (gateway_.keys() == nullptr) {
+    if (!of_any_tenant) caller.tenant = kDefaultTenant;
+    record_.set_caller(caller);
+    return absl::OkStatus();
+  }
+  LECTERN_ASSIGN_OR_RETURN(const Principal principal,
+                           gateway_.keys()->Authenticate(AuthorizationOf(context), NowMicros()));
+  caller.tenant = principal.tenant;
+  caller.key_id = principal.key_id;
+  role_ = RoleName(principal.role);
+  record_.set_caller(caller);
+  if (Allows(principal.role, access)) return absl::OkStatus();
+  if (IsAudited(method_)) {
+    AuditEvent event = Event("denied");
+    event.code = CodeName(absl::StatusCode::kPermissionDenied);
+    LECTERN_RETURN_IF_ERROR(gateway_.audit().Record(event));
+  }
+  return engine::Error(
+      absl::StatusCode::kPermissionDenied, reason::kRoleInsufficient,
+      fmt::format("the key's role is {}; {} needs {}", role_, method_, AccessName(access)),
+      {{"role", role_}, {"needed", std::string(AccessName(access))}});
+}
+
+AuditEvent RelayedCall::Event(std::string_view event) const {
+  return {.event = event,
+          .method = method_,
+          .resource = resource_,
+          .key_id = record_.caller().key_id,
+          .role = role_,
+          .peer = peer_,
+          .request_id = record_.caller().request_id};
+}
+
+absl::Status RelayedCall::RecordAct(std::string_view resource) {
+  if (!IsAudited(method_)) return absl::OkStatus();
+  resource_ = resource;
+  LECTERN_RETURN_IF_ERROR(gateway_.audit().Record(Event("begin")));
+  act_begun_ = true;
+  return absl::OkStatus();
+}
+
+void RelayedCall::RecordEnd(const grpc::Status& status) {
+  if (!act_begun_) return;
+  AuditEvent event = Event("end");
+  event.code = CodeName(status.error_code());
+  // The act is done, and its begin is on disk: an end that cannot be written reads as one cut off.
+  gateway_.audit().Record(event).IgnoreError();
 }
 
 grpc::Status RelayedCall::Close(const grpc::Status& status) {
   if (!status.ok() && status.error_details().empty()) return Close(FromTransport(status));
+  RecordEnd(status);
   record_.Finish(status);
   return status;
 }
 
 grpc::Status RelayedCall::Close(const absl::Status& status) {
   const grpc::Status out = ToGrpcStatus(status, record_.caller().request_id);
+  RecordEnd(out);
   record_.Finish(out);
   return out;
 }

@@ -11,6 +11,8 @@
 #include "lectern/worker/v1/worker.grpc.pb.h"
 #include "services/rpc/admission.h"
 #include "services/rpc/call.h"
+#include "services/security/access.h"
+#include "services/security/caller_security.h"
 #include "services/telemetry/call_record.h"
 #include "services/telemetry/metrics.h"
 
@@ -20,16 +22,23 @@ using WorkerApi = worker::v1::Worker::StubInterface::async_interface;
 
 class Gateway {
  public:
-  // `metrics` outlives the gateway.
-  Gateway(const std::shared_ptr<grpc::Channel>& worker, CallMetrics& metrics, int call_limit)
-      : stub_(worker::v1::Worker::NewStub(worker)), metrics_(metrics), admission_(call_limit) {}
+  // `metrics` and `security` outlive the gateway.
+  Gateway(const std::shared_ptr<grpc::Channel>& worker, const CallerSecurity& security,
+          CallMetrics& metrics, int call_limit)
+      : stub_(worker::v1::Worker::NewStub(worker)),
+        security_(security),
+        metrics_(metrics),
+        admission_(call_limit) {}
 
   WorkerApi& worker() { return *stub_->async(); }
+  const KeyRing* keys() const { return security_.keys.get(); }  // null: none are needed
+  AuditLog& audit() { return *security_.audit; }
   CallMetrics& metrics() { return metrics_; }
   Admission& admission() { return admission_; }
 
  private:
   const std::unique_ptr<worker::v1::Worker::Stub> stub_;
+  const CallerSecurity& security_;
   CallMetrics& metrics_;
   Admission admission_;
 };
@@ -37,13 +46,18 @@ class Gateway {
 // One public call and its continuation at the worker.
 class RelayedCall {
  public:
-  // Establishes who calls, returns the request id in the initial metadata, and forwards both and
-  // the deadline. `method`: "Answers/Ask".
+  // Establishes who calls and whether they may, returns the request id in the initial metadata, and
+  // forwards both and the deadline. `method`: "Answers/Ask".
   RelayedCall(Gateway& gateway, grpc::CallbackServerContext& context, std::string_view method);
 
-  // Why the call may not go on: QUEUE_FULL, SERVER_DRAINING, REQUEST_ID_INVALID.
+  // Why the call may not go on: QUEUE_FULL, SERVER_DRAINING, REQUEST_ID_INVALID, KEY_MISSING,
+  // KEY_INVALID, ROLE_INSUFFICIENT.
   const absl::Status& accepted() const { return accepted_; }
+  // The tenant whose names the caller may use; empty: any, to administer it.
   const std::string& tenant() const { return record_.caller().tenant; }
+  // Before an act of administration on `resource`, which is not done unless this is OK
+  // (AUDIT_LOG_FAILED). Close records its end. Nothing for other methods.
+  absl::Status RecordAct(std::string_view resource);
   CallRecord& record() { return record_; }
   grpc::ClientContext& upstream() { return upstream_; }
 
@@ -54,8 +68,18 @@ class RelayedCall {
 
  private:
   absl::Status Accept(grpc::CallbackServerContext& context);
+  // Whom the call's key stands for, and whether that role may call the method.
+  absl::Status Authorize(grpc::CallbackServerContext& context);
+  void RecordEnd(const grpc::Status& status);
+  AuditEvent Event(std::string_view event) const;
 
+  Gateway& gateway_;
+  const std::string_view method_;
   CallRecord record_;
+  std::string role_;      // "" without keys
+  std::string peer_;      // of audited calls
+  std::string resource_;  // of an act that was recorded
+  bool act_begun_ = false;
   grpc::ClientContext upstream_;
   absl::Status accepted_;
 };

@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "engine/error/check.h"
 #include "engine/error/status_macros.h"
 #include "services/process/listen.h"
 #include "services/telemetry/log.h"
@@ -27,26 +28,33 @@ const std::vector<std::string>& PublicServices() {
   static const auto* const names = new std::vector<std::string>{
       v1::Answers::service_full_name(),    v1::Corpora::service_full_name(),
       v1::Documents::service_full_name(),  v1::Models::service_full_name(),
-      v1::Operations::service_full_name(), v1::Sessions::service_full_name()};
+      v1::Operations::service_full_name(), v1::Sessions::service_full_name(),
+      v1::Tenants::service_full_name()};
   return *names;
 }
 
 }  // namespace
 
-GatewayServer::GatewayServer(const Options& options, std::shared_ptr<grpc::Channel> worker,
+GatewayServer::GatewayServer(Options options, std::shared_ptr<grpc::Channel> worker,
                              CallMetrics& metrics)
-    : worker_(std::move(worker)),
-      gateway_(worker_, metrics, options.call_limit),
+    : security_(std::move(options.security)),
+      worker_(std::move(worker)),
+      gateway_(worker_, security_, metrics, options.call_limit),
       corpora_(gateway_),
       documents_(gateway_),
       operations_(gateway_),
       sessions_(gateway_),
       answers_(gateway_),
-      models_(gateway_) {}
+      models_(gateway_),
+      tenants_(gateway_) {
+  LECTERN_CHECK(security_.credentials != nullptr && security_.audit != nullptr);
+}
 
 absl::StatusOr<std::unique_ptr<GatewayServer>> GatewayServer::Start(
-    const Options& options, std::shared_ptr<grpc::Channel> worker, CallMetrics& metrics) {
-  std::unique_ptr<GatewayServer> gateway(new GatewayServer(options, std::move(worker), metrics));
+    Options options, std::shared_ptr<grpc::Channel> worker, CallMetrics& metrics) {
+  const std::string listen = options.listen;
+  std::unique_ptr<GatewayServer> gateway(
+      new GatewayServer(std::move(options), std::move(worker), metrics));
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   grpc::ServerBuilder builder;
   builder.RegisterService(&gateway->corpora_);
@@ -55,8 +63,10 @@ absl::StatusOr<std::unique_ptr<GatewayServer>> GatewayServer::Start(
   builder.RegisterService(&gateway->sessions_);
   builder.RegisterService(&gateway->answers_);
   builder.RegisterService(&gateway->models_);
-  LECTERN_ASSIGN_OR_RETURN(RunningServer running,
-                           StartServer(builder, options.listen, PublicServices()));
+  builder.RegisterService(&gateway->tenants_);
+  LECTERN_ASSIGN_OR_RETURN(
+      RunningServer running,
+      StartServer(builder, listen, gateway->security_.credentials, PublicServices()));
   gateway->server_ = std::move(running.server);
   gateway->address_ = std::move(running.address);
   return gateway;
@@ -103,7 +113,8 @@ void GatewayServer::Stop() {
   if (follower_.joinable()) follower_.join();
 }
 
-std::shared_ptr<grpc::Channel> ConnectToWorker(const std::string& address) {
+std::shared_ptr<grpc::Channel> ConnectToWorker(
+    const std::string& address, const std::shared_ptr<grpc::ChannelCredentials>& credentials) {
   grpc::ChannelArguments arguments;
   arguments.SetServiceConfigJSON(kServiceConfig);
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveMs);
@@ -113,7 +124,7 @@ std::shared_ptr<grpc::Channel> ConnectToWorker(const std::string& address) {
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, kLastReconnectMs);
   arguments.SetMaxReceiveMessageSize(kMaxRelayBytes);
   arguments.SetMaxSendMessageSize(-1);
-  return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
+  return grpc::CreateCustomChannel(address, credentials, arguments);
 }
 
 }  // namespace lectern::services

@@ -20,11 +20,12 @@ class GatewayServer {
   struct Options {
     std::string listen;
     int call_limit = 1024;
+    CallerSecurity security;  // its credentials and audit log are needed
   };
 
   // Calls go to `worker`. Not serving yet: see SetServing and FollowWorker. `metrics` outlives the
   // server. UNAVAILABLE LISTEN_FAILED.
-  static absl::StatusOr<std::unique_ptr<GatewayServer>> Start(const Options& options,
+  static absl::StatusOr<std::unique_ptr<GatewayServer>> Start(Options options,
                                                               std::shared_ptr<grpc::Channel> worker,
                                                               CallMetrics& metrics);
   ~GatewayServer();
@@ -45,9 +46,9 @@ class GatewayServer {
   void Stop();
 
  private:
-  GatewayServer(const Options& options, std::shared_ptr<grpc::Channel> worker,
-                CallMetrics& metrics);
+  GatewayServer(Options options, std::shared_ptr<grpc::Channel> worker, CallMetrics& metrics);
 
+  const CallerSecurity security_;
   const std::shared_ptr<grpc::Channel> worker_;
   Gateway gateway_;
   CorporaGateway corpora_;
@@ -56,6 +57,7 @@ class GatewayServer {
   SessionsGateway sessions_;
   AnswersGateway answers_;
   ModelsGateway models_;
+  TenantsGateway tenants_;
 
   std::unique_ptr<grpc::Server> server_;
   std::string address_;
@@ -67,6 +69,7 @@ class GatewayServer {
 
 // A channel to a worker across the network: it is ready when the worker's health service says so,
 // and notices a dead connection within half a minute.
-std::shared_ptr<grpc::Channel> ConnectToWorker(const std::string& address);
+std::shared_ptr<grpc::Channel> ConnectToWorker(
+    const std::string& address, const std::shared_ptr<grpc::ChannelCredentials>& credentials);
 
 }  // namespace lectern::services

@@ -5,6 +5,7 @@
 
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "engine/error/status_macros.h"
 #include "services/gateway/gateway_server.h"
@@ -12,12 +13,19 @@
 #include "services/process/server_flags.h"
 #include "services/process/signals.h"
 #include "services/process/version.h"
+#include "services/security/caller_security.h"
+#include "services/security/tls.h"
 #include "services/telemetry/http.h"
 #include "services/telemetry/metrics.h"
 
 ABSL_FLAG(std::string, listen, "127.0.0.1:7421", "address of the public API");
 ABSL_FLAG(std::string, metrics_listen, "127.0.0.1:7422", "address of /metrics and /healthz");
 ABSL_FLAG(std::string, worker, "127.0.0.1:7431", "address of the worker");
+ABSL_FLAG(std::string, worker_ca, "",
+          "PEM file of CAs: speak TLS with the worker, whose certificate must be from one of them");
+ABSL_FLAG(std::string, worker_certificate, "",
+          "PEM file of the certificate that this gateway shows to the worker (mutual TLS)");
+ABSL_FLAG(std::string, worker_key, "", "PEM file of that certificate's key");
 ABSL_FLAG(int32_t, call_limit, 1024, "calls of every kind that may run at once");
 
 namespace lectern::services {
@@ -32,9 +40,16 @@ absl::Status Run() {
   const auto registry = std::make_shared<prometheus::Registry>();
   CallMetrics metrics(*registry, "gateway", Version());
   const std::string worker = absl::GetFlag(FLAGS_worker);
+  const std::string listen = absl::GetFlag(FLAGS_listen);
+  LECTERN_ASSIGN_OR_RETURN(CallerSecurity security, CallerSecurityFromFlags(listen));
+  LECTERN_ASSIGN_OR_RETURN(
+      const std::shared_ptr<grpc::ChannelCredentials> credentials,
+      ChannelTls({absl::GetFlag(FLAGS_worker_certificate), absl::GetFlag(FLAGS_worker_key),
+                  absl::GetFlag(FLAGS_worker_ca)},
+                 {"worker_certificate", "worker_key", "worker_ca"}, /*system_roots=*/false));
   LECTERN_ASSIGN_OR_RETURN(const std::unique_ptr<GatewayServer> gateway,
-                           GatewayServer::Start({absl::GetFlag(FLAGS_listen), call_limit},
-                                                ConnectToWorker(worker), metrics));
+                           GatewayServer::Start({listen, call_limit, std::move(security)},
+                                                ConnectToWorker(worker, credentials), metrics));
   LECTERN_ASSIGN_OR_RETURN(const std::unique_ptr<MetricsServer> http,
                            MetricsServer::Start(absl::GetFlag(FLAGS_metrics_listen), {registry},
                                                 [&gateway] { return gateway->serving(); }));

@@ -8,6 +8,7 @@
 #include "lectern/v1/models.grpc.pb.h"
 #include "lectern/v1/operations.grpc.pb.h"
 #include "lectern/v1/sessions.grpc.pb.h"
+#include "lectern/v1/tenants.grpc.pb.h"
 #include "services/gateway/ask_relay.h"
 #include "services/gateway/gateway.h"
 #include "services/gateway/unary_relay.h"
@@ -181,6 +182,40 @@ class AnswersGateway final : public v1::Answers::CallbackService {
                      v1::CountTokensResponse* response) override {
     return RelayUnary(gateway_, "Answers/CountTokens", *context, *request, *response,
                       &WorkerApi::CountTokens);
+  }
+
+ private:
+  Gateway& gateway_;
+};
+
+class TenantsGateway final : public v1::Tenants::CallbackService {
+ public:
+  explicit TenantsGateway(Gateway& gateway) : gateway_(gateway) {}
+
+  Unary* CreateTenant(Context* context, const v1::CreateTenantRequest* request,
+                      v1::Tenant* response) override {
+    return RelayUnary(gateway_, "Tenants/CreateTenant", *context, *request, *response,
+                      &WorkerApi::CreateTenant);
+  }
+  Unary* GetTenant(Context* context, const v1::GetTenantRequest* request,
+                   v1::Tenant* response) override {
+    return RelayUnary(gateway_, "Tenants/GetTenant", *context, *request, *response,
+                      &WorkerApi::GetTenant);
+  }
+  Unary* ListTenants(Context* context, const v1::ListTenantsRequest* request,
+                     v1::ListTenantsResponse* response) override {
+    return RelayUnary(gateway_, "Tenants/ListTenants", *context, *request, *response,
+                      &WorkerApi::ListTenants);
+  }
+  Unary* UpdateTenant(Context* context, const v1::UpdateTenantRequest* request,
+                      v1::Tenant* response) override {
+    return RelayUnary(gateway_, "Tenants/UpdateTenant", *context, *request, *response,
+                      &WorkerApi::UpdateTenant);
+  }
+  Unary* DeleteTenant(Context* context, const v1::DeleteTenantRequest* request,
+                      Empty* response) override {
+    return RelayUnary(gateway_, "Tenants/DeleteTenant", *context, *request, *response,
+                      &WorkerApi::DeleteTenant);
   }
 
  private:

@@ -13,6 +13,11 @@ Route Tenant(const std::string& name, std::string_view tenant, std::string_view 
   return engine::CorpusName{std::string(tenant), ""};
 }
 
+Route AnyTenant(const std::string& name, std::string_view tenant, std::string_view field) {
+  LECTERN_ASSIGN_OR_RETURN(std::string id, ParseTenantId(name, tenant, field));
+  return engine::CorpusName{std::move(id), ""};
+}
+
 Route Below(const std::string& name, Collection collection, std::string_view tenant,
             std::string_view field) {
   LECTERN_ASSIGN_OR_RETURN(engine::ResourceName resource,
@@ -140,6 +145,25 @@ Route RouteOf(const v1::RetrieveRequest& request, std::string_view tenant) {
 
 Route RouteOf(const v1::CountTokensRequest& request, std::string_view tenant) {
   return Tenant(request.parent(), tenant, "parent");
+}
+
+Route RouteOf(const v1::CreateTenantRequest& request, std::string_view) {
+  LECTERN_RETURN_IF_ERROR(CheckNewId(request.tenant_id(), "tenant_id"));
+  return engine::CorpusName{request.tenant_id(), ""};
+}
+
+Route RouteOf(const v1::GetTenantRequest& request, std::string_view tenant) {
+  return AnyTenant(request.name(), tenant, "name");
+}
+
+Route RouteOf(const v1::ListTenantsRequest&, std::string_view) { return engine::CorpusName{}; }
+
+Route RouteOf(const v1::UpdateTenantRequest& request, std::string_view tenant) {
+  return AnyTenant(request.tenant().name(), tenant, "tenant.name");
+}
+
+Route RouteOf(const v1::DeleteTenantRequest& request, std::string_view tenant) {
+  return AnyTenant(request.name(), tenant, "name");
 }
 
 Route RouteOf(const v1::GetModelRequest& request, std::string_view tenant) {

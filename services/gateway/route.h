@@ -13,6 +13,7 @@
 #include "lectern/v1/models.pb.h"
 #include "lectern/v1/operations.pb.h"
 #include "lectern/v1/sessions.pb.h"
+#include "lectern/v1/tenants.pb.h"
 
 namespace lectern::services {
 
@@ -49,7 +50,30 @@ Route RouteOf(const v1::AskRequest& request, std::string_view tenant);
 Route RouteOf(const v1::RetrieveRequest& request, std::string_view tenant);
 Route RouteOf(const v1::CountTokensRequest& request, std::string_view tenant);
 
+// These are about tenants. `tenant` empty: any.
+Route RouteOf(const v1::CreateTenantRequest& request, std::string_view tenant);
+Route RouteOf(const v1::GetTenantRequest& request, std::string_view tenant);
+Route RouteOf(const v1::ListTenantsRequest& request, std::string_view tenant);
+Route RouteOf(const v1::UpdateTenantRequest& request, std::string_view tenant);
+Route RouteOf(const v1::DeleteTenantRequest& request, std::string_view tenant);
+
 Route RouteOf(const v1::GetModelRequest& request, std::string_view tenant);
 Route RouteOf(const v1::GetStatsRequest& request, std::string_view tenant);
+
+// The name that a request is about, for the audit log: its `name`, or what it will be.
+template <typename Request>
+std::string ResourceOf(const Request& request) {
+  if constexpr (requires { request.tenant().name(); }) {
+    if constexpr (requires { request.tenant_id(); }) {
+      return "tenants/" + std::string(request.tenant_id());
+    } else {
+      return request.tenant().name();
+    }
+  } else if constexpr (requires { request.name(); }) {
+    return request.name();
+  } else {
+    return "";
+  }
+}
 
 }  // namespace lectern::services

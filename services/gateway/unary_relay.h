@@ -23,17 +23,18 @@ class UnaryRelay final : public grpc::ServerUnaryReactor {
       : call_(gateway, context, name) {
     absl::Status status = call_.accepted();
     if (status.ok()) status = RouteOf(request, call_.tenant()).status();
+    if (status.ok()) status = call_.RecordAct(ResourceOf(request));
     if (!status.ok()) {
       Finish(call_.Close(status));
       return;
     }
-    (gateway.worker().*method)(&call_.upstream(), &request, &response,
-                               [this, &response](const grpc::Status& result) {
-                                 if constexpr (requires { response.usage(); }) {
-                                   if (result.ok()) call_.record().set_usage(response.usage());
-                                 }
-                                 Finish(call_.Close(result));
-                               });
+    (gateway.worker().*method)(
+        &call_.upstream(), &request, &response, [this, &response](const grpc::Status& result) {
+          if constexpr (requires(CallRecord record) { record.set_usage(response.usage()); }) {
+            if (result.ok()) call_.record().set_usage(response.usage());
+          }
+          Finish(call_.Close(result));
+        });
   }
 
   void OnCancel() override { call_.upstream().TryCancel(); }

@@ -55,8 +55,10 @@ absl::Status ExplainFailure(const std::string& address) {
 
 }  // namespace
 
-absl::StatusOr<RunningServer> StartServer(grpc::ServerBuilder& builder, const std::string& address,
-                                          const std::vector<std::string>& services) {
+absl::StatusOr<RunningServer> StartServer(
+    grpc::ServerBuilder& builder, const std::string& address,
+    const std::shared_ptr<grpc::ServerCredentials>& credentials,
+    const std::vector<std::string>& services) {
   grpc::EnableDefaultHealthCheckService(true);
   // Two servers that share a port would each get half of the callers.
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
@@ -67,7 +69,7 @@ absl::StatusOr<RunningServer> StartServer(grpc::ServerBuilder& builder, const st
   builder.SetMaxSendMessageSize(-1);
   int port = 0;
   if (!address.empty()) {
-    builder.AddListeningPort(address, grpc::InsecureServerCredentials(), &port);
+    builder.AddListeningPort(address, credentials, &port);
   }
   RunningServer running;
   running.server = builder.BuildAndStart();

@@ -18,11 +18,14 @@ struct RunningServer {
   std::string address;  // with the port in use; "" without one
 };
 
-// Serves what `builder` has on `address` ("127.0.0.1:7421", "[::1]:0"), or only in-process if it is
-// empty, with the standard health service: every name of `services` and "" start as not serving.
+// Serves what `builder` has on `address` ("127.0.0.1:7421", "[::1]:0") with `credentials`, or only
+// in-process if it is empty, with the standard health service: every name of `services` and ""
+// start as not serving.
 //   UNAVAILABLE LISTEN_FAILED: says why, as far as the system says
-absl::StatusOr<RunningServer> StartServer(grpc::ServerBuilder& builder, const std::string& address,
-                                          const std::vector<std::string>& services);
+absl::StatusOr<RunningServer> StartServer(
+    grpc::ServerBuilder& builder, const std::string& address,
+    const std::shared_ptr<grpc::ServerCredentials>& credentials,
+    const std::vector<std::string>& services);
 
 void SetServing(grpc::Server& server, const std::vector<std::string>& services, bool serving);
 

@@ -44,10 +44,14 @@ absl::StatusOr<std::string> RequestIdOf(const grpc::ServerContextBase& context) 
       {{"field", kRequestIdHeader}});
 }
 
+std::string AuthorizationOf(const grpc::ServerContextBase& context) {
+  return Header(context, kAuthorizationHeader).value_or("");
+}
+
 Caller InternalCaller(const grpc::ServerContextBase& context) {
   std::optional<std::string> id = Header(context, kInternalRequestIdHeader);
   return {id ? *std::move(id) : MakeRequestId(),
-          Header(context, kInternalTenantHeader).value_or(std::string(kDefaultTenant))};
+          Header(context, kInternalTenantHeader).value_or(std::string(kDefaultTenant)), ""};
 }
 
 void SetInternalCaller(const Caller& caller, grpc::ClientContext& context) {

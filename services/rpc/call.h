@@ -14,6 +14,8 @@ namespace lectern::services {
 
 // From callers to gateways, and back in the initial metadata.
 inline constexpr char kRequestIdHeader[] = "x-request-id";
+// The API key, behind "Bearer ".
+inline constexpr char kAuthorizationHeader[] = "authorization";
 // From gateways to workers, which believe them.
 inline constexpr char kInternalRequestIdHeader[] = "x-lectern-request-id";
 inline constexpr char kInternalTenantHeader[] = "x-lectern-tenant";
@@ -28,7 +30,8 @@ inline constexpr size_t kMaxUploadBytes = 3 << 20;
 
 struct Caller {
   std::string request_id;
-  std::string tenant;
+  std::string tenant;  // "" for who administers tenants, and is of none
+  std::string key_id;  // at gateways with keys; workers do not learn it
 };
 
 // 32 hexadecimal digits from the system's random numbers.
@@ -36,6 +39,9 @@ std::string MakeRequestId();
 
 // The caller's request id, or a new one if it sent none. INVALID_ARGUMENT REQUEST_ID_INVALID.
 absl::StatusOr<std::string> RequestIdOf(const grpc::ServerContextBase& context);
+
+// The value of the call's header `authorization`, or "".
+std::string AuthorizationOf(const grpc::ServerContextBase& context);
 
 // What a gateway said about the caller. A call without the headers (someone debugging a worker by
 // hand) is of the default tenant.

@@ -1,5 +1,6 @@
 #include "services/rpc/errors.h"
 
+#include <absl/strings/numbers.h>
 #include <absl/strings/string_view.h>
 
 #include <array>
@@ -13,6 +14,8 @@ namespace lectern::services {
 namespace {
 
 constexpr int64_t kRetryDelayMs = 1000;
+// The metadata of an error that knows better.
+constexpr char kRetryAfter[] = "retry_after_ms";
 // gRPC clients refuse trailers over 8 KiB, and the message travels twice in them.
 constexpr size_t kMessageLimit = 1500;
 
@@ -44,10 +47,14 @@ std::string Clip(absl::string_view message) {
   return std::string(message.substr(0, size)) + "...";
 }
 
-void AddRetry(google::rpc::Status& out) {
+void AddRetry(const engine::ErrorMetadata& metadata, google::rpc::Status& out) {
+  int64_t delay_ms = kRetryDelayMs;
+  if (const auto known = metadata.find(kRetryAfter); known != metadata.end()) {
+    if (!absl::SimpleAtoi(known->second, &delay_ms)) delay_ms = kRetryDelayMs;
+  }
   google::rpc::RetryInfo retry;
-  retry.mutable_retry_delay()->set_seconds(kRetryDelayMs / 1000);
-  retry.mutable_retry_delay()->set_nanos(static_cast<int>(kRetryDelayMs % 1000) * 1'000'000);
+  retry.mutable_retry_delay()->set_seconds(delay_ms / 1000);
+  retry.mutable_retry_delay()->set_nanos(static_cast<int>(delay_ms % 1000) * 1'000'000);
   out.add_details()->PackFrom(retry);
 }
 
@@ -78,11 +85,11 @@ void AddDetailsOfCode(absl::StatusCode code, const std::string& reason,
       violation->set_subject(reason);
       violation->set_description(out.message());
       out.add_details()->PackFrom(failure);
-      if (reason == reason::kQueueFull) AddRetry(out);
+      if (reason == reason::kQueueFull || metadata.contains(kRetryAfter)) AddRetry(metadata, out);
       return;
     }
     case absl::StatusCode::kUnavailable:
-      AddRetry(out);
+      AddRetry(metadata, out);
       return;
     default:
       return;

@@ -20,7 +20,9 @@ inline constexpr std::string_view kErrorDomain = "lectern.dev";
 // domain, the status's metadata and `request_id` (left out if empty). Then by code:
 //   INVALID_ARGUMENT     BadRequest, when the metadata or the reason tells the field
 //   FAILED_PRECONDITION  PreconditionFailure
-//   RESOURCE_EXHAUSTED   QuotaFailure; RetryInfo when waiting helps (a full queue)
+//   RESOURCE_EXHAUSTED   QuotaFailure; RetryInfo when waiting helps (a full queue, or the metadata
+//   says
+//                        retry_after_ms)
 //   UNAVAILABLE          RetryInfo
 google::rpc::Status ToRpcStatus(const absl::Status& status, std::string_view request_id);
 grpc::Status ToGrpcStatus(const absl::Status& status, std::string_view request_id);

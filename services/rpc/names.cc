@@ -14,6 +14,7 @@ namespace {
 
 constexpr std::string_view kIdRule =
     "1 to 63 characters of [a-z0-9._-], starting with a letter or digit";
+constexpr std::string_view kTenantPrefix = "tenants/";
 // Names are echoed in errors only up to this many bytes.
 constexpr size_t kEchoLimit = 200;
 
@@ -93,6 +94,13 @@ absl::Status CheckNewId(std::string_view id, std::string_view field) {
 absl::Status ParseTenantName(std::string_view name, std::string_view tenant,
                              std::string_view field) {
   return Parse(name, "tenants/{tenant}", tenant, field).status();
+}
+
+absl::StatusOr<std::string> ParseTenantId(std::string_view name, std::string_view tenant,
+                                          std::string_view field) {
+  if (tenant.empty() && name.starts_with(kTenantPrefix)) tenant = name.substr(kTenantPrefix.size());
+  LECTERN_ASSIGN_OR_RETURN(const auto segments, Parse(name, "tenants/{tenant}", tenant, field));
+  return std::string(segments[1]);
 }
 
 absl::StatusOr<engine::CorpusName> ParseCorpusName(std::string_view name, std::string_view tenant,

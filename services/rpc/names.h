@@ -28,10 +28,13 @@ std::string_view CollectionId(Collection collection);
 
 // Parsing. `field` is the request's field that holds the name: it goes into the error.
 //   INVALID_ARGUMENT NAME_INVALID      (metadata: field, expected)
-//   NOT_FOUND        TENANT_NOT_FOUND  the name is of another tenant than `tenant`, or of none that
-//   exists
+//   NOT_FOUND        TENANT_NOT_FOUND  the name is of another tenant than `tenant`, whether it
+//   exists or not
 absl::Status ParseTenantName(std::string_view name, std::string_view tenant,
                              std::string_view field);
+// The id in a tenant's name. `tenant` empty: any.
+absl::StatusOr<std::string> ParseTenantId(std::string_view name, std::string_view tenant,
+                                          std::string_view field);
 absl::StatusOr<engine::CorpusName> ParseCorpusName(std::string_view name, std::string_view tenant,
                                                    std::string_view field);
 absl::StatusOr<engine::ResourceName> ParseResourceName(std::string_view name, Collection collection,

@@ -22,6 +22,19 @@ inline constexpr std::string_view kMessageTooLarge = "MESSAGE_TOO_LARGE";
 inline constexpr std::string_view kTenantNotFound = "TENANT_NOT_FOUND";
 inline constexpr std::string_view kModelNotFound = "MODEL_NOT_FOUND";
 
+// Who calls.
+inline constexpr std::string_view kKeyMissing = "KEY_MISSING";
+inline constexpr std::string_view kKeyInvalid = "KEY_INVALID";
+inline constexpr std::string_view kRoleInsufficient = "ROLE_INSUFFICIENT";
+
+// The keys file and the audit log.
+inline constexpr std::string_view kKeysFileMissing = "KEYS_FILE_MISSING";
+inline constexpr std::string_view kKeysFileUnreadable = "KEYS_FILE_UNREADABLE";
+inline constexpr std::string_view kKeysFileUnwritable = "KEYS_FILE_UNWRITABLE";
+inline constexpr std::string_view kKeysFileExposed = "KEYS_FILE_EXPOSED";
+inline constexpr std::string_view kKeysFileInvalid = "KEYS_FILE_INVALID";
+inline constexpr std::string_view kAuditLogFailed = "AUDIT_LOG_FAILED";
+
 // The state of the service.
 inline constexpr std::string_view kQueueFull = "QUEUE_FULL";
 inline constexpr std::string_view kServerDraining = "SERVER_DRAINING";

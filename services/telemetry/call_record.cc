@@ -61,6 +61,8 @@ void CallRecord::Report(const grpc::Status& status) {
     fields.emplace_back("generated_tokens", usage_.generated_tokens());
     metrics_->AnswerFinished(usage_);
   }
+  if (!caller_.key_id.empty()) fields.emplace_back("key", caller_.key_id);
+  if (!caller_.tenant.empty()) metrics_->TenantCallFinished(caller_.tenant, code, usage_);
   metrics_->CallFinished(std::string(method_), code, error.reason, seconds);
   Log(LevelOf(status.error_code()), "request", fields);
 }

@@ -1,5 +1,7 @@
 #include "services/telemetry/metrics.h"
 
+#include <utility>
+
 namespace lectern::services {
 namespace {
 
@@ -69,7 +71,17 @@ CallMetrics::CallMetrics(prometheus::Registry& registry, const std::string& comp
                         .Help("Bytes of cached blocks read for answers, by where they came from.")
                         .Labels({{"component", component}})
                         .Register(registry)
-                        .Add({{"tier", "memory"}})) {
+                        .Add({{"tier", "memory"}})),
+      tenant_requests_(BuildCounter()
+                           .Name("lectern_tenant_requests_total")
+                           .Help("Calls that finished, by tenant and status code.")
+                           .Labels({{"component", component}})
+                           .Register(registry)),
+      tenant_tokens_(BuildCounter()
+                         .Name("lectern_tenant_tokens_total")
+                         .Help("Tokens of questions and answers, by tenant.")
+                         .Labels({{"component", component}})
+                         .Register(registry)) {
   BuildGauge()
       .Name("lectern_build_info")
       .Help("1, labelled with the version that runs.")
@@ -85,6 +97,25 @@ void CallMetrics::CallFinished(const std::string& method, const std::string& cod
   requests_.Add({{"method", method}, {"code", code}}).Increment();
   if (!reason.empty()) errors_.Add({{"reason", reason}}).Increment();
   durations_.Add({{"method", method}}, kDurationBuckets).Observe(seconds);
+}
+
+std::string CallMetrics::TenantLabel(const std::string& tenant) {
+  const std::lock_guard lock(tenants_mutex_);
+  if (tenants_.size() < kMaxTenantLabels) tenants_.insert(tenant);
+  return tenants_.contains(tenant) ? tenant : "other";
+}
+
+void CallMetrics::TenantCallFinished(const std::string& tenant, const std::string& code,
+                                     const v1::Usage& usage) {
+  const std::string label = TenantLabel(tenant);
+  tenant_requests_.Add({{"tenant", label}, {"code", code}}).Increment();
+  const std::pair<const char*, int64_t> counts[] = {{"cached", usage.cached_tokens()},
+                                                    {"prompt", usage.prompt_tokens()},
+                                                    {"generated", usage.generated_tokens()}};
+  for (const auto& [kind, tokens] : counts) {
+    if (tokens == 0) continue;
+    tenant_tokens_.Add({{"tenant", label}, {"kind", kind}}).Increment(static_cast<double>(tokens));
+  }
 }
 
 void CallMetrics::AnswerFinished(const v1::Usage& usage) {

@@ -4,6 +4,10 @@
 //   lectern_requests_total{method,code}            finished calls
 //   lectern_errors_total{reason}                   those that failed, by ErrorInfo.reason
 //   lectern_request_duration_seconds{method}       histogram, from the first byte to the last
+//   lectern_tenant_requests_total{tenant,code}     the same by tenant; the tenants beyond the first
+//   100 lectern_tenant_tokens_total{tenant,kind}       of a process share the label "other". kind:
+//   cached,
+//                                                  prompt or generated
 //   lectern_requests_in_flight                     accepted and not finished
 //   lectern_time_to_first_token_seconds            histogram, of answers, queue included
 //   lectern_time_per_output_token_seconds          histogram, of answers: after the first token
@@ -18,6 +22,8 @@
 #include <prometheus/registry.h>
 
 #include <memory>
+#include <mutex>
+#include <set>
 #include <string>
 #include <string_view>
 
@@ -36,8 +42,15 @@ class CallMetrics {
   void CallFinished(const std::string& method, const std::string& code, const std::string& reason,
                     double seconds);
   void AnswerFinished(const v1::Usage& usage);
+  // Of a tenant that a key has vouched for: what callers make up must not become labels.
+  void TenantCallFinished(const std::string& tenant, const std::string& code,
+                          const v1::Usage& usage);
+
+  static constexpr size_t kMaxTenantLabels = 100;
 
  private:
+  std::string TenantLabel(const std::string& tenant);
+
   prometheus::Family<prometheus::Counter>& requests_;
   prometheus::Family<prometheus::Counter>& errors_;
   prometheus::Family<prometheus::Histogram>& durations_;
@@ -46,6 +59,10 @@ class CallMetrics {
   prometheus::Histogram& time_per_output_token_;
   prometheus::Counter& disk_bytes_;
   prometheus::Counter& memory_bytes_;
+  prometheus::Family<prometheus::Counter>& tenant_requests_;
+  prometheus::Family<prometheus::Counter>& tenant_tokens_;
+  std::mutex tenants_mutex_;
+  std::set<std::string> tenants_;  // that have a label of their own
 };
 
 }  // namespace lectern::services

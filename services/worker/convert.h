@@ -15,6 +15,7 @@
 #include "lectern/v1/models.pb.h"
 #include "lectern/v1/operations.pb.h"
 #include "lectern/v1/sessions.pb.h"
+#include "lectern/v1/tenants.pb.h"
 
 namespace lectern::services {
 
@@ -36,6 +37,7 @@ v1::AskResponse::Started ToProto(const engine::AnswerStarted& started,
                                  const engine::CorpusName& corpus);
 v1::AskResponse::Completed ToProto(const engine::Answer& answer, const engine::CorpusName& corpus);
 v1::RetrieveResponse ToProto(const engine::Retrieval& retrieval, const engine::CorpusName& corpus);
+v1::Tenant ToProto(const engine::Tenant& tenant);
 v1::Model ToProto(const engine::ModelInfo& model);
 v1::Stats ToProto(const engine::Stats& stats);
 
@@ -53,6 +55,8 @@ extern template absl::StatusOr<int64_t> ExpireTime(const v1::Session&, int64_t);
 
 absl::StatusOr<engine::CorpusUpdate> ToCorpusUpdate(const v1::UpdateCorpusRequest& request,
                                                     int64_t now_us);
+absl::StatusOr<engine::TenantQuota> ToTenantQuota(const v1::TenantQuota& quota);
+absl::StatusOr<engine::TenantUpdate> ToTenantUpdate(const v1::UpdateTenantRequest& request);
 absl::StatusOr<engine::UploadHeader> ToUploadHeader(const v1::UploadDocumentRequest::Header& header,
                                                     std::string_view tenant);
 absl::StatusOr<engine::AskRequest> ToAskRequest(const v1::AskRequest& request,

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <utility>
 
 #include "engine/error/error.h"
 #include "engine/error/status_macros.h"
@@ -171,6 +172,52 @@ absl::StatusOr<engine::CorpusUpdate> ToCorpusUpdate(const v1::UpdateCorpusReques
     return engine::InvalidArgument(
         reason::kFieldMaskInvalid,
         "update_mask: name the fields to change: display_name, ttl or expire_time",
+        {{"field", "update_mask"}});
+  }
+  return update;
+}
+
+absl::StatusOr<engine::TenantQuota> ToTenantQuota(const v1::TenantQuota& quota) {
+  const std::pair<std::string_view, int64_t> limits[] = {
+      {"quota.disk_bytes", quota.disk_bytes()},
+      {"quota.tokens_per_minute", quota.tokens_per_minute()},
+      {"quota.concurrent_requests", quota.concurrent_requests()}};
+  for (const auto& [field, limit] : limits) {
+    if (limit < 0) return FieldInvalid(field, "must not be negative; 0 means no limit");
+  }
+  return engine::TenantQuota{quota.disk_bytes(), quota.tokens_per_minute(),
+                             quota.concurrent_requests()};
+}
+
+absl::StatusOr<engine::TenantUpdate> ToTenantUpdate(const v1::UpdateTenantRequest& request) {
+  const v1::Tenant& tenant = request.tenant();
+  LECTERN_ASSIGN_OR_RETURN(const engine::TenantQuota quota, ToTenantQuota(tenant.quota()));
+  engine::TenantUpdate update;
+  for (const std::string& path : request.update_mask().paths()) {
+    const bool all = path == "quota";
+    if (path == "display_name") {
+      LECTERN_RETURN_IF_ERROR(CheckDisplayName(tenant.display_name(), "tenant.display_name"));
+      update.display_name = tenant.display_name();
+    } else if (all || path == "quota.disk_bytes" || path == "quota.tokens_per_minute" ||
+               path == "quota.concurrent_requests") {
+      if (all || path == "quota.disk_bytes") update.disk_bytes = quota.disk_bytes;
+      if (all || path == "quota.tokens_per_minute") {
+        update.tokens_per_minute = quota.tokens_per_minute;
+      }
+      if (all || path == "quota.concurrent_requests") {
+        update.concurrent_requests = quota.concurrent_requests;
+      }
+    } else {
+      return engine::InvalidArgument(
+          reason::kFieldMaskInvalid,
+          fmt::format("update_mask: \"{}\" cannot be changed; display_name and quota can", path),
+          {{"field", "update_mask"}, {"path", path}});
+    }
+  }
+  if (request.update_mask().paths().empty()) {
+    return engine::InvalidArgument(
+        reason::kFieldMaskInvalid,
+        "update_mask: name the fields to change: display_name, quota or one of quota's",
         {{"field", "update_mask"}});
   }
   return update;

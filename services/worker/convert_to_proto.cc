@@ -213,6 +213,26 @@ v1::RetrieveResponse ToProto(const engine::Retrieval& retrieval, const engine::C
   return out;
 }
 
+v1::Tenant ToProto(const engine::Tenant& tenant) {
+  v1::Tenant out;
+  out.set_name(TenantName(tenant.id));
+  out.set_display_name(tenant.display_name);
+  SetTime(tenant.create_time_us, out.mutable_create_time());
+  v1::TenantQuota& quota = *out.mutable_quota();
+  quota.set_disk_bytes(tenant.quota.disk_bytes);
+  quota.set_tokens_per_minute(tenant.quota.tokens_per_minute);
+  quota.set_concurrent_requests(tenant.quota.concurrent_requests);
+  if (!tenant.usage.has_value()) return out;
+  v1::TenantUsage& usage = *out.mutable_usage();
+  usage.set_corpora(tenant.usage->corpora);
+  usage.set_document_bytes(tenant.usage->document_bytes);
+  usage.set_cache_bytes(tenant.usage->cache_bytes);
+  usage.set_requests(tenant.usage->requests);
+  usage.set_tokens_available(tenant.usage->tokens_available);
+  usage.set_tokens_total(tenant.usage->tokens_total);
+  return out;
+}
+
 v1::Model ToProto(const engine::ModelInfo& model) {
   v1::Model out;
   out.set_name(std::string(kModelName));

@@ -12,6 +12,7 @@
 #include "services/process/server_flags.h"
 #include "services/process/signals.h"
 #include "services/process/version.h"
+#include "services/security/listen_security.h"
 #include "services/telemetry/http.h"
 #include "services/telemetry/metrics.h"
 #include "services/worker/engine_collector.h"
@@ -29,6 +30,10 @@ constexpr char kProgram[] = "lectern-worker";
 
 absl::Status Run() {
   LECTERN_RETURN_IF_ERROR(ApplyServerFlags());
+  const std::string listen = absl::GetFlag(FLAGS_listen);
+  LECTERN_ASSIGN_OR_RETURN(
+      const std::shared_ptr<grpc::ServerCredentials> credentials,
+      CredentialsFromFlags(listen, ClientCertificatesRequired(), "--tls_client_ca"));
   LECTERN_ASSIGN_OR_RETURN(const engine::EngineOptions options, EngineOptionsFromFlags());
   LECTERN_ASSIGN_OR_RETURN(const std::unique_ptr<engine::Engine> engine,
                            engine::Engine::Open(options));
@@ -36,7 +41,7 @@ absl::Status Run() {
   const auto collector = std::make_shared<EngineCollector>(*engine);
   CallMetrics metrics(*registry, "worker", Version());
   LECTERN_ASSIGN_OR_RETURN(const std::unique_ptr<WorkerServer> worker,
-                           WorkerServer::Start(absl::GetFlag(FLAGS_listen), *engine, &metrics, {}));
+                           WorkerServer::Start(listen, credentials, *engine, &metrics, {}));
   LECTERN_ASSIGN_OR_RETURN(
       const std::unique_ptr<MetricsServer> http,
       MetricsServer::Start(absl::GetFlag(FLAGS_metrics_listen), {registry, collector},

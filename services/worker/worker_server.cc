@@ -15,12 +15,13 @@ std::vector<std::string> WorkerServices() { return {worker::v1::Worker::service_
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<WorkerServer>> WorkerServer::Start(
-    const std::string& listen, engine::Engine& engine, CallMetrics* metrics,
-    const WorkerService::Options& options) {
+    const std::string& listen, const std::shared_ptr<grpc::ServerCredentials>& credentials,
+    engine::Engine& engine, CallMetrics* metrics, const WorkerService::Options& options) {
   std::unique_ptr<WorkerServer> worker(new WorkerServer(engine, metrics, options));
   grpc::ServerBuilder builder;
   builder.RegisterService(&worker->service_);
-  LECTERN_ASSIGN_OR_RETURN(RunningServer running, StartServer(builder, listen, WorkerServices()));
+  LECTERN_ASSIGN_OR_RETURN(RunningServer running,
+                           StartServer(builder, listen, credentials, WorkerServices()));
   worker->server_ = std::move(running.server);
   worker->address_ = std::move(running.address);
   SetServing(*worker->server_, WorkerServices(), true);

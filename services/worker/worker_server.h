@@ -17,12 +17,12 @@ namespace lectern::services {
 
 class WorkerServer {
  public:
-  // `listen` empty: in-process only. `engine` and `metrics` (null: calls are neither counted nor
-  // logged) outlive the server. Serves from the start. UNAVAILABLE LISTEN_FAILED.
-  static absl::StatusOr<std::unique_ptr<WorkerServer>> Start(const std::string& listen,
-                                                             engine::Engine& engine,
-                                                             CallMetrics* metrics,
-                                                             const WorkerService::Options& options);
+  // `listen` empty: in-process only, and no `credentials`. `engine` and `metrics` (null: calls are
+  // neither counted nor logged) outlive the server. Serves from the start. UNAVAILABLE
+  // LISTEN_FAILED.
+  static absl::StatusOr<std::unique_ptr<WorkerServer>> Start(
+      const std::string& listen, const std::shared_ptr<grpc::ServerCredentials>& credentials,
+      engine::Engine& engine, CallMetrics* metrics, const WorkerService::Options& options);
   ~WorkerServer();
 
   const std::string& address() const { return address_; }

@@ -2,7 +2,8 @@
 // on a few threads of our own, and its callbacks feed the streams.
 //
 // Unary methods are one lambda each (corpora.cc, documents.cc, operations.cc, sessions.cc,
-// answers.cc); the calls that live longer have a class: ask_call.h, upload_call.h, wait_call.h.
+// tenants.cc, answers.cc); the calls that live longer have a class: ask_call.h, upload_call.h,
+// wait_call.h.
 #pragma once
 
 #include <absl/status/status.h>
@@ -83,6 +84,12 @@ class WorkerService final : public worker::v1::Worker::CallbackService {
   grpc::ServerWriteReactor<v1::AskResponse>* Ask(Context*, const v1::AskRequest*) override;
   Unary* Retrieve(Context*, const v1::RetrieveRequest*, v1::RetrieveResponse*) override;
   Unary* CountTokens(Context*, const v1::CountTokensRequest*, v1::CountTokensResponse*) override;
+
+  Unary* CreateTenant(Context*, const v1::CreateTenantRequest*, v1::Tenant*) override;
+  Unary* GetTenant(Context*, const v1::GetTenantRequest*, v1::Tenant*) override;
+  Unary* ListTenants(Context*, const v1::ListTenantsRequest*, v1::ListTenantsResponse*) override;
+  Unary* UpdateTenant(Context*, const v1::UpdateTenantRequest*, v1::Tenant*) override;
+  Unary* DeleteTenant(Context*, const v1::DeleteTenantRequest*, google::protobuf::Empty*) override;
 
   Unary* GetModel(Context*, const v1::GetModelRequest*, v1::Model*) override;
   Unary* GetStats(Context*, const v1::GetStatsRequest*, v1::Stats*) override;

@@ -14,6 +14,8 @@
 namespace lectern::services {
 namespace {
 
+std::shared_ptr<grpc::ServerCredentials> Insecure() { return grpc::InsecureServerCredentials(); }
+
 TEST(ByteSize, Parses) {
   const auto parse = [](const char* text) {
     ByteSize size;
@@ -47,21 +49,22 @@ TEST(Listen, TakesAFreePortAndSaysWhichAndWhyNot) {
   grpc::CallbackGenericService service;
   grpc::ServerBuilder builder;
   builder.RegisterCallbackGenericService(&service);
-  const auto first = StartServer(builder, "127.0.0.1:0", {"a.Service"});
+  const auto first = StartServer(builder, "127.0.0.1:0", Insecure(), {"a.Service"});
   ASSERT_TRUE(first.ok()) << first.status();
   EXPECT_THAT(first->address, ::testing::MatchesRegex("127\\.0\\.0\\.1:[1-9][0-9]*"));
 
   grpc::CallbackGenericService other_service;
   grpc::ServerBuilder again;
   again.RegisterCallbackGenericService(&other_service);
-  const auto second = StartServer(again, first->address, {});
+  const auto second = StartServer(again, first->address, Insecure(), {});
   EXPECT_EQ(engine::ReasonOf(second.status()), "LISTEN_FAILED");
   EXPECT_THAT(std::string(second.status().message()), ::testing::HasSubstr("in use"));
 
   grpc::CallbackGenericService third_service;
   grpc::ServerBuilder nowhere;
   nowhere.RegisterCallbackGenericService(&third_service);
-  EXPECT_EQ(engine::ReasonOf(StartServer(nowhere, "no-port", {}).status()), "LISTEN_FAILED");
+  EXPECT_EQ(engine::ReasonOf(StartServer(nowhere, "no-port", Insecure(), {}).status()),
+            "LISTEN_FAILED");
   StopServer(*first->server, std::chrono::milliseconds(0));
 }
 

@@ -23,6 +23,11 @@ using testing::ScriptedEngine;
 
 constexpr char kCorpus[] = "tenants/default/corpora/c";
 
+// Everybody is the default tenant.
+CallerSecurity NoSecurity() {
+  return {grpc::InsecureServerCredentials(), nullptr, *AuditLog::Open("")};
+}
+
 enum class Topology { kInProcess, kAcrossTcp };
 
 class RelayTest : public ::testing::TestWithParam<Topology> {
@@ -33,12 +38,15 @@ class RelayTest : public ::testing::TestWithParam<Topology> {
     gateway_.reset();
     worker_.reset();
     const bool tcp = GetParam() == Topology::kAcrossTcp;
-    auto worker = WorkerServer::Start(tcp ? "127.0.0.1:0" : "", engine_, nullptr, worker_options);
+    auto worker = WorkerServer::Start(tcp ? "127.0.0.1:0" : "", grpc::InsecureServerCredentials(),
+                                      engine_, nullptr, worker_options);
     ASSERT_TRUE(worker.ok()) << worker.status();
     worker_ = *std::move(worker);
     auto gateway = GatewayServer::Start(
-        {"127.0.0.1:0", gateway_calls},
-        tcp ? ConnectToWorker(worker_->address()) : worker_->InProcessChannel(), metrics_);
+        {"127.0.0.1:0", gateway_calls, NoSecurity()},
+        tcp ? ConnectToWorker(worker_->address(), grpc::InsecureChannelCredentials())
+            : worker_->InProcessChannel(),
+        metrics_);
     ASSERT_TRUE(gateway.ok()) << gateway.status();
     gateway_ = *std::move(gateway);
     if (tcp) {

@@ -83,6 +83,17 @@ void ScriptedEngine::Drain(int64_t) {
   for (const auto& question : questions) question->Finish(absl::CancelledError("draining"));
 }
 
+absl::StatusOr<engine::Tenant> ScriptedEngine::CreateTenant(std::string_view id,
+                                                            std::string_view display_name,
+                                                            const engine::TenantQuota& quota) {
+  return engine::Tenant{
+      .id = std::string(id), .display_name = std::string(display_name), .quota = quota};
+}
+
+absl::StatusOr<engine::Tenant> ScriptedEngine::GetTenant(std::string_view id) {
+  return engine::Tenant{.id = std::string(id)};
+}
+
 absl::StatusOr<engine::Corpus> ScriptedEngine::CreateCorpus(const CorpusName& name,
                                                             std::string_view, int64_t) {
   return engine::Corpus{.name = name};
@@ -135,6 +146,14 @@ absl::StatusOr<engine::Stats> ScriptedEngine::GetStats() {
 }
 
 // What no test here scripts.
+absl::StatusOr<engine::Page<engine::Tenant>> ScriptedEngine::ListTenants(const PageRequest&) {
+  return NotScripted();
+}
+absl::StatusOr<engine::Tenant> ScriptedEngine::UpdateTenant(std::string_view,
+                                                            const engine::TenantUpdate&) {
+  return NotScripted();
+}
+absl::Status ScriptedEngine::DeleteTenant(std::string_view, bool) { return NotScripted(); }
 absl::StatusOr<engine::Page<engine::Corpus>> ScriptedEngine::ListCorpora(std::string_view,
                                                                          const PageRequest&) {
   return NotScripted();

@@ -47,6 +47,14 @@ class ScriptedEngine final : public engine::Engine {
   std::map<std::string, std::function<void(engine::Operation)>> watchers;
 
   void Drain(int64_t grace_us) override;
+  absl::StatusOr<engine::Tenant> CreateTenant(std::string_view id, std::string_view display_name,
+                                              const engine::TenantQuota& quota) override;
+  absl::StatusOr<engine::Tenant> GetTenant(std::string_view id) override;
+  absl::StatusOr<engine::Page<engine::Tenant>> ListTenants(
+      const engine::PageRequest& page) override;
+  absl::StatusOr<engine::Tenant> UpdateTenant(std::string_view id,
+                                              const engine::TenantUpdate& update) override;
+  absl::Status DeleteTenant(std::string_view id, bool force) override;
   absl::StatusOr<engine::Corpus> CreateCorpus(const engine::CorpusName& name,
                                               std::string_view display_name,
                                               int64_t expire_time_us) override;

@@ -60,7 +60,7 @@ class CatalogTest : public testing::TestWithParam<Twin> {
 };
 
 TEST_P(CatalogTest, TenantsAndTheirErrors) {
-  const Tenant tenant = Must(catalog().CreateTenant("acme", "Acme", 7));
+  const Tenant tenant = Must(catalog().CreateTenant({"acme", "Acme"}, 7));
   EXPECT_EQ(Must(catalog().GetTenant("acme")), tenant);
   EXPECT_EQ(Must(catalog().GetTenantByUid(tenant.uid)), tenant);
   EXPECT_EQ(Must(catalog().ListTenants({})).items.size(), 2u);
@@ -71,9 +71,9 @@ TEST_P(CatalogTest, TenantsAndTheirErrors) {
   EXPECT_EQ(Must(catalog().GetTenant("acme")), limited);
   EXPECT_EQ(Must(catalog().UpdateTenant(tenant.uid, {.display_name = "A"})).quota, quota);
   EXPECT_CODE(catalog().UpdateTenant(tenant.uid + 99, {}), kNotFound);
-  EXPECT_CODE(catalog().CreateTenant("acme", "", 8), kAlreadyExists);
-  EXPECT_CODE(catalog().CreateTenant("", "", 8), kInvalidArgument);
-  EXPECT_CODE(catalog().CreateTenant(std::string(kMaxIdBytes + 1, 'x'), "", 8), kInvalidArgument);
+  EXPECT_CODE(catalog().CreateTenant({"acme", ""}, 8), kAlreadyExists);
+  EXPECT_CODE(catalog().CreateTenant({"", ""}, 8), kInvalidArgument);
+  EXPECT_CODE(catalog().CreateTenant({std::string(kMaxIdBytes + 1, 'x'), ""}, 8), kInvalidArgument);
   EXPECT_CODE(catalog().GetTenant("nobody"), kNotFound);
   EXPECT_CODE(catalog().DeleteTenant(tenant_), kFailedPrecondition) << "the default one";
   const Corpus corpus = Must(catalog().CreateCorpus(tenant.uid, {"c", "", {}}, 1));
