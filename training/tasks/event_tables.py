@@ -222,4 +222,74 @@ excess? What is the excess for {what}?|How much do I bear in case of {what}?|How
 what? What happened in {year}?|What did {who} see to?|What took place in {year}?|What moved in {year}?
 year? In which year did {who} make history?|When was it that {what}?|In which year do we hear of {who}?|In what year did something move thanks to {who}?
 who? Who was the driving force in {year}?|Under whom was it that {what}?|Thanks to whom was it that {what}?|Without whom would nothing have moved in {year}?
+
+* glossary :: term=termname means=meaning where=area :: term;meaning;use
+> {term}: {means} (heard {where}).|By {term} we understand {means}; the word is used {where}.|{where} people say {term} when they mean {means}.|{term} is the name for {means} and is common {where}.|What is called {term} {where} is nothing but {means}.
+means? What does {term} mean?|What is {term}?|What do we understand by {term}?|What do people mean when they say {term}?|What is meant by {term}?|What is nothing but another word for {term}?
+term? What is the name for {means}?|Which word means {means}?|What is {means} called?|What do people call {means}?|What is another word for {means}?
+where? Where is the word {term} used?|Where do people say {term}?|Where is {term} common?|Where is it called {term}?
+
+* booking :: who=person room=room from=date nights=few :: guest;room;arrival;nights
+> {who} has booked {room} from {from} for {nights} nights.|{room}: {who}, arriving {from}, {nights} nights|From {from}, {who} stays in {room} for {nights} nights.|{who} arrives on {from} and takes {room} for {nights} nights.|For {nights} nights {room} is home to {who}, who comes on {from}.
+who? Who has booked {room}?|Who stays in {room}?|Who arrives on {from}?|Who takes {room}?|To whom is {room} home?
+room? Which room has {who} booked?|Where does {who} stay?|In which room does {who} sleep?|Which room is given to {who}?
+from? When does {who} arrive?|On which day does {who} come?|From when has {who} booked?|When is {who} expected?
+nights? How many nights does {who} stay?|For how many nights has {who} booked?|How long does {who} stay?|For how long is {room} home to {who}?
+
+* stop :: place=place arr=time dep=time track=gatename :: stop;arrival;departure;track
+> {place}: arrive {arr}, depart {dep}, {track}|The train reaches {place} at {arr} and goes on at {dep} from {track}.|Arrival in {place} is at {arr}; departure at {dep}, {track}.|At {place} we stop from {arr} to {dep} on {track}.|Between {arr} and {dep} you may stretch your legs in {place}, on {track}.
+arr? When does the train reach {place}?|At what time is the arrival in {place}?|When do we get to {place}?|From when may one stretch one's legs in {place}?
+dep? When does the train leave {place}?|At what time is the departure from {place}?|When do we go on from {place}?|Until when may one stretch one's legs in {place}?
+track? From which track does the train leave {place}?|Where in {place} does the train stop?|Which track is used in {place}?|Where may one stretch one's legs in {place}?
+place? Which stop is reached at {arr}?|Where is the train at {dep}?|Which stop is left at {dep}?|Where may one stretch one's legs from {arr}?
+
+* menuitem :: dish=dish price=price with=food :: dish;price;side
+> {dish} with {with} ........ {price}|{dish}, served with {with}, is {price}.|For {price} you get {dish} and {with}.|{dish} ({with}): {price}|{with} comes with our {dish} at {price}.|Whoever orders {dish} pays {price} and gets {with} on the side.
+price? How much is {dish}?|What does {dish} cost?|What is the price of {dish}?|What does whoever orders {dish} pay?
+with? What comes with {dish}?|With what is {dish} served?|What is the side dish with {dish}?|What does whoever orders {dish} get on the side?
+dish? What can I get for {price}?|Which dish comes with {with}?|What is served with {with}?|What should one order to get {with} on the side?
+
+* phase :: name=phasename until=date who=person cost=amount :: phase;end;head;cost
+> {name} lasts until {until}, is led by {who} and costs {cost}.|{who} leads {name}, which ends on {until} and has {cost} to spend.|{name}: {who}, until {until}, {cost}|For {name} there are {cost}; {who} must finish it by {until}.|By {until} {who} hopes to have {name} behind the team, at a price of {cost}.
+until? When does {name} end?|Until when does {name} last?|By when must {who} finish?|When will {name} be behind the team?
+who? Who leads {name}?|Who must finish {name}?|By whom is {name} led?|Who hopes to have {name} behind the team?
+cost? How much does {name} cost?|How much money is there for {name}?|What does {who} have to spend?|At what price will {name} be behind the team?
+
+* hearing :: case=code when=date room=room judge=person :: case;date;room;judge
+> Case {case} is heard on {when} in {room} before {judge}.|{judge} hears case {case} on {when}, {room}.|{when}, {room}: case {case} ({judge})|In {room}, {judge} opens case {case} on {when}.|The parties of case {case} meet {judge} in {room} on {when}.
+when? When is case {case} heard?|On which day does {judge} sit?|What is the date of case {case}?|When do the parties of case {case} meet?
+room? Where is case {case} heard?|In which room does {judge} sit?|Where does case {case} open?|Where do the parties of case {case} meet?
+judge? Who hears case {case}?|Before whom is case {case} heard?|Which judge has case {case}?|Whom do the parties of case {case} meet?
+
+* survey :: topic=noun yes=percent no=percent2 :: question;yes;no
+> {yes} want to keep the {topic}, {no} do not.|Asked about the {topic}, {yes} said yes and {no} said no.|The {topic}: {yes} in favour, {no} against|While {yes} are happy with the {topic}, {no} are not.|The {topic} has {yes} of the people behind it and {no} against it.
+yes? How many want to keep the {topic}?|What share is in favour of the {topic}?|How many are happy with the {topic}?|How much of the people does the {topic} have behind it?
+no? How many do not want the {topic}?|What share is against the {topic}?|How many said no to the {topic}?|How much of the people does the {topic} have against it?
+
+* inspection :: what=matter state=condition_of who=person when=date :: object;state;inspector;date
+> {who} inspected {what} on {when}: {state}.|On {when}, {what} was found {state} by {who}.|{what}: {state} ({who}, {when})|According to {who}, who came on {when}, {what} is {state}.|{when}: {what} checked by {who}, who called it {state}.|When {who} looked over {what} on {when}, it was {state}.
+state? In what state is {what}?|What was the result for {what}?|How did {who} find {what}?|What is the condition of {what}?|How was {what} when looked over?
+who? Who inspected {what}?|Who checked {what}?|By whom was {what} inspected?|Who looked over {what}?
+when? When was {what} inspected?|On which day did {who} come?|When was {what} checked?|When was {what} looked over?
+what? What did {who} inspect?|What was found {state}?|What was inspected on {when}?|What did {who} look over?
+
+* offer :: firm=company price=amount time=duration plus=extra :: firm;price;time;extra
+> {firm} offers to do it for {price} in {time}, {plus}.|{firm}: {price}, {time}, {plus}|For {price}, {firm} would need {time}, {plus}.|The offer of {firm} is {price} ({time}), {plus}.|Should {firm} be chosen, we pay {price}, wait {time} and have it {plus}.
+price? How much does {firm} ask?|What is the price offered by {firm}?|For how much would {firm} do it?|What do we pay should {firm} be chosen?
+time? How long would {firm} need?|In what time would {firm} do it?|How much time does {firm} want?|How long do we wait should {firm} be chosen?
+plus? What is special about the offer of {firm}?|What does {firm} add to the offer?|What else does {firm} say?|How do we have it should {firm} be chosen?
+firm? Which firm asks {price}?|Who would need {time}?|Who offers to do it for {price}?|Who should be chosen if we want to pay {price}?
+
+* chapter :: n=digit title=title about=sight pages=count :: chapter;title;subject;pages
+> Chapter {n}, "{title}", deals with {about} on {pages} pages.|{n}. {title} ({pages} pages): {about}|In chapter {n}, called "{title}", the author turns to {about} for {pages} pages.|"{title}" is chapter {n}; it has {pages} pages and is about {about}.|The reader of chapter {n} ("{title}") spends {pages} pages with {about}.
+title? What is chapter {n} called?|What is the title of chapter {n}?|Which title does chapter {n} have?|Which chapter title does the reader find at number {n}?
+about? What is chapter {n} about?|With what does "{title}" deal?|What is the subject of chapter {n}?|With what does the reader of chapter {n} spend time?
+pages? How many pages does chapter {n} have?|How long is "{title}"?|How many pages is chapter {n} long?|How many pages does the reader of "{title}" spend?
+
+* dose :: drug=medicine amount=dosage when=mealtime for=illness :: medicine;dose;time;reason
+> {drug}: {amount} {when} for {for}.|Take {amount} of {drug} {when}; it is for {for}.|For {for}, {amount} of {drug} {when}.|{when}, {amount} of {drug} against {for}.|{drug} helps with {for}: swallow {amount} {when}.
+amount? How much {drug} should be taken?|What is the dose of {drug}?|How much {drug} do I take?|How much {drug} is to be swallowed?
+when? When should {drug} be taken?|When do I take {drug}?|At what time of day is {drug} taken?|When is {drug} to be swallowed?
+for? What is {drug} for?|For what is {drug} taken?|Against what is {drug} given?|With what does {drug} help?
+drug? What should be taken against {for}?|Which medicine is for {for}?|What do I take for {for}?|What is to be swallowed for {for}?
 """

@@ -50,6 +50,12 @@ _EXTRA = {
     "sanction": "a fine of {amount} is due;the {object} is taken away;you must leave the {noun};your card is blocked for {duration};a letter goes to {person};the deposit is lost;you have to {task};entry is refused for {duration};{amount} is charged",
     "risk": "theft of a {object};loss of luggage;damage to the {noun};broken glass;fire in the {noun};dental treatment;the death of a {animal};legal costs;storm damage;theft from the {noun};hospital stays in {country};a burst pipe;vandalism;a stolen bicycle",
     "founding": "the {noun} of {place} was built;the {Word} society was founded;the {noun} burnt down;the railway reached {place};the {adj} {noun} was opened;the first {job} settled here;{sport} came to {place};the town bought the {noun};the {noun} was sold to {company};{food} was first grown here;the school moved to {place}",
+    "termname": "{word};{word};a {word};the {Word} rule;{Last}'s law;{word}ing;to {word}", "meaning": "a {adj} {object};a {material} {object} for {food};the price of {food};a walk to the {noun};a {job} without work;the fear of {animal}s;"
+    "a day without {food};the habit of eating {food};the sound of a {instrument};a meeting in the {noun};a promise that is not kept;an old {object};the first {object} of the year",
+    "gatename": "track {digit};platform {digit};platform {digit}A;gate {digit}", "phasename": "phase {digit};the {ordinal} phase;the {noun} phase;stage {word};work package {code};the pilot in {place};the {Word} sprint",
+    "percent2": "{percent}", "condition_of": "in good order;badly worn;out of use;safe;damp;without a fault;in need of paint;beyond repair;dirty;ready for use;loose;slightly rusty;cracked on the left side;not up to the rules;better than expected",
+    "extra": "including the {noun};without {material};with a guarantee of {duration};payable in {few} parts;but not before {month};plus travel to {place};with {few} workers;in {colour} only;free of tax;subject to the weather",
+    "dosage": "one tablet;two tablets;half a tablet;{few} drops;{digit} ml;{digit} mg;a spoonful;one capsule;two puffs", "mealtime": "before breakfast;after meals;at bedtime;every {few} hours;at noon;with plenty of water;on an empty stomach;in the evening;on {weekday}s only;at {time}",
 }  # fmt: skip
 typed.TYPES.update(
     minute=lambda rng: rng.choice((typed.nth(rng.randint(1, 94)), typed.nth(rng.randint(1, 94)), typed.nth(rng.randint(1, 94)), "final", "opening", "last")),

@@ -62,6 +62,17 @@ interview|author|said reasoned|p|We met on a grey morning.;An interview in three
 shop|product|purchase contact|m|Customer reviews and orders;New in our shop|While stocks last.;All prices include tax.
 police|vehicle|witness|p|Police report;Notes of the officer on duty|Investigations continue.;Witnesses are asked to come forward.
 concert|film|slot said|m|Tonight's programme;About the evening|Phones off, please.;Applause is welcome.
+reservations|hotel|booking|l|Reservations;House list|Keys at the desk.;Rooms ready by noon.
+itinerary|train|stop|l|Your connection;Stops on the way|Have a good trip.;All times local.
+menu|restaurant|menuitem|l|Menu;Today we recommend|Service included.;Ask us about allergies.
+phases|project|phase action|m|Project plan;Phases and people|To be reviewed monthly.;Approved by the board.
+docket|case|hearing witness|l|Docket;Cause list|By order of the court.;Parties are asked to be on time.
+poll|town|survey said|m|What people think;Results of the survey|Percentages do not add up.;Thanks to all who took part.
+check|house|inspection offer|m|Survey of the building;Inspection report|Further checks advised.;The owner has been told.
+tender|works|offer inspection|m|Offers received;Comparison of offers|The council decides next week.;Late offers are not considered.
+contents|book|chapter said|m|Contents;What to expect|With an index.;Second edition.
+regimen|patient|dose appoint|l|Your medicines;Medication plan|Bring this sheet along.;Ask your pharmacist.
+lexicon|town|glossary|m|Words of the region;A small dictionary|Send us more words.;Spelling varies.
 company|company|timeline said|p|To our shareholders;The year in brief|We thank our staff.;The outlook is fair.
 """
 _HEADINGS = {
@@ -71,6 +82,8 @@ _HEADINGS = {
     "patient_event": "Record;Course;Observations", "logline": "Log;Messages;Events", "donation": "Donations;Donors;Thanks to our donors", "award": "Honours;Awards;Prizes", "sighting": "Sightings;Counts;Observations",
     "loan": "On loan;Loans;Due back", "appoint": "Appointments;Follow-up;Calendar", "result": "Results;Standings;Ranking", "ingredient": "Ingredients;You need;Shopping list", "step": "Steps;How to;Procedure", "symptom": "Faults;Problems;What if",
     "exhibit": "Exhibits;Objects;Collection", "account": "Bookings;Transactions;Entries", "witness": "Witnesses;Statements;What people saw", "contact": "Contacts;Who to ask;Directory", "reasoned": "What happened;Background;Why",
+    "glossary": "Words;Glossary;Terms", "booking": "Bookings;Guests;Arrivals", "stop": "Stops;Route;Times", "menuitem": "Mains;Dishes;From the kitchen", "phase": "Phases;Plan;Stages", "hearing": "Hearings;Docket;Sessions",
+    "survey": "Answers;Results;Figures", "inspection": "Findings;Inspections;State", "offer": "Offers;Bids;Comparison", "chapter": "Chapters;Contents;Structure", "dose": "Medicines;Doses;When to take what",
     "moved": "Moves;Places;Stations of a life", "rule": "Rules;House rules;Not allowed", "cover": "Cover;Risks;What we pay", "timeline": "Milestones;History;Years",
 }  # fmt: skip
 

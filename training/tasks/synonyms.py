@@ -18,7 +18,7 @@ _BY_WORD = {
     key.strip(): tuple(other.strip() for other in others.split(","))
     for key, others in (pair.split(":") for pair in _EXCHANGES.strip().replace("\n", "|").split("|"))
 }
-_ANY = re.compile(r"(?<![\w{'-])(?<!for )(?<!For )(" + "|".join(sorted(map(re.escape, _BY_WORD), key=len, reverse=True)) + r")(?![\w}'-]| not\b| for\b| down\b| round\b)", re.IGNORECASE)
+_ANY = re.compile(r"(?<![\w{'-])(?<!for )(?<!For )(" + "|".join(sorted(map(re.escape, _BY_WORD), key=len, reverse=True)) + r")(?![\w}'-]| not\b| as\b| for\b| down\b| round\b)", re.IGNORECASE)
 
 
 def variants(text: str, most: int = 6) -> list[str]:
