@@ -9,10 +9,10 @@ because of: on account of, owing to|began: started|begin: start, commence|begins
 children: kids|closed: shut|delayed: held up|departs: leaves|due to: owing to|each month: every month|employees: staff members|ends: finishes, concludes|enjoys: likes|famous: renowned, well known|fond of: keen on|forbid: ban, prohibit
 forbids: bans, prohibits|founded: established, set up|guests: visitors|happen: occur|happened: occurred|hidden: concealed|hired: engaged|how long does: for how long does|how long must: for how long must|illness: disease
 in which year: when|in which town: where|injured: hurt|invented: devised|job: post|large: big|lives in: resides in|live in: reside in|look after: take care of, care for|looks after: takes care of, cares for|looked after: taken care of, cared for
-love: adore|loves: adores|main: chief, principal|managed by: run by|manages: runs|may: can|money: funds|mostly: mainly, chiefly|need: require|needs: requires|needed: required|next to: beside|on which day: on what date|owns: possesses
+love: adore|loves: adores|main: chief, principal|managed by: run by|manages: runs|may: can|mostly: mainly, chiefly|need: require|needs: requires|needed: required|next to: beside|on which day: on what date|owns: possesses
 price: cost|provided that: on condition that, as long as|pupils: students|purpose: aim|responsible for: in charge of, accountable for|show: display|sponsored: backed|stolen: taken|suffer from: struggle with|suffers from: struggles with, is afflicted by
 takes place: is held|took place: was held|treated by: seen by|visitors: guests|who is: who exactly is|why: for what reason|wrote: composed, penned|doctor: physician|employer: boss|firm: company, business|town: place|large: sizeable|got lost: went missing
-located: situated|reward: prize|quarrel: argument|given to: handed to|was found: was discovered|is found: occurs|take part: participate|took part: participated|gets up: rises|puts an end to: stops|sleep: spend the night
+located: situated|reward: prize|quarrel: argument|given to: handed to|is found: occurs|take part: participate|took part: participated|gets up: rises|puts an end to: stops|sleep: spend the night
 """
 _BY_WORD = {
     key.strip(): tuple(other.strip() for other in others.split(","))
