@@ -312,6 +312,11 @@ absl::Status RocksStore::Open() {
       return absl::FailedPreconditionError(
           fmt::format("{}: another process has it open ({})", doing, status.ToString()));
     }
+    if (status.IsIOError() && Mentions(status.ToString(), ENOENT)) {
+      return absl::DataLossError(fmt::format(
+          "{}: a file of the database is gone ({}): restore it from a backup", doing,
+          status.ToString()));
+    }
     return ToStatus(status, doing);
   }
   db_.reset(db);

@@ -177,5 +177,19 @@ TEST_F(DamageTest, IsDetectedOrChangesNothing) {
   EXPECT_GE(detected, kDamages / 2);
 }
 
+TEST_F(DamageTest, AFileThatIsGoneIsALossAndNothingToRetry) {
+  for (const fs::path& target : Targets(Killed())) {
+    if (!target.filename().string().starts_with("MANIFEST") && target.extension() != ".sst") {
+      continue;
+    }
+    SCOPED_TRACE(target.filename());
+    const std::string directory = scratch_.path() + "/damaged";
+    fs::remove_all(directory);
+    fs::copy(Killed(), directory, fs::copy_options::recursive);
+    fs::remove(directory / fs::relative(target, Killed()));
+    EXPECT_CODE(ReadEverything(directory), absl::StatusCode::kDataLoss);
+  }
+}
+
 }  // namespace
 }  // namespace lectern::storage
