@@ -12,6 +12,7 @@
 #include "engine/error/status_macros.h"
 #include "engine/local_engine.h"
 #include "engine/names.h"
+#include "engine/room/disk_bytes.h"
 #include "engine/text/extractor.h"
 #include "engine/text/utf8.h"
 
@@ -78,8 +79,9 @@ class TextCheck {
 class CheckedUpload final : public DocumentUpload {
  public:
   CheckedUpload(storage::Catalog* catalog, const storage::Corpus& corpus, UploadHeader header,
-                int64_t limit_bytes, std::atomic<int64_t>* documents)
+                int64_t limit_bytes, DiskRoom* room, std::atomic<int64_t>* documents)
       : catalog_(catalog),
+        room_(room),
         corpus_(corpus),
         header_(std::move(header)),
         limit_bytes_(limit_bytes),
@@ -102,7 +104,12 @@ class CheckedUpload final : public DocumentUpload {
     LECTERN_RETURN_IF_ERROR(BeginWriting(bytes));
     if (text_) LECTERN_RETURN_IF_ERROR(check_.Append(bytes));
     LECTERN_CHECK(EVP_DigestUpdate(digest_, bytes.data(), bytes.size()) == 1);
-    return writer_ == nullptr ? absl::OkStatus() : WithReason(writer_->Append(bytes));
+    if (writer_ == nullptr) return absl::OkStatus();
+    // Until the bytes are written, and counted where they lie.
+    LECTERN_ASSIGN_OR_RETURN(
+        const DiskPromise promise,
+        room_->Reserve(UploadDiskBytes(static_cast<int64_t>(bytes.size())), "the document"));
+    return WithReason(writer_->Append(bytes));
   }
 
   absl::StatusOr<Document> Finish() override {
@@ -174,6 +181,7 @@ class CheckedUpload final : public DocumentUpload {
   }
 
   storage::Catalog* const catalog_;
+  DiskRoom* const room_;
   const storage::Corpus corpus_;
   const UploadHeader header_;
   const int64_t limit_bytes_;
@@ -190,12 +198,12 @@ class CheckedUpload final : public DocumentUpload {
 
 absl::StatusOr<std::unique_ptr<DocumentUpload>> BeginDocumentUpload(
     storage::Catalog* catalog, const storage::Corpus& corpus, const UploadHeader& header,
-    int64_t limit_bytes, std::atomic<int64_t>* documents) {
+    int64_t limit_bytes, DiskRoom* room, std::atomic<int64_t>* documents) {
   UploadHeader checked = header;
   if (checked.document_id.empty()) checked.document_id = NewId();
   LECTERN_RETURN_IF_ERROR(CheckId("document", checked.document_id));
   LECTERN_RETURN_IF_ERROR(CheckDisplayName(checked.display_name));
-  return std::make_unique<CheckedUpload>(catalog, corpus, std::move(checked), limit_bytes,
+  return std::make_unique<CheckedUpload>(catalog, corpus, std::move(checked), limit_bytes, room,
                                          documents);
 }
 

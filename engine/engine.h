@@ -45,6 +45,13 @@ struct EngineOptions {
   int queue_limit = 256;  // questions waiting or running; one more is refused with QUEUE_FULL
   int batch_limit = 32;   // answers decoded in one step
   int64_t document_limit_bytes = int64_t{1} << 30;
+  // Bytes that the data directory stays under, logs and headroom for compaction included; 0: no
+  // limit. Ingests, uploads and session turns that would exceed it evict caches or are refused with
+  // DISK_CAP_EXCEEDED (room/disk_room.h).
+  int64_t disk_cap_bytes = 0;
+  // Memory that requests may hold between them besides the pool and the index keys. What needs more
+  // waits, or is refused with MEMORY_LIMIT_EXCEEDED.
+  int64_t request_bytes = int64_t{4} << 30;
 };
 
 // Receives one answer. Called on the engine's step thread, one call at a time, in the order
@@ -123,6 +130,12 @@ class Engine {
 
   // ---- generations and operations ----
   virtual absl::StatusOr<Operation> IngestCorpus(const CorpusName& name, bool validate_only) = 0;
+  // Brings back the cache of a generation (id; empty: the current one) from its documents, or makes
+  // a new generation of them if the current one is of another model.
+  // FAILED_PRECONDITION CORPUS_NOT_INGESTED, INGEST_RUNNING (operation); MODEL_MISMATCH of a
+  // generation that is not the current one.
+  virtual absl::StatusOr<Operation> RebuildCorpus(const CorpusName& name,
+                                                  std::string_view generation) = 0;
   virtual absl::StatusOr<Generation> GetGeneration(const ResourceName& name) = 0;
   virtual absl::StatusOr<Page<Generation>> ListGenerations(const CorpusName& name,
                                                            const PageRequest& page) = 0;

@@ -39,6 +39,26 @@ absl::Status OpenError(const absl::Status& status) {
                std::string_view(status.message().data(), status.message().size()));
 }
 
+// The kinds add up to DiskUsage::total(), whichever moments the parts were measured at.
+std::map<std::string, int64_t> DiskBytesByKind(const storage::DiskUsage& disk) {
+  using storage::ColumnFamily;
+  const auto tables = [&](ColumnFamily family) {
+    return static_cast<int64_t>(disk.family_table_bytes[static_cast<size_t>(family)]);
+  };
+  std::map<std::string, int64_t> kinds = {
+      {"keys_values", tables(ColumnFamily::kKv)},
+      {"index_keys", tables(ColumnFamily::kIndexKeys)},
+      {"documents", tables(ColumnFamily::kDocument)},
+      {"catalog", tables(ColumnFamily::kCatalog) + tables(ColumnFamily::kHash)},
+      {"log", static_cast<int64_t>(disk.log_bytes)},
+      {"loading", static_cast<int64_t>(disk.loading_bytes)},
+      {"other", static_cast<int64_t>(disk.other_bytes)}};
+  int64_t sum = 0;
+  for (const auto& [kind, bytes] : kinds) sum += bytes;
+  kinds["dropped"] = std::max<int64_t>(0, static_cast<int64_t>(disk.total()) - sum);
+  return kinds;
+}
+
 }  // namespace
 
 int64_t NowUs() {
@@ -59,6 +79,12 @@ absl::StatusOr<std::unique_ptr<LocalEngine>> LocalEngine::Open(const EngineOptio
   if (options.batch_limit < 1 || options.batch_limit > kMaxDecodeRows) {
     return InvalidOption("batch_limit", fmt::format("must be 1 to {}", kMaxDecodeRows));
   }
+  if (options.disk_cap_bytes != 0 && options.disk_cap_bytes < DiskRoom::kLeastCapBytes) {
+    return InvalidOption("disk_cap", fmt::format("must be 0 (none) or at least {}: the log and its "
+                                                 "headroom take a part of it",
+                                                 DiskRoom::kLeastCapBytes));
+  }
+  if (options.request_bytes < 1) return InvalidOption("request_bytes", "must be at least 1");
   auto engine = std::unique_ptr<LocalEngine>(new LocalEngine(options));
   if (options.threads > 0) omp_set_num_threads(options.threads);
   LECTERN_ASSIGN_OR_RETURN(
@@ -66,12 +92,22 @@ absl::StatusOr<std::unique_ptr<LocalEngine>> LocalEngine::Open(const EngineOptio
       ServingModel::Load(options.model_dir, options.attention == AttentionMode::kDense));
 
   const storage::StoreOptions store_options = {
-      .directory = options.data_dir, .reader_threads = options.threads, .now = NowUs()};
+      .directory = options.data_dir,
+      .reader_threads = options.threads,
+      .disk_cap = static_cast<uint64_t>(options.disk_cap_bytes),
+      .now = NowUs()};
   absl::StatusOr<std::unique_ptr<storage::Store>> store =
       options.data_dir.empty() ? storage::Store::OpenInMemory(store_options)
                                : storage::Store::Open(store_options);
   if (!store.ok()) return OpenError(store.status());
   engine->store_ = *std::move(store);
+  engine->uses_ = std::make_unique<CorpusUses>(&engine->store_->catalog(), NowUs);
+  engine->room_ = std::make_unique<DiskRoom>(
+      DiskRoom::Surroundings{.store = engine->store_.get(),
+                             .uses = engine->uses_.get(),
+                             .cap_bytes = options.disk_cap_bytes,
+                             .delete_expired = [raw = engine.get()] { raw->DeleteExpired(); }});
+  engine->request_memory_ = std::make_unique<RequestMemory>(options.request_bytes);
 
   const KvShape shape(engine->model_->decoder().geometry());
   // A chunk takes at most a quarter of the pool: small pools get small chunks, and answers their
@@ -98,7 +134,10 @@ absl::StatusOr<std::unique_ptr<LocalEngine>> LocalEngine::Open(const EngineOptio
                      .shared_chunk_tokens = std::min<int64_t>(256, engine->chunk_tokens_)},
           .question_limit = options.queue_limit,
           .active_questions_limit = options.batch_limit,
-          .pool_slots = pool_slots - kFetchSlots},
+          .pool_slots = pool_slots - kFetchSlots,
+          .pool_slot_bytes = shape.kv_slot_bytes(),
+          .index_slots = engine->memory_->index_pool().capacity_slots(),
+          .index_slot_bytes = engine->memory_->index_pool().slot_bytes()},
       NowUs);
   engine->answers_ =
       std::make_unique<Answers>(Answers::Surroundings{.store = engine->store_.get(),
@@ -106,6 +145,7 @@ absl::StatusOr<std::unique_ptr<LocalEngine>> LocalEngine::Open(const EngineOptio
                                                       .memory = engine->memory_.get(),
                                                       .scheduler = engine->scheduler_.get(),
                                                       .counters = &engine->counters_,
+                                                      .room = engine->room_.get(),
                                                       .clock_us = NowUs});
   engine->ingest_ =
       std::make_unique<Ingest>(Ingest::Surroundings{.store = engine->store_.get(),
@@ -113,6 +153,9 @@ absl::StatusOr<std::unique_ptr<LocalEngine>> LocalEngine::Open(const EngineOptio
                                                     .memory = engine->memory_.get(),
                                                     .scheduler = engine->scheduler_.get(),
                                                     .counters = &engine->counters_,
+                                                    .uses = engine->uses_.get(),
+                                                    .room = engine->room_.get(),
+                                                    .request_memory = engine->request_memory_.get(),
                                                     .clock_us = NowUs,
                                                     .chunk_tokens = engine->chunk_tokens_});
   LECTERN_RETURN_IF_ERROR(WithReason(engine->CountAll()));
@@ -136,6 +179,8 @@ LocalEngine::~LocalEngine() {
   ingest_.reset();
   answers_.reset();
   scheduler_.reset();
+  // What cannot be saved costs the order of eviction its last seconds, and nothing else.
+  if (uses_ != nullptr) uses_->Save().IgnoreError();
 }
 
 void LocalEngine::Drain(int64_t grace_us) { scheduler_->Drain(grace_us); }
@@ -160,9 +205,12 @@ void LocalEngine::Maintain() {
       due = std::exchange(maintenance_due_, false);
     }
     DeleteExpired();
+    // Tried again after the interval, whatever went wrong.
+    uses_->Save().IgnoreError();
+    room_->ShrinkToCap().IgnoreError();
     if (!due && !again) continue;
     const absl::StatusOr<storage::GarbageReport> report = store_->CollectGarbage();
-    again = !report.ok() || report->lineages_in_use > 0;
+    again = !report.ok() || report->lineages_in_use > 0 || report->ranges_deferred > 0;
   }
 }
 
@@ -194,10 +242,13 @@ void LocalEngine::DeleteExpired() {
 
 absl::StatusOr<std::unique_ptr<Ticket>> LocalEngine::Ask(const AskRequest& request,
                                                          AnswerSink sink) {
-  LECTERN_ASSIGN_OR_RETURN(const storage::Corpus corpus, FindCorpus(request.target.corpus));
+  CorpusUses::Use use;
+  LECTERN_ASSIGN_OR_RETURN(const storage::Corpus corpus,
+                           FindCorpusToUse(request.target.corpus, &use));
   LECTERN_ASSIGN_OR_RETURN(TenantMeters::Permit permit, AdmitQuestion(corpus, request.target));
-  sink.done = [permit = std::move(permit),
+  sink.done = [use = std::move(use), permit = std::move(permit),
                done = std::move(sink.done)](absl::StatusOr<Answer> answer) mutable {
+    use.reset();
     permit.reset();  // before the caller can ask again
     done(std::move(answer));
   };
@@ -208,14 +259,18 @@ absl::StatusOr<std::unique_ptr<Ticket>> LocalEngine::Ask(const AskRequest& reque
 
 absl::StatusOr<std::unique_ptr<Ticket>> LocalEngine::Retrieve(
     const RetrieveRequest& request, std::function<void(absl::StatusOr<Retrieval>)> done) {
-  LECTERN_ASSIGN_OR_RETURN(const storage::Corpus corpus, FindCorpus(request.target.corpus));
+  CorpusUses::Use use;
+  LECTERN_ASSIGN_OR_RETURN(const storage::Corpus corpus,
+                           FindCorpusToUse(request.target.corpus, &use));
   LECTERN_ASSIGN_OR_RETURN(TenantMeters::Permit permit, AdmitQuestion(corpus, request.target));
-  auto ticket = answers_->Retrieve(corpus, request,
-                                   [permit = std::move(permit), done = std::move(done)](
-                                       absl::StatusOr<Retrieval> retrieval) mutable {
-                                     permit.reset();
-                                     done(std::move(retrieval));
-                                   });
+  auto ticket =
+      answers_->Retrieve(corpus, request,
+                         [use = std::move(use), permit = std::move(permit),
+                          done = std::move(done)](absl::StatusOr<Retrieval> retrieval) mutable {
+                           use.reset();
+                           permit.reset();
+                           done(std::move(retrieval));
+                         });
   if (!ticket.ok()) return WithReason(ticket.status());
   return ticket;
 }
@@ -263,6 +318,7 @@ absl::StatusOr<Stats> LocalEngine::GetStats() {
   const storage::BlockCounters blocks = store_->blocks().Counters();
   const BlockPool::Usage pool = memory_->kv_pool().GetUsage();
   const BlockPool::Usage index = memory_->index_pool().GetUsage();
+  const DiskRoom::Evictions evictions = room_->evictions();
   return Stats{
       .queued_requests = scheduler_->queued(),
       .running_requests = scheduler_->running(),
@@ -284,7 +340,14 @@ absl::StatusOr<Stats> LocalEngine::GetStats() {
       .memory_index_bytes = index.used_slots * memory_->shape().index_slot_bytes(),
       .corpora = static_cast<int64_t>(stored->corpora),
       .documents = documents_.load(),
-      .sessions = sessions_.load()};
+      .sessions = sessions_.load(),
+      .disk_cap_bytes = room_->cap_bytes(),
+      .disk_reserved_bytes = room_->promised_bytes(),
+      .disk_bytes = DiskBytesByKind(stored->disk),
+      .evictions = {{"superseded", evictions.superseded},
+                    {"least_recently_used", evictions.least_recently_used}},
+      .request_memory_bytes = request_memory_->held_bytes(),
+      .request_memory_limit_bytes = request_memory_->limit_bytes()};
 }
 
 }  // namespace lectern::engine

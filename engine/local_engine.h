@@ -10,6 +10,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -21,6 +22,9 @@
 #include "engine/ingest/ingest.h"
 #include "engine/kv/kv_memory.h"
 #include "engine/model/serving_model.h"
+#include "engine/room/corpus_uses.h"
+#include "engine/room/disk_room.h"
+#include "engine/room/request_memory.h"
 #include "engine/schedule/counters.h"
 #include "engine/schedule/scheduler.h"
 #include "storage/store.h"
@@ -56,6 +60,8 @@ class LocalEngine final : public Engine {
   absl::Status DeleteDocument(const ResourceName& name) override;
 
   absl::StatusOr<Operation> IngestCorpus(const CorpusName& name, bool validate_only) override;
+  absl::StatusOr<Operation> RebuildCorpus(const CorpusName& name,
+                                          std::string_view generation) override;
   absl::StatusOr<Generation> GetGeneration(const ResourceName& name) override;
   absl::StatusOr<Page<Generation>> ListGenerations(const CorpusName& name,
                                                    const PageRequest& page) override;
@@ -92,6 +98,10 @@ class LocalEngine final : public Engine {
   // expired but is not yet deleted.
   absl::StatusOr<storage::Tenant> FindTenant(std::string_view id);
   absl::StatusOr<storage::Corpus> FindCorpus(const CorpusName& name);
+  // The corpus, in use from before it was read: what it names as current stays while `use` lives.
+  absl::StatusOr<storage::Corpus> FindCorpusToUse(const CorpusName& name, CorpusUses::Use* use);
+  absl::StatusOr<storage::Generation> FindGeneration(const storage::Corpus& corpus,
+                                                     std::string_view id);
   absl::StatusOr<storage::Session> FindSession(const storage::Corpus& corpus, std::string_view id);
   absl::StatusOr<storage::Operation> FindOperation(const ResourceName& name);
 
@@ -100,9 +110,19 @@ class LocalEngine final : public Engine {
   absl::StatusOr<TenantMeters::Permit> AdmitQuestion(const storage::Corpus& corpus,
                                                      const Target& target);
 
+  // What eviction will do, once for any number of corpora that are shown.
+  struct CacheView {
+    std::map<uint64_t, int64_t> corpus_bytes;
+    std::map<uint64_t, int64_t> generation_bytes;
+    std::map<uint64_t, int32_t> ranks;  // by corpus, among its tenant's
+  };
+  absl::StatusOr<CacheView> ViewCaches();
+  absl::StatusOr<Corpus> Present(const storage::Corpus& corpus, const std::string& tenant,
+                                 const CacheView& view);
   absl::StatusOr<Corpus> Present(const storage::Corpus& corpus, const std::string& tenant);
   Operation Present(const storage::Operation& operation, const CorpusName& corpus);
-  Generation Present(const storage::Generation& generation, const CorpusName& corpus);
+  Generation Present(const storage::Generation& generation, const CorpusName& corpus,
+                     const CacheView& view);
   absl::StatusOr<Session> Present(const storage::Session& session, const CorpusName& corpus);
 
   // Deletes what has expired and gives back the bytes of what was deleted.
@@ -114,6 +134,9 @@ class LocalEngine final : public Engine {
   const EngineOptions options_;
   // In order of construction; destroyed from the bottom up.
   std::unique_ptr<storage::Store> store_;
+  std::unique_ptr<CorpusUses> uses_;
+  std::unique_ptr<DiskRoom> room_;
+  std::unique_ptr<RequestMemory> request_memory_;
   std::unique_ptr<ServingModel> model_;
   std::unique_ptr<KvMemory> memory_;
   Counters counters_;
@@ -139,7 +162,7 @@ int64_t NowUs();
 // engine/document_upload.cc
 absl::StatusOr<std::unique_ptr<DocumentUpload>> BeginDocumentUpload(
     storage::Catalog* catalog, const storage::Corpus& corpus, const UploadHeader& header,
-    int64_t limit_bytes, std::atomic<int64_t>* documents);
+    int64_t limit_bytes, DiskRoom* room, std::atomic<int64_t>* documents);
 Document PresentDocument(const storage::Document& document, const CorpusName& corpus);
 
 }  // namespace lectern::engine

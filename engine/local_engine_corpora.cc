@@ -35,6 +35,13 @@ absl::StatusOr<storage::Corpus> LocalEngine::FindCorpus(const CorpusName& name) 
   return corpus;
 }
 
+absl::StatusOr<storage::Corpus> LocalEngine::FindCorpusToUse(const CorpusName& name,
+                                                             CorpusUses::Use* use) {
+  LECTERN_ASSIGN_OR_RETURN(const storage::Corpus corpus, FindCorpus(name));
+  *use = uses_->Begin(corpus.uid);
+  return FindCorpus(name);  // as it is now that nothing of it goes
+}
+
 absl::StatusOr<storage::Operation> LocalEngine::FindOperation(const ResourceName& name) {
   LECTERN_ASSIGN_OR_RETURN(const storage::Tenant tenant, FindTenant(name.corpus.tenant));
   const absl::Status missing =
@@ -52,20 +59,53 @@ absl::StatusOr<storage::Operation> LocalEngine::FindOperation(const ResourceName
   return operation;
 }
 
+absl::StatusOr<LocalEngine::CacheView> LocalEngine::ViewCaches() {
+  CacheView view;
+  absl::StatusOr<std::vector<storage::CachedGeneration>> cached =
+      store_->catalog().CachedGenerations();
+  if (!cached.ok()) return WithReason(cached.status());
+  for (const storage::CachedGeneration& generation : *cached) {
+    view.corpus_bytes[generation.corpus_uid] += static_cast<int64_t>(generation.bytes);
+    view.generation_bytes[generation.uid] = static_cast<int64_t>(generation.bytes);
+  }
+  LECTERN_ASSIGN_OR_RETURN(const std::vector<Evictable> order, room_->EvictionOrder());
+  std::map<uint64_t, int32_t> next;  // by tenant
+  for (const Evictable& evictable : order) {
+    if (!evictable.generation.current) continue;
+    view.ranks[evictable.generation.corpus_uid] = ++next[evictable.generation.tenant_uid];
+  }
+  return view;
+}
+
 absl::StatusOr<Corpus> LocalEngine::Present(const storage::Corpus& corpus,
                                             const std::string& tenant) {
+  LECTERN_ASSIGN_OR_RETURN(const CacheView view, ViewCaches());
+  return Present(corpus, tenant, view);
+}
+
+absl::StatusOr<Corpus> LocalEngine::Present(const storage::Corpus& corpus,
+                                            const std::string& tenant, const CacheView& view) {
+  const auto look_up = [&](const auto& map) {
+    const auto found = map.find(corpus.uid);
+    return found == map.end() ? 0 : found->second;
+  };
   Corpus result = {.name = {.tenant = tenant, .corpus = corpus.id},
                    .display_name = corpus.display_name,
                    .create_time_us = corpus.create_time,
                    .update_time_us = corpus.update_time,
                    .expire_time_us = corpus.expire_time.value_or(0),
                    .document_count = static_cast<int64_t>(corpus.document_count),
-                   .document_bytes = static_cast<int64_t>(corpus.document_bytes)};
+                   .document_bytes = static_cast<int64_t>(corpus.document_bytes),
+                   .pinned = corpus.pinned,
+                   .last_used_time_us = uses_->LastUsed(corpus.uid, corpus.last_used_time),
+                   .eviction_rank = look_up(view.ranks),
+                   .cache_bytes = look_up(view.corpus_bytes)};
   if (corpus.current_generation == 0) return result;
   result.current_generation = UidName("g", corpus.current_generation);
   absl::StatusOr<storage::Generation> generation =
       store_->catalog().GetGeneration(corpus.current_generation);
   if (!generation.ok()) return WithReason(generation.status(), "GENERATION_NOT_FOUND");
+  result.cache_residency = static_cast<Residency>(generation->residency);
   // Up to date: the same documents in the same order.
   result.stale = generation->documents.size() != corpus.document_count;
   size_t seen = 0;
@@ -117,9 +157,10 @@ absl::StatusOr<Page<Corpus>> LocalEngine::ListCorpora(std::string_view tenant_id
   if (!corpora.ok()) return PageError(corpora.status());
   Page<Corpus> result = {.next_page_token = corpora->next_token};
   const int64_t now = NowUs();
+  LECTERN_ASSIGN_OR_RETURN(const CacheView view, ViewCaches());
   for (const storage::Corpus& corpus : corpora->items) {
     if (corpus.expire_time.has_value() && *corpus.expire_time <= now) continue;
-    absl::StatusOr<Corpus> presented = Present(corpus, tenant.id);
+    absl::StatusOr<Corpus> presented = Present(corpus, tenant.id, view);
     if (absl::IsNotFound(presented.status())) continue;  // deleted while the page was made
     if (!presented.ok()) return presented.status();
     result.items.push_back(*std::move(presented));
@@ -145,6 +186,7 @@ absl::StatusOr<Corpus> LocalEngine::UpdateCorpus(const CorpusName& name,
     changes.expire_time =
         *update.expire_time_us == 0 ? std::nullopt : std::optional<int64_t>(*update.expire_time_us);
   }
+  changes.pinned = update.pinned;
   absl::StatusOr<storage::Corpus> updated =
       store_->catalog().UpdateCorpus(corpus.uid, changes, now);
   if (!updated.ok()) return WithReason(updated.status(), "CORPUS_NOT_FOUND");
@@ -332,13 +374,18 @@ absl::StatusOr<Operation> LocalEngine::CancelOperation(const ResourceName& name)
   return GetOperation(name);
 }
 
-Generation LocalEngine::Present(const storage::Generation& generation, const CorpusName& corpus) {
+Generation LocalEngine::Present(const storage::Generation& generation, const CorpusName& corpus,
+                                const CacheView& view) {
   Generation result = {.name = {.corpus = corpus, .id = UidName("g", generation.uid)},
                        .create_time_us = generation.publish_time,
                        .context_count = static_cast<int64_t>(generation.contexts.size()),
                        .model_fingerprint = ToHex(generation.model_fingerprint),
                        .prompt_layout = generation.layout_version,
                        .residency = static_cast<Residency>(generation.residency)};
+  if (const auto bytes = view.generation_bytes.find(generation.uid);
+      bytes != view.generation_bytes.end()) {
+    result.cache_bytes = bytes->second;
+  }
   for (const storage::GenerationContext& context : generation.contexts) {
     result.token_count += static_cast<int64_t>(context.token_count);
   }
@@ -347,18 +394,50 @@ Generation LocalEngine::Present(const storage::Generation& generation, const Cor
   return result;
 }
 
-absl::StatusOr<Generation> LocalEngine::GetGeneration(const ResourceName& name) {
-  LECTERN_ASSIGN_OR_RETURN(const storage::Corpus corpus, FindCorpus(name.corpus));
+absl::StatusOr<storage::Generation> LocalEngine::FindGeneration(const storage::Corpus& corpus,
+                                                                std::string_view id) {
   const absl::Status missing =
       Error(absl::StatusCode::kNotFound, "GENERATION_NOT_FOUND",
-            fmt::format("there is no generation {} of corpus {}", name.id, name.corpus.corpus));
-  const uint64_t uid = ParseUidName("g", name.id);
+            fmt::format("there is no generation {} of corpus {}", id, corpus.id));
+  const uint64_t uid = ParseUidName("g", id);
   if (uid == 0) return missing;
   absl::StatusOr<storage::Generation> generation = store_->catalog().GetGeneration(uid);
   if (absl::IsNotFound(generation.status())) return missing;
   if (!generation.ok()) return WithReason(generation.status());
   if (generation->corpus_uid != corpus.uid) return missing;
-  return Present(*generation, name.corpus);
+  return generation;
+}
+
+absl::StatusOr<Generation> LocalEngine::GetGeneration(const ResourceName& name) {
+  LECTERN_ASSIGN_OR_RETURN(const storage::Corpus corpus, FindCorpus(name.corpus));
+  LECTERN_ASSIGN_OR_RETURN(const storage::Generation generation, FindGeneration(corpus, name.id));
+  LECTERN_ASSIGN_OR_RETURN(const CacheView view, ViewCaches());
+  return Present(generation, name.corpus, view);
+}
+
+absl::StatusOr<Operation> LocalEngine::RebuildCorpus(const CorpusName& name,
+                                                     std::string_view generation_id) {
+  LECTERN_ASSIGN_OR_RETURN(const storage::Corpus corpus, FindCorpus(name));
+  uint64_t uid = corpus.current_generation;
+  if (!generation_id.empty()) {
+    LECTERN_ASSIGN_OR_RETURN(const storage::Generation generation,
+                             FindGeneration(corpus, generation_id));
+    if (generation.uid != uid && generation.model_fingerprint != model_->fingerprint()) {
+      return Error(
+          absl::StatusCode::kFailedPrecondition, "MODEL_MISMATCH",
+          fmt::format("generation {} is neither of this server's model nor the current one "
+                      "of corpus {}: rebuild the corpus",
+                      generation_id, corpus.id));
+    }
+    uid = generation.uid;
+  }
+  if (uid == 0) {
+    return Error(absl::StatusCode::kFailedPrecondition, "CORPUS_NOT_INGESTED",
+                 fmt::format("corpus {} has no generation to rebuild: ingest it", corpus.id));
+  }
+  absl::StatusOr<storage::Operation> operation = ingest_->BeginRebuild(corpus, uid);
+  if (!operation.ok()) return WithReason(operation.status(), "CORPUS_NOT_FOUND");
+  return Present(*operation, name);
 }
 
 absl::StatusOr<Page<Generation>> LocalEngine::ListGenerations(const CorpusName& name,
@@ -369,8 +448,9 @@ absl::StatusOr<Page<Generation>> LocalEngine::ListGenerations(const CorpusName& 
       store_->catalog().ListGenerations(corpus.uid, request);
   if (!generations.ok()) return PageError(generations.status());
   Page<Generation> result = {.next_page_token = generations->next_token};
+  LECTERN_ASSIGN_OR_RETURN(const CacheView view, ViewCaches());
   for (const storage::Generation& generation : generations->items)
-    result.items.push_back(Present(generation, name));
+    result.items.push_back(Present(generation, name, view));
   return result;
 }
 

@@ -193,9 +193,10 @@ absl::StatusOr<std::unique_ptr<DocumentUpload>> LocalEngine::BeginUpload(
   absl::StatusOr<std::optional<int64_t>> left = DiskQuotaLeft(store_->catalog(), *tenant);
   if (!left.ok()) return WithReason(left.status());
   LECTERN_ASSIGN_OR_RETURN(TenantMeters::Permit permit, counters_.tenants.Enter(*tenant));
-  LECTERN_ASSIGN_OR_RETURN(std::unique_ptr<DocumentUpload> upload,
-                           BeginDocumentUpload(&store_->catalog(), corpus, header,
-                                               options_.document_limit_bytes, &documents_));
+  LECTERN_ASSIGN_OR_RETURN(
+      std::unique_ptr<DocumentUpload> upload,
+      BeginDocumentUpload(&store_->catalog(), corpus, header, options_.document_limit_bytes,
+                          room_.get(), &documents_));
   return std::make_unique<MeteredUpload>(std::move(upload), std::move(permit), &store_->catalog(),
                                          *tenant, *left, &finishing_uploads_);
 }

@@ -9,6 +9,7 @@
 #include <array>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -72,6 +73,9 @@ struct TenantUpdate {
   std::optional<int64_t> concurrent_requests;
 };
 
+// What of a generation's cache is on disk.
+enum class Residency { kNone, kPartial, kComplete, kEvicted };
+
 struct Corpus {
   CorpusName name;
   std::string display_name;
@@ -82,12 +86,18 @@ struct Corpus {
   int64_t document_bytes = 0;
   std::string current_generation;  // id, or empty
   bool stale = false;
+  bool pinned = false;
+  Residency cache_residency = Residency::kNone;  // of the current generation
+  int64_t last_used_time_us = 0;
+  int32_t eviction_rank = 0;  // among the tenant's caches; 0: not up for eviction
+  int64_t cache_bytes = 0;    // of all its generations
 };
 
 // Fields to change; absent ones stay.
 struct CorpusUpdate {
   std::optional<std::string> display_name;
   std::optional<int64_t> expire_time_us;  // 0: never
+  std::optional<bool> pinned;
 };
 
 struct Document {
@@ -107,8 +117,6 @@ struct UploadHeader {
   std::optional<std::array<uint8_t, 32>> sha256;
 };
 
-enum class Residency { kNone, kPartial, kComplete, kEvicted };
-
 struct Generation {
   ResourceName name;
   int64_t create_time_us = 0;
@@ -118,6 +126,7 @@ struct Generation {
   std::string prompt_layout;
   Residency residency = Residency::kNone;
   std::vector<std::string> documents;  // ids, in corpus order
+  int64_t cache_bytes = 0;
 };
 
 enum class IngestPhase { kQueued, kPreparing, kPrefilling, kCommitting, kDone };
@@ -291,6 +300,12 @@ struct Stats {
   int64_t corpora = 0;
   int64_t documents = 0;
   int64_t sessions = 0;
+  int64_t disk_cap_bytes = 0;  // 0: none
+  int64_t disk_reserved_bytes = 0;
+  std::map<std::string, int64_t> disk_bytes;  // by kind; the sum is disk_used_bytes
+  std::map<std::string, int64_t> evictions;   // by cause
+  int64_t request_memory_bytes = 0;
+  int64_t request_memory_limit_bytes = 0;
 };
 
 }  // namespace lectern::engine

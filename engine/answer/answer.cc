@@ -18,6 +18,7 @@
 #include "engine/error/error.h"
 #include "engine/error/status_macros.h"
 #include "engine/names.h"
+#include "engine/room/disk_bytes.h"
 
 namespace lectern::engine {
 namespace {
@@ -154,6 +155,15 @@ absl::StatusOr<Question> Answers::Resolve(const storage::Corpus& corpus, const T
                  {{"cached", ToHex(generation->model_fingerprint)},
                   {"serving", ToHex(around_.model->fingerprint())}});
   }
+  if (generation->residency != storage::Residency::kComplete) {
+    return Error(
+        absl::StatusCode::kFailedPrecondition, "CACHE_EVICTED",
+        fmt::format("the cache of generation {} was evicted to make room; its documents are "
+                    "all there: call RebuildCorpus (lectern rebuild), or wait until its "
+                    "rebuild has ended",
+                    UidName("g", generation->uid)),
+        {{"generation", UidName("g", generation->uid)}});
+  }
   question.context_index = question.session.has_value() ? question.session->context_index : 0;
   const storage::GenerationContext& context = generation->contexts[question.context_index];
   if (question.session.has_value()) {
@@ -191,6 +201,15 @@ absl::StatusOr<std::unique_ptr<Ticket>> Answers::Submit(Question question, Answe
             needed, limit),
         {{"tokens", fmt::to_string(needed)}, {"limit", fmt::to_string(limit)}});
   }
+  // A turn is stored with the blocks it writes, the copied tail included.
+  auto turn = std::make_shared<DiskPromise>();
+  if (question.session.has_value() && !question.retrieve) {
+    LECTERN_ASSIGN_OR_RETURN(
+        *turn,
+        around_.room->Reserve(BlockDiskBytes(around_.memory->shape().geometry(),
+                                             needed - question.token_count + 2 * kBlockTokens),
+                              "the turn of a session"));
+  }
   auto flag = std::make_shared<CancelFlag>();
   auto run = std::make_unique<QuestionRun>(
       QuestionRun::Surroundings{
@@ -202,7 +221,8 @@ absl::StatusOr<std::unique_ptr<Ticket>> Answers::Submit(Question question, Answe
           .clock_us = around_.clock_us,
           // Given back before the sink hears of the end: the next question may follow at once.
           .ended =
-              [lock = std::move(session_lock)]() mutable {
+              [lock = std::move(session_lock), turn = std::move(turn)]() mutable {
+                turn.reset();
                 if (lock != nullptr) lock->Release();
               }},
       std::move(question), std::move(sink), flag);

@@ -12,6 +12,7 @@
 #include "absl/status/statusor.h"
 #include "engine/answer/question_run.h"
 #include "engine/engine.h"
+#include "engine/room/disk_room.h"
 #include "engine/schedule/scheduler.h"
 #include "storage/store.h"
 
@@ -32,6 +33,7 @@ class Answers {
     KvMemory* memory = nullptr;
     Scheduler* scheduler = nullptr;
     Counters* counters = nullptr;
+    DiskRoom* room = nullptr;
     std::function<int64_t()> clock_us;
   };
 
@@ -39,7 +41,10 @@ class Answers {
 
   // `corpus` is the target's, already looked up. Errors beside the scheduler's: QUESTION_EMPTY,
   // QUESTION_TOO_LONG, ARGUMENT_OUT_OF_RANGE, CORPUS_NOT_INGESTED, MODEL_MISMATCH, SESSION_BUSY
-  // (ABORTED), SESSION_FULL, GENERATION_NOT_FOUND, SESSION_NOT_FOUND.
+  // (ABORTED), SESSION_FULL, GENERATION_NOT_FOUND, SESSION_NOT_FOUND, CACHE_EVICTED
+  // (FAILED_PRECONDITION; generation); of a session's question, whose turn is going to be stored,
+  // also those of DiskRoom::Reserve. The caller holds a use of the corpus (CorpusUses) from before
+  // the call until the answer's end.
   absl::StatusOr<std::unique_ptr<Ticket>> Ask(const storage::Corpus& corpus,
                                               const AskRequest& request, AnswerSink sink);
   absl::StatusOr<std::unique_ptr<Ticket>> Retrieve(

@@ -31,11 +31,18 @@ QuestionRun::QuestionRun(const Surroundings& surroundings, Question question, An
 
 QuestionRun::~QuestionRun() = default;
 
-int64_t QuestionRun::SlotsNeeded() const {
+Run::Needs QuestionRun::MemoryNeeds() const {
   const int64_t tokens =
       static_cast<int64_t>(question_.prompt.size()) + question_.max_tokens + kClosingTokens;
   // One block more for the copied tail, and one per layer's fetch.
-  return (BlocksOf(tokens) + 2) * around_.memory->shape().layers();
+  const int64_t own = BlocksOf(tokens) + 2;
+  const int64_t stored = BlocksOf(question_.token_count);
+  const int64_t base = BlocksOf(
+      static_cast<int64_t>(question_.generation.contexts[question_.context_index].token_count));
+  return {.kv_slots = own * around_.memory->shape().layers(),
+          .index_slots = own + std::max<int64_t>(0, stored - base),  // a session's earlier turns
+          .base = question_.generation.uid,
+          .base_index_slots = base};
 }
 
 absl::Status QuestionRun::Start() {

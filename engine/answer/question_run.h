@@ -60,7 +60,7 @@ class QuestionRun final : public Run {
               std::shared_ptr<CancelFlag> cancel);
   ~QuestionRun() override;
 
-  int64_t SlotsNeeded() const override;
+  Needs MemoryNeeds() const override;
   absl::Status Start() override;
   Wish NextWish() const override;
   absl::StatusOr<StepSegment> Prepare(int64_t tokens) override;

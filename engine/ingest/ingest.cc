@@ -17,14 +17,39 @@
 #include "engine/error/status_macros.h"
 #include "engine/names.h"
 #include "engine/quota/disk_quota.h"
+#include "engine/room/disk_bytes.h"
+#include "storage/fail_point.h"
 
 namespace lectern::engine {
+namespace {
+
+// What reading documents takes at its highest: their bytes, text, source map, and tokens with their
+// places. Measured 9 bytes for a byte of plain text.
+constexpr int64_t kPlanBytesPerByte = 12;
+constexpr int64_t kPlanFixedBytes = 1 << 20;
+
+int64_t PlanMemoryBytes(const std::vector<storage::Document>& documents) {
+  int64_t bytes = 0;
+  for (const storage::Document& document : documents) {
+    bytes += static_cast<int64_t>(document.byte_length);
+  }
+  return kPlanFixedBytes + bytes * kPlanBytesPerByte;
+}
+
+int64_t LayoutBytes(const IngestPlan& plan) {
+  int64_t bytes = LayoutDiskBytes(plan.token_count());
+  for (const auto& [document, text] : plan.texts) bytes += static_cast<int64_t>(text.size());
+  return bytes;
+}
+
+}  // namespace
 
 std::string IngestDetail::Serialize() const {
   return nlohmann::json{{"tokens_cached", tokens_cached},
                         {"documents", documents},
                         {"cache_bytes", cache_bytes},
                         {"resumed", resumed},
+                        {"source_generation", source_generation},
                         {"error_metadata", error_metadata}}
       .dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
@@ -40,6 +65,7 @@ IngestDetail IngestDetail::Parse(const std::string& bytes) {
   detail.documents = number("documents");
   detail.cache_bytes = number("cache_bytes");
   detail.resumed = static_cast<int>(number("resumed"));
+  detail.source_generation = static_cast<uint64_t>(number("source_generation"));
   if (json.contains("error_metadata") && json["error_metadata"].is_object()) {
     for (const auto& [key, value] : json["error_metadata"].items()) {
       if (value.is_string()) detail.error_metadata[key] = value.get<std::string>();
@@ -75,7 +101,8 @@ absl::Status Ingest::Resume() {
     std::lock_guard lock(mutex_);
     const Job job = {.operation_uid = operation.uid,
                      .corpus_uid = operation.corpus_uid,
-                     .cancel = std::make_shared<CancelFlag>()};
+                     .cancel = std::make_shared<CancelFlag>(),
+                     .use = around_.uses->Begin(operation.corpus_uid)};
     running_[operation.uid] = job;
     queue_.push_back(job);
   }
@@ -88,6 +115,18 @@ absl::StatusOr<storage::Operation> Ingest::Begin(const storage::Corpus& corpus) 
     return Error(absl::StatusCode::kFailedPrecondition, "CORPUS_EMPTY",
                  fmt::format("corpus {} has no documents: upload some first", corpus.id));
   }
+  return Enqueue(corpus, {.kind = "ingest", .phase = "queued"});
+}
+
+absl::StatusOr<storage::Operation> Ingest::BeginRebuild(const storage::Corpus& corpus,
+                                                        uint64_t generation_uid) {
+  IngestDetail detail;
+  detail.source_generation = generation_uid;
+  return Enqueue(corpus, {.kind = "rebuild", .phase = "queued", .detail = detail.Serialize()});
+}
+
+absl::StatusOr<storage::Operation> Ingest::Enqueue(const storage::Corpus& corpus,
+                                                   const storage::NewOperation& request) {
   std::lock_guard lock(mutex_);
   for (const auto& [uid, job] : running_) {
     if (job.corpus_uid == corpus.uid) {
@@ -97,12 +136,13 @@ absl::StatusOr<storage::Operation> Ingest::Begin(const storage::Corpus& corpus) 
                    {{"operation", UidName("op", uid)}});
     }
   }
-  absl::StatusOr<storage::Operation> operation = around_.store->catalog().CreateOperation(
-      corpus.uid, {.kind = "ingest", .phase = "queued"}, around_.clock_us());
+  absl::StatusOr<storage::Operation> operation =
+      around_.store->catalog().CreateOperation(corpus.uid, request, around_.clock_us());
   if (!operation.ok()) return operation.status();
   const Job job = {.operation_uid = operation->uid,
                    .corpus_uid = corpus.uid,
-                   .cancel = std::make_shared<CancelFlag>()};
+                   .cancel = std::make_shared<CancelFlag>(),
+                   .use = around_.uses->Begin(corpus.uid)};
   running_[operation->uid] = job;
   queue_.push_back(job);
   wake_.notify_all();
@@ -169,38 +209,48 @@ absl::Status Ingest::Prepare(const Job& job) {
   // An intent from an earlier process fixes the documents; else they are what the corpus holds now.
   absl::StatusOr<storage::IngestIntent> intent = catalog.GetIngest(job.operation_uid);
   if (!intent.ok() && !absl::IsNotFound(intent.status())) return intent.status();
-  std::vector<storage::Document> documents;
+  Source source;
   if (intent.ok()) {
     if (intent->plan != ToHex(around_.model->fingerprint())) {
       return Error(
           absl::StatusCode::kFailedPrecondition, "MODEL_MISMATCH",
           "the ingest was begun with another model or attention mode: ingest the corpus again");
     }
-    for (uint64_t uid : intent->documents) {
-      absl::StatusOr<storage::Document> document = catalog.GetDocumentByUid(uid);
-      if (!document.ok()) return document.status();
-      documents.push_back(*std::move(document));
-    }
+    LECTERN_ASSIGN_OR_RETURN(source.documents, Load(intent->documents));
   } else {
-    LECTERN_ASSIGN_OR_RETURN(documents, Documents(job.corpus_uid));
-    if (documents.empty()) {
-      return Error(absl::StatusCode::kFailedPrecondition, "CORPUS_EMPTY",
-                   "the corpus has no documents any more: upload some first");
+    LECTERN_ASSIGN_OR_RETURN(source, FindSource(*operation));
+    if (source.complete) {
+      absl::StatusOr<storage::Operation> succeeded =
+          catalog.SucceedOperation(job.operation_uid, source.generation, around_.clock_us());
+      if (!succeeded.ok()) return succeeded.status();
+      Ended(job.operation_uid);
+      return absl::OkStatus();
     }
   }
-  LECTERN_ASSIGN_OR_RETURN(IngestPlan plan, Plan(operation->tenant_uid, documents));
+  LECTERN_ASSIGN_OR_RETURN(
+      const RequestMemory::Hold hold,
+      around_.request_memory->Acquire(PlanMemoryBytes(source.documents), "reading the documents",
+                                      [&] { return Stopping(job); }));
+  LECTERN_ASSIGN_OR_RETURN(IngestPlan plan, Plan(operation->tenant_uid, source.documents));
   LECTERN_RETURN_IF_ERROR(cancelled());
 
+  LECTERN_FAIL_POINT(kIngestPlanned);
   if (!intent.ok()) {
     storage::IngestRequest request = {.operation_uid = job.operation_uid,
                                       .geometry = around_.memory->shape().geometry(),
                                       .hashes = {plan.FullBlockHashes()},
-                                      .plan = ToHex(around_.model->fingerprint())};
-    for (const storage::Document& document : documents) request.documents.push_back(document.uid);
+                                      .plan = ToHex(around_.model->fingerprint()),
+                                      .source_generation = source.generation,
+                                      .restore = source.restore};
+    for (const storage::Document& document : source.documents) {
+      request.documents.push_back(document.uid);
+    }
     intent = catalog.BeginIngest(request, around_.clock_us());
     if (!intent.ok()) return intent.status();
     IngestDetail detail = Measure(plan, intent->contexts[0].first_block);
-    detail.resumed = IngestDetail::Parse(operation->detail).resumed;
+    const IngestDetail before = IngestDetail::Parse(operation->detail);
+    detail.resumed = before.resumed;
+    detail.source_generation = before.source_generation;
     const int64_t new_tokens = plan.token_count() - detail.tokens_cached;
     LECTERN_RETURN_IF_ERROR(PromiseDisk(job, operation->tenant_uid,
                                         detail.cache_bytes / plan.token_count() * new_tokens));
@@ -209,8 +259,13 @@ absl::Status Ingest::Prepare(const Job& job) {
         around_.clock_us());
     if (!operation.ok()) return operation.status();
   }
+  LECTERN_ASSIGN_OR_RETURN(
+      DiskPromise promise,
+      PromiseRoom(job, plan, static_cast<int64_t>(intent->contexts[0].token_count)));
   // Written again on resume: the parts are buffered, and the same bytes do no harm.
   LECTERN_RETURN_IF_ERROR(WriteLayout(job, plan));
+  promise.Written(LayoutBytes(plan));
+  LECTERN_FAIL_POINT(kLayoutWritten);
   plan.layout = {};  // the prefill needs tokens and hashes only
   plan.texts.clear();
 
@@ -222,7 +277,7 @@ absl::Status Ingest::Prepare(const Job& job) {
                               .clock_us = around_.clock_us,
                               .chunk_tokens = around_.chunk_tokens,
                               .ended = [this](uint64_t operation_uid) { Ended(operation_uid); }},
-      *std::move(intent), std::move(plan), job.cancel));
+      *std::move(intent), std::move(plan), std::move(promise), job.cancel));
 }
 
 absl::Status Ingest::PromiseDisk(const Job& job, uint64_t tenant_uid, int64_t bytes) {
@@ -243,6 +298,54 @@ absl::Status Ingest::PromiseDisk(const Job& job, uint64_t tenant_uid, int64_t by
     found->second.promised_bytes = bytes;
   }
   return absl::OkStatus();
+}
+
+bool Ingest::Stopping(const Job& job) const {
+  std::lock_guard lock(mutex_);
+  return stop_ || job.cancel->cancelled();
+}
+
+absl::StatusOr<DiskPromise> Ingest::PromiseRoom(const Job& job, const IngestPlan& plan,
+                                                int64_t stored_tokens) const {
+  const int64_t bytes =
+      BlockDiskBytes(around_.memory->shape().geometry(), plan.token_count() - stored_tokens) +
+      LayoutBytes(plan);
+  return around_.room->Reserve(bytes, "the cache of the corpus", [&] { return Stopping(job); });
+}
+
+absl::StatusOr<std::vector<storage::Document>> Ingest::Load(
+    const std::vector<uint64_t>& uids) const {
+  std::vector<storage::Document> documents;
+  for (const uint64_t uid : uids) {
+    absl::StatusOr<storage::Document> document = around_.store->catalog().GetDocumentByUid(uid);
+    if (!document.ok()) return document.status();
+    documents.push_back(*std::move(document));
+  }
+  return documents;
+}
+
+absl::StatusOr<Ingest::Source> Ingest::FindSource(const storage::Operation& operation) const {
+  Source source;
+  source.generation = IngestDetail::Parse(operation.detail).source_generation;
+  if (source.generation == 0) {
+    LECTERN_ASSIGN_OR_RETURN(source.documents, Documents(operation.corpus_uid));
+    if (source.documents.empty()) {
+      return Error(absl::StatusCode::kFailedPrecondition, "CORPUS_EMPTY",
+                   "the corpus has no documents any more: upload some first");
+    }
+    return source;
+  }
+  absl::StatusOr<storage::Generation> generation =
+      around_.store->catalog().GetGeneration(source.generation);
+  if (!generation.ok()) return WithReason(generation.status(), "GENERATION_NOT_FOUND");
+  source.restore = generation->model_fingerprint == around_.model->fingerprint();
+  source.complete = source.restore && generation->residency == storage::Residency::kComplete;
+  std::vector<uint64_t> uids;
+  for (const storage::GenerationDocument& document : generation->documents) {
+    uids.push_back(document.uid);
+  }
+  LECTERN_ASSIGN_OR_RETURN(source.documents, Load(uids));
+  return source;
 }
 
 absl::Status Ingest::WriteLayout(const Job& job, const IngestPlan& plan) {
@@ -294,6 +397,9 @@ absl::StatusOr<Ingest::Estimate> Ingest::Validate(const storage::Corpus& corpus)
     return Error(absl::StatusCode::kFailedPrecondition, "CORPUS_EMPTY",
                  fmt::format("corpus {} has no documents: upload some first", corpus.id));
   }
+  LECTERN_ASSIGN_OR_RETURN(
+      const RequestMemory::Hold hold,
+      around_.request_memory->Acquire(PlanMemoryBytes(documents), "counting the documents"));
   LECTERN_ASSIGN_OR_RETURN(const IngestPlan plan, Plan(corpus.tenant_uid, documents));
   absl::StatusOr<std::vector<storage::Segment>> stored =
       around_.store->blocks().LookupPrefix(corpus.tenant_uid, plan.FullBlockHashes());

@@ -20,6 +20,9 @@
 #include "absl/status/statusor.h"
 #include "engine/ingest/ingest_plan.h"
 #include "engine/ingest/ingest_run.h"
+#include "engine/room/corpus_uses.h"
+#include "engine/room/disk_room.h"
+#include "engine/room/request_memory.h"
 #include "engine/schedule/scheduler.h"
 #include "storage/store.h"
 
@@ -27,6 +30,7 @@ namespace lectern::engine {
 
 // What an ingest operation keeps in storage::Operation::detail.
 struct IngestDetail {
+  uint64_t source_generation = 0;  // of a rebuild: what it rebuilds
   int64_t tokens_cached = 0;
   int64_t documents = 0;
   int64_t cache_bytes = 0;
@@ -45,6 +49,9 @@ class Ingest {
     KvMemory* memory = nullptr;
     Scheduler* scheduler = nullptr;
     Counters* counters = nullptr;
+    CorpusUses* uses = nullptr;
+    DiskRoom* room = nullptr;
+    RequestMemory* request_memory = nullptr;
     std::function<int64_t()> clock_us;
     int64_t chunk_tokens = 0;
   };
@@ -59,6 +66,10 @@ class Ingest {
   // Creates and enqueues an operation. FAILED_PRECONDITION: CORPUS_EMPTY, INGEST_RUNNING
   // (operation).
   absl::StatusOr<storage::Operation> Begin(const storage::Corpus& corpus);
+  // The same for a rebuild of one of its generations: restores it if its cache was evicted, makes a
+  // new generation of its documents if it is of another model, does nothing if it is complete.
+  absl::StatusOr<storage::Operation> BeginRebuild(const storage::Corpus& corpus,
+                                                  uint64_t generation_uid);
 
   // What Begin would prefill, without storing anything; takes as long as reading and tokenizing the
   // documents.
@@ -84,11 +95,14 @@ class Ingest {
     uint64_t operation_uid = 0;
     uint64_t corpus_uid = 0;
     std::shared_ptr<CancelFlag> cancel;
+    CorpusUses::Use use;  // nothing of the corpus is evicted meanwhile
     // For the tenant's disk quota: bytes that running ingests are going to store.
     uint64_t tenant_uid = 0;
     int64_t promised_bytes = 0;
   };
 
+  absl::StatusOr<storage::Operation> Enqueue(const storage::Corpus& corpus,
+                                             const storage::NewOperation& operation);
   void Loop();
   absl::Status Prepare(const Job& job);
   // DISK_QUOTA_EXCEEDED unless `bytes` more fit beside what the tenant's other ingests are going to
@@ -96,13 +110,27 @@ class Ingest {
   absl::Status PromiseDisk(const Job& job, uint64_t tenant_uid, int64_t bytes);
   absl::Status WriteLayout(const Job& job, const IngestPlan& plan);
   void Ended(uint64_t operation_uid);
+  // What an operation that has no intent yet is going to read, and where its blocks are to go.
+  struct Source {
+    std::vector<storage::Document> documents;
+    uint64_t generation = 0;  // of a rebuild
+    bool restore = false;
+    bool complete = false;  // there is nothing to do
+  };
+  absl::StatusOr<Source> FindSource(const storage::Operation& operation) const;
+  absl::StatusOr<std::vector<storage::Document>> Load(const std::vector<uint64_t>& uids) const;
+  // Room on disk for what of `plan` is not stored yet, layout included.
+  absl::StatusOr<DiskPromise> PromiseRoom(const Job& job, const IngestPlan& plan,
+                                          int64_t stored_tokens) const;
+  // Whether the work on `job` shall stop: cancelled, or the engine is closing.
+  bool Stopping(const Job& job) const;
   absl::StatusOr<std::vector<storage::Document>> Documents(uint64_t corpus_uid) const;
   absl::StatusOr<IngestPlan> Plan(uint64_t tenant_uid,
                                   const std::vector<storage::Document>& documents) const;
   IngestDetail Measure(const IngestPlan& plan, int64_t cached_blocks) const;
 
   const Surroundings around_;
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::condition_variable wake_;
   std::deque<Job> queue_;            // to be prepared
   std::map<uint64_t, Job> running_;  // by operation, from Begin to Ended

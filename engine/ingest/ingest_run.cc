@@ -6,7 +6,9 @@
 #include "engine/error/error.h"
 #include "engine/error/status_macros.h"
 #include "engine/names.h"
+#include "engine/room/disk_bytes.h"
 #include "engine/text/extractor.h"
+#include "storage/fail_point.h"
 
 namespace lectern::engine {
 namespace {
@@ -18,22 +20,27 @@ constexpr int64_t kCommitBlocks = 8;
 }  // namespace
 
 IngestRun::IngestRun(const Surroundings& surroundings, storage::IngestIntent intent,
-                     IngestPlan plan, std::shared_ptr<CancelFlag> cancel)
+                     IngestPlan plan, DiskPromise promise, std::shared_ptr<CancelFlag> cancel)
     : Run(RunKind::kIngest, std::move(cancel), /*deadline_us=*/0),
       around_(surroundings),
       intent_(std::move(intent)),
-      plan_(std::move(plan)) {
+      plan_(std::move(plan)),
+      promise_(std::move(promise)) {
   LECTERN_CHECK(intent_.contexts.size() == 1);
 }
 
 IngestRun::~IngestRun() = default;
 
-int64_t IngestRun::SlotsNeeded() const {
-  // The blocks of a chunk, those that wait for the commit, and a block begun at either end.
-  return (BlocksOf(around_.chunk_tokens) + kCommitBlocks + 2) * around_.memory->shape().layers();
+Run::Needs IngestRun::MemoryNeeds() const {
+  // The blocks of a chunk, those that wait for the commit, and a block begun at either end; of
+  // index keys, those of the whole context in the end.
+  return {.kv_slots = (BlocksOf(around_.chunk_tokens) + kCommitBlocks + 2) *
+                      around_.memory->shape().layers(),
+          .index_slots = BlocksOf(plan_.token_count()) + 1};
 }
 
 absl::Status IngestRun::Start() {
+  LECTERN_FAIL_POINT(kIngestStarted);
   const storage::IngestContext& state = intent_.contexts[0];
   std::vector<storage::Segment> segments = state.reused;
   if (state.end_block > state.first_block) {
@@ -72,6 +79,7 @@ absl::StatusOr<StepSegment> IngestRun::Prepare(int64_t tokens) {
 }
 
 absl::Status IngestRun::AfterStep(SegmentResult result) {
+  LECTERN_FAIL_POINT(kIngestStepComputed);
   const int64_t stored = std::min(context_->token_count(), context_->own_begin() * kBlockTokens);
   const bool complete = context_->token_count() == plan_.token_count();
   if (complete || context_->token_count() - stored >= kCommitBlocks * kBlockTokens) {
@@ -98,6 +106,7 @@ absl::Status IngestRun::Commit(bool complete) {
   intent_ = *std::move(intent);
   context_->Adopt(intent_.contexts[0].lineage, end);
   const int64_t tokens = std::min(context_->token_count(), end * kBlockTokens) - tokens_before;
+  promise_.Written(BlockDiskBytes(around_.memory->shape().geometry(), tokens));
   around_.counters->prefill_tokens.fetch_add(tokens, std::memory_order_relaxed);
   around_.counters->corpus_prefill_tokens.fetch_add(tokens, std::memory_order_relaxed);
   around_.counters->tenants.Charge(intent_.tenant_uid, tokens);

@@ -10,6 +10,7 @@
 #include "engine/ingest/ingest_plan.h"
 #include "engine/kv/context.h"
 #include "engine/model/serving_model.h"
+#include "engine/room/disk_room.h"
 #include "engine/schedule/counters.h"
 #include "engine/schedule/run.h"
 #include "storage/catalog.h"
@@ -30,11 +31,12 @@ class IngestRun final : public Run {
     std::function<void(uint64_t operation_uid)> ended;
   };
 
+  // `promise`: disk room for the blocks that are still to be stored.
   IngestRun(const Surroundings& surroundings, storage::IngestIntent intent, IngestPlan plan,
-            std::shared_ptr<CancelFlag> cancel);
+            DiskPromise promise, std::shared_ptr<CancelFlag> cancel);
   ~IngestRun() override;
 
-  int64_t SlotsNeeded() const override;
+  Needs MemoryNeeds() const override;
   absl::Status Start() override;
   Wish NextWish() const override;
   absl::StatusOr<StepSegment> Prepare(int64_t tokens) override;
@@ -49,6 +51,7 @@ class IngestRun final : public Run {
   const Surroundings around_;
   storage::IngestIntent intent_;
   const IngestPlan plan_;
+  DiskPromise promise_;
   std::unique_ptr<Context> context_;
   std::optional<LevelGuard> open_;
   bool done_ = false;

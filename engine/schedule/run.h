@@ -42,9 +42,17 @@ class Run {
   // Unix microseconds; 0: none.
   int64_t deadline_us() const { return deadline_us_; }
 
-  // K/V slots (one layer of one block) that it holds from Start to its end: admission waits until
-  // the pool can spare them.
-  virtual int64_t SlotsNeeded() const = 0;
+  // Memory that it holds from Start to its end: admission waits until all of it can be spared.
+  // Never less than what it takes.
+  struct Needs {
+    int64_t kv_slots = 0;     // K/V slots: one layer of one block
+    int64_t index_slots = 0;  // blocks whose index keys are its own
+    // Blocks that it shares with every run of the same base (a generation's uid; 0: none): counted
+    // once, however many there are.
+    uint64_t base = 0;
+    int64_t base_index_slots = 0;
+  };
+  virtual Needs MemoryNeeds() const = 0;
 
   // Called once, when it is admitted: opens its context. An error ends the run through Fail.
   virtual absl::Status Start() = 0;

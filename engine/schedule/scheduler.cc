@@ -15,6 +15,18 @@ absl::Status Draining() {
                "the server is shutting down: ask again in a moment");
 }
 
+// Small runs may go before one that waits for memory so often; then it is its turn.
+constexpr int32_t kMostOvertaken = 64;
+
+absl::Status TooLittle(std::string_view reason, std::string_view what, std::string_view flag,
+                       int64_t needed_bytes, int64_t limit_bytes) {
+  return Error(absl::StatusCode::kResourceExhausted, reason,
+               fmt::format("it needs {} bytes of {} at once, and there are {}: raise {}",
+                           needed_bytes, what, limit_bytes, flag),
+               {{"needed_bytes", fmt::to_string(needed_bytes)},
+                {"limit_bytes", fmt::to_string(limit_bytes)}});
+}
+
 }  // namespace
 
 Scheduler::Scheduler(Decoder* decoder, const SchedulerOptions& options,
@@ -35,16 +47,7 @@ Scheduler::~Scheduler() {
 }
 
 absl::Status Scheduler::Submit(std::unique_ptr<Run> run) {
-  const int64_t needed = run->SlotsNeeded();
-  if (needed > options_.pool_slots) {
-    return Error(
-        absl::StatusCode::kResourceExhausted, "POOL_TOO_SMALL",
-        fmt::format(
-            "it needs {} blocks of the pool at once, the pool has {} to give: raise --pool_bytes",
-            needed, options_.pool_slots),
-        {{"needed_slots", fmt::to_string(needed)},
-         {"pool_slots", fmt::to_string(options_.pool_slots)}});
-  }
+  if (absl::Status status = CheckNeeds(run->MemoryNeeds()); !status.ok()) return status;
   {
     std::lock_guard lock(mutex_);
     if (draining_) return Draining();
@@ -59,7 +62,7 @@ absl::Status Scheduler::Submit(std::unique_ptr<Run> run) {
       }
       ++questions_;
     }
-    waiting_.push_back(std::move(run));
+    waiting_.push_back({.run = std::move(run)});
     woken_ = true;
   }
   wake_.notify_all();
@@ -140,8 +143,8 @@ void Scheduler::FailCancelled(int64_t now_us) {
     draining = draining_;
     drain_deadline_us = drain_deadline_us_;
     for (auto it = waiting_.begin(); it != waiting_.end();) {
-      if (absl::Status status = verdict(**it); !status.ok()) {
-        ended.emplace_back(std::move(*it), std::move(status));
+      if (absl::Status status = verdict(*it->run); !status.ok()) {
+        ended.emplace_back(std::move(it->run), std::move(status));
         it = waiting_.erase(it);
       } else {
         ++it;
@@ -162,24 +165,79 @@ void Scheduler::FailCancelled(int64_t now_us) {
   }
 }
 
-// In order of arrival, so that a large run is not overtaken for ever by small ones.
+absl::Status Scheduler::CheckNeeds(const Run::Needs& needs) const {
+  if (needs.kv_slots > options_.pool_slots) {
+    return TooLittle("POOL_TOO_SMALL", "the block pool", "--pool_bytes",
+                     needs.kv_slots * options_.pool_slot_bytes,
+                     options_.pool_slots * options_.pool_slot_bytes);
+  }
+  const int64_t index_slots = needs.index_slots + needs.base_index_slots;
+  if (index_slots > options_.index_slots) {
+    return TooLittle("INDEX_MEMORY_TOO_SMALL", "index keys", "--index_bytes",
+                     index_slots * options_.index_slot_bytes,
+                     options_.index_slots * options_.index_slot_bytes);
+  }
+  return absl::OkStatus();
+}
+
+bool Scheduler::Fits(const Run::Needs& needs) const {
+  int64_t index_slots = needs.index_slots;
+  if (needs.base != 0) {
+    const auto base = bases_.find(needs.base);
+    const int64_t held = base == bases_.end() ? 0 : base->second.slots;
+    index_slots += std::max<int64_t>(0, needs.base_index_slots - held);
+  }
+  return kv_slots_held_ + needs.kv_slots <= options_.pool_slots &&
+         index_slots_held_ + index_slots <= options_.index_slots;
+}
+
+void Scheduler::Hold(const Run::Needs& needs) {
+  kv_slots_held_ += needs.kv_slots;
+  index_slots_held_ += needs.index_slots;
+  if (needs.base == 0) return;
+  Base& base = bases_[needs.base];
+  ++base.runs;
+  index_slots_held_ += std::max<int64_t>(0, needs.base_index_slots - base.slots);
+  base.slots = std::max(base.slots, needs.base_index_slots);
+}
+
+void Scheduler::Release(const Run::Needs& needs) {
+  kv_slots_held_ -= needs.kv_slots;
+  index_slots_held_ -= needs.index_slots;
+  if (needs.base == 0) return;
+  const auto base = bases_.find(needs.base);
+  if (--base->second.runs > 0) return;
+  index_slots_held_ -= base->second.slots;
+  bases_.erase(base);
+}
+
+// In order of arrival; what waits for memory is overtaken by what needs less, but not for ever.
 void Scheduler::Admit(std::unique_lock<std::mutex>* lock) {
   int32_t active_questions = 0;
   for (const Active& active : active_) active_questions += active.run->kind() == RunKind::kQuestion;
   for (auto it = waiting_.begin(); it != waiting_.end();) {
-    const int64_t slots = (*it)->SlotsNeeded();
-    const bool question = (*it)->kind() == RunKind::kQuestion;
+    const Run::Needs needs = it->run->MemoryNeeds();
+    const bool question = it->run->kind() == RunKind::kQuestion;
     if (question && active_questions >= options_.active_questions_limit) {
       ++it;
       continue;
     }
-    if (slots_held_ + slots > options_.pool_slots) break;
-    std::unique_ptr<Run> run = std::move(*it);
+    if (!Fits(needs)) {
+      if (it->overtaken >= kMostOvertaken) break;
+      ++it;
+      continue;
+    }
+    // Only what waits for memory counts as overtaken: the questions over the limit of active ones
+    // go in their order.
+    for (auto earlier = waiting_.begin(); earlier != it; ++earlier) {
+      earlier->overtaken += !Fits(earlier->run->MemoryNeeds());
+    }
+    std::unique_ptr<Run> run = std::move(it->run);
     it = waiting_.erase(it);
     ++active_count_;
-    slots_held_ += slots;
+    Hold(needs);
     active_questions += question;
-    active_.push_back({.run = std::move(run), .slots = slots});
+    active_.push_back({.run = std::move(run), .needs = needs});
     lock->unlock();
     // Opening a context reads from disk; submitters need not wait for it.
     if (absl::Status status = active_.back().run->Start(); !status.ok())
@@ -234,7 +292,7 @@ void Scheduler::EndRun(size_t index, const absl::Status& status, bool draining) 
   if (!status.ok()) ended.run->Fail(status, draining);
   const RunKind kind = ended.run->kind();
   ended.run.reset();  // gives its blocks back
-  slots_held_ -= ended.slots;
+  Release(ended.needs);
   std::lock_guard lock(mutex_);
   if (kind == RunKind::kQuestion) --questions_;
   --active_count_;

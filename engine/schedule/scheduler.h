@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <thread>
@@ -23,6 +24,9 @@ struct SchedulerOptions {
   int32_t question_limit = 256;         // waiting or running
   int32_t active_questions_limit = 32;  // in steps at the same time
   int64_t pool_slots = 0;               // K/V slots that runs may hold between them
+  int64_t pool_slot_bytes = 0;
+  int64_t index_slots = 0;  // the same of blocks' index keys
+  int64_t index_slot_bytes = 0;
 };
 
 class Scheduler {
@@ -35,8 +39,11 @@ class Scheduler {
   Scheduler& operator=(const Scheduler&) = delete;
 
   // Takes a run over, or returns an error and destroys it without calling it:
-  //   RESOURCE_EXHAUSTED QUEUE_FULL (limit), POOL_TOO_SMALL (needed_slots, pool_slots): it could
-  //   never be admitted UNAVAILABLE DRAINING
+  //   RESOURCE_EXHAUSTED QUEUE_FULL (limit)
+  //   RESOURCE_EXHAUSTED POOL_TOO_SMALL, INDEX_MEMORY_TOO_SMALL (needed_bytes, limit_bytes): it
+  //   could
+  //     never be admitted
+  //   UNAVAILABLE DRAINING
   absl::Status Submit(std::unique_ptr<Run> run);
 
   // Refuses new runs from now on. Ingests stop after the step at hand; questions run on for at most
@@ -51,6 +58,11 @@ class Scheduler {
 
  private:
   void Loop();
+  absl::Status CheckNeeds(const Run::Needs& needs) const;
+  // Step thread only.
+  bool Fits(const Run::Needs& needs) const;
+  void Hold(const Run::Needs& needs);
+  void Release(const Run::Needs& needs);
   void Admit(std::unique_lock<std::mutex>* lock);
   void FailCancelled(int64_t now_us);
   void RunStep();
@@ -63,21 +75,31 @@ class Scheduler {
   mutable std::mutex mutex_;
   std::condition_variable wake_;
   std::condition_variable idle_;
-  std::deque<std::unique_ptr<Run>> waiting_;  // guarded by mutex_
-  int32_t questions_ = 0;                     // waiting or active; guarded by mutex_
-  int64_t active_count_ = 0;                  // guarded by mutex_
-  bool draining_ = false;                     // guarded by mutex_
-  int64_t drain_deadline_us_ = 0;             // guarded by mutex_
-  bool stop_ = false;                         // guarded by mutex_
-  bool woken_ = false;                        // guarded by mutex_
+  struct Waiting {
+    std::unique_ptr<Run> run;
+    int32_t overtaken = 0;  // by runs that came later and needed less
+  };
+  std::deque<Waiting> waiting_;    // guarded by mutex_
+  int32_t questions_ = 0;          // waiting or active; guarded by mutex_
+  int64_t active_count_ = 0;       // guarded by mutex_
+  bool draining_ = false;          // guarded by mutex_
+  int64_t drain_deadline_us_ = 0;  // guarded by mutex_
+  bool stop_ = false;              // guarded by mutex_
+  bool woken_ = false;             // guarded by mutex_
 
   // Step thread only.
   struct Active {
     std::unique_ptr<Run> run;
-    int64_t slots;
+    Run::Needs needs;
   };
   std::vector<Active> active_;
-  int64_t slots_held_ = 0;
+  int64_t kv_slots_held_ = 0;
+  int64_t index_slots_held_ = 0;  // bases included
+  struct Base {
+    int64_t runs = 0;
+    int64_t slots = 0;  // the most that any of them named
+  };
+  std::map<uint64_t, Base> bases_;
   uint64_t turn_ = 0;
 
   std::thread thread_;

@@ -29,6 +29,7 @@ struct Command {
 extern const Command kServeCommand;
 extern const Command kUploadCommand;
 extern const Command kIngestCommand;
+extern const Command kRebuildCommand;
 extern const Command kAskCommand;
 extern const Command kRetrieveCommand;
 extern const Command kCorporaCommand;

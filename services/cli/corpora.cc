@@ -9,9 +9,23 @@
 
 ABSL_FLAG(std::string, display_name, "", "of the corpus or tenant");
 ABSL_FLAG(bool, keep, false, "update: remove the time at which the corpus is deleted");
+ABSL_FLAG(bool, pin, false, "create, update: never evict the cache of the corpus");
+ABSL_FLAG(bool, unpin, false, "update: the cache may be evicted");
 
 namespace lectern::services {
 namespace {
+
+std::string State(const v1::Corpus& corpus) {
+  if (corpus.current_generation().empty()) return "not ingested";
+  switch (corpus.cache_residency()) {
+    case v1::Generation::EVICTED:
+      return "evicted";
+    case v1::Generation::PARTIAL:
+      return "rebuilding";
+    default:
+      return corpus.stale() ? "stale" : "ready";
+  }
+}
 
 int List(Client& client) {
   v1::ListCorporaRequest request;
@@ -28,13 +42,16 @@ int List(Client& client) {
   std::vector<std::vector<std::string>> rows;
   for (const v1::Corpus& corpus : corpora) {
     rows.push_back({IdOf(corpus.name()), std::to_string(corpus.document_count()),
-                    Bytes(corpus.document_bytes()),
-                    corpus.current_generation().empty() ? "not ingested"
-                    : corpus.stale()                    ? "stale"
-                                                        : "ready",
-                    Time(corpus.expire_time()), Printable(corpus.display_name())});
+                    Bytes(corpus.document_bytes()), State(corpus), Bytes(corpus.cache_bytes()),
+                    corpus.pinned()               ? "pinned"
+                    : corpus.eviction_rank() == 0 ? "-"
+                                                  : std::to_string(corpus.eviction_rank()),
+                    Time(corpus.last_used_time()), Time(corpus.expire_time()),
+                    Printable(corpus.display_name())});
   }
-  PrintTable({"CORPUS", "DOCUMENTS", "SIZE", "STATE", "EXPIRES", "NAME"}, rows);
+  PrintTable(
+      {"CORPUS", "DOCUMENTS", "SIZE", "STATE", "CACHE", "EVICTION", "USED", "EXPIRES", "NAME"},
+      rows);
   return kExitOk;
 }
 
@@ -56,6 +73,7 @@ int Create(Client& client, const std::string& id) {
   request.mutable_corpus()->set_display_name(absl::GetFlag(FLAGS_display_name));
   google::protobuf::Duration ttl;
   if (TtlFromFlag(ttl)) *request.mutable_corpus()->mutable_ttl() = ttl;
+  request.mutable_corpus()->set_pinned(absl::GetFlag(FLAGS_pin));
   v1::Corpus corpus;
   Call call;
   const grpc::Status status = client.corpora().CreateCorpus(&call.context(), request, &corpus);
@@ -78,8 +96,16 @@ int Update(Client& client, const std::string& name) {
   } else if (absl::GetFlag(FLAGS_keep)) {
     request.mutable_update_mask()->add_paths("expire_time");
   }
+  if (absl::GetFlag(FLAGS_pin) || absl::GetFlag(FLAGS_unpin)) {
+    if (absl::GetFlag(FLAGS_pin) && absl::GetFlag(FLAGS_unpin)) {
+      return UsageMistake(kCorporaCommand, "either --pin or --unpin");
+    }
+    request.mutable_corpus()->set_pinned(absl::GetFlag(FLAGS_pin));
+    request.mutable_update_mask()->add_paths("pinned");
+  }
   if (request.update_mask().paths().empty()) {
-    return UsageMistake(kCorporaCommand, "update needs --display_name, --ttl or --keep");
+    return UsageMistake(kCorporaCommand,
+                        "update needs --display_name, --ttl, --keep, --pin or --unpin");
   }
   v1::Corpus corpus;
   Call call;
@@ -117,8 +143,11 @@ const Command kCorporaCommand = {
     .name = "corpora",
     .arguments = "list | get CORPUS | create CORPUS | update CORPUS | delete CORPUS",
     .summary = "Lists, shows, makes, changes and deletes corpora.",
-    .details = "",
-    .flags = {"display_name", "ttl", "keep", "json", "address", "timeout"},
+    .details =
+        "EVICTION is the place in the order in which caches go when the server's disk cap needs "
+        "room: "
+        "1 goes first.\nAn evicted cache is brought back by `lectern rebuild`.",
+    .flags = {"display_name", "ttl", "keep", "pin", "unpin", "json", "address", "timeout"},
     .run = Run,
 };
 

@@ -103,6 +103,8 @@ const Command kServeCommand = {
               "batch_limit",
               "prefill_chunk_tokens",
               "document_limit_bytes",
+              "request_bytes",
+              "disk_cap",
               "call_limit",
               "keys_file",
               "audit_log",

@@ -54,6 +54,11 @@ class CorporaGateway final : public v1::Corpora::CallbackService {
     return RelayUnary(gateway_, "Corpora/IngestCorpus", *context, *request, *response,
                       &WorkerApi::IngestCorpus);
   }
+  Unary* RebuildCorpus(Context* context, const v1::RebuildCorpusRequest* request,
+                       v1::Operation* response) override {
+    return RelayUnary(gateway_, "Corpora/RebuildCorpus", *context, *request, *response,
+                      &WorkerApi::RebuildCorpus);
+  }
   Unary* GetGeneration(Context* context, const v1::GetGenerationRequest* request,
                        v1::Generation* response) override {
     return RelayUnary(gateway_, "Corpora/GetGeneration", *context, *request, *response,

@@ -71,6 +71,11 @@ Route RouteOf(const v1::IngestCorpusRequest& request, std::string_view tenant) {
   return ParseCorpusName(request.name(), tenant, "name");
 }
 
+Route RouteOf(const v1::RebuildCorpusRequest& request, std::string_view tenant) {
+  Route generation = Below(request.name(), Collection::kGenerations, tenant, "name");
+  return generation.ok() ? generation : ParseCorpusName(request.name(), tenant, "name");
+}
+
 Route RouteOf(const v1::GetGenerationRequest& request, std::string_view tenant) {
   return Below(request.name(), Collection::kGenerations, tenant, "name");
 }

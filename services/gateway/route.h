@@ -26,6 +26,7 @@ Route RouteOf(const v1::ListCorporaRequest& request, std::string_view tenant);
 Route RouteOf(const v1::UpdateCorpusRequest& request, std::string_view tenant);
 Route RouteOf(const v1::DeleteCorpusRequest& request, std::string_view tenant);
 Route RouteOf(const v1::IngestCorpusRequest& request, std::string_view tenant);
+Route RouteOf(const v1::RebuildCorpusRequest& request, std::string_view tenant);
 Route RouteOf(const v1::GetGenerationRequest& request, std::string_view tenant);
 Route RouteOf(const v1::ListGenerationsRequest& request, std::string_view tenant);
 

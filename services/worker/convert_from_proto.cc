@@ -160,18 +160,21 @@ absl::StatusOr<engine::CorpusUpdate> ToCorpusUpdate(const v1::UpdateCorpusReques
         return FieldInvalid("update_mask", "give either ttl or expire_time, not both");
       }
       LECTERN_ASSIGN_OR_RETURN(update.expire_time_us, ExpireTime(expiry, now_us));
+    } else if (path == "pinned") {
+      update.pinned = corpus.pinned();
     } else {
       return engine::InvalidArgument(
           reason::kFieldMaskInvalid,
-          fmt::format(
-              "update_mask: \"{}\" cannot be changed; display_name, ttl and expire_time can", path),
+          fmt::format("update_mask: \"{}\" cannot be changed; display_name, ttl, expire_time and "
+                      "pinned can",
+                      path),
           {{"field", "update_mask"}, {"path", path}});
     }
   }
   if (request.update_mask().paths().empty()) {
     return engine::InvalidArgument(
         reason::kFieldMaskInvalid,
-        "update_mask: name the fields to change: display_name, ttl or expire_time",
+        "update_mask: name the fields to change: display_name, ttl, expire_time or pinned",
         {{"field", "update_mask"}});
   }
   return update;

@@ -99,6 +99,11 @@ v1::Corpus ToProto(const engine::Corpus& corpus) {
   out.set_current_generation(
       FormatResourceName(corpus.name, Collection::kGenerations, corpus.current_generation));
   out.set_stale(corpus.stale);
+  out.set_pinned(corpus.pinned);
+  out.set_cache_residency(ToProto(corpus.cache_residency));
+  SetTime(corpus.last_used_time_us, out.mutable_last_used_time());
+  out.set_eviction_rank(corpus.eviction_rank);
+  out.set_cache_bytes(corpus.cache_bytes);
   return out;
 }
 
@@ -123,6 +128,7 @@ v1::Generation ToProto(const engine::Generation& generation) {
   out.set_model_fingerprint(generation.model_fingerprint);
   out.set_prompt_layout(generation.prompt_layout);
   out.set_residency(ToProto(generation.residency));
+  out.set_cache_bytes(generation.cache_bytes);
   for (const std::string& id : generation.documents) {
     out.add_documents(FormatResourceName(generation.name.corpus, Collection::kDocuments, id));
   }
@@ -280,6 +286,12 @@ v1::Stats ToProto(const engine::Stats& stats) {
   out.set_corpora(stats.corpora);
   out.set_documents(stats.documents);
   out.set_sessions(stats.sessions);
+  out.set_disk_cap_bytes(stats.disk_cap_bytes);
+  out.set_disk_reserved_bytes(stats.disk_reserved_bytes);
+  out.mutable_disk_bytes()->insert(stats.disk_bytes.begin(), stats.disk_bytes.end());
+  out.mutable_evictions()->insert(stats.evictions.begin(), stats.evictions.end());
+  out.set_request_memory_bytes(stats.request_memory_bytes);
+  out.set_request_memory_limit_bytes(stats.request_memory_limit_bytes);
   return out;
 }
 

@@ -20,6 +20,12 @@ Unary* WorkerService::CreateCorpus(Context* context, const v1::CreateCorpusReque
         const engine::Corpus corpus,
         engine_.CreateCorpus({caller.tenant, request->corpus_id()},
                              request->corpus().display_name(), expire_time_us));
+    if (request->corpus().pinned()) {
+      LECTERN_ASSIGN_OR_RETURN(const engine::Corpus pinned,
+                               engine_.UpdateCorpus(corpus.name, {.pinned = true}));
+      *response = ToProto(pinned);
+      return absl::OkStatus();
+    }
     *response = ToProto(corpus);
     return absl::OkStatus();
   });
@@ -77,6 +83,26 @@ Unary* WorkerService::IngestCorpus(Context* context, const v1::IngestCorpusReque
                              ParseCorpusName(request->name(), caller.tenant, "name"));
     LECTERN_ASSIGN_OR_RETURN(const engine::Operation operation,
                              engine_.IngestCorpus(name, request->validate_only()));
+    *response = ToProto(operation, caller.request_id);
+    return absl::OkStatus();
+  });
+}
+
+Unary* WorkerService::RebuildCorpus(Context* context, const v1::RebuildCorpusRequest* request,
+                                    v1::Operation* response) {
+  return Run(context, "Worker/RebuildCorpus", [=, this](const Caller& caller) -> absl::Status {
+    // Either a corpus, whose current generation is meant, or a generation.
+    engine::CorpusName corpus;
+    std::string generation;
+    auto name = ParseResourceName(request->name(), Collection::kGenerations, caller.tenant, "name");
+    if (name.ok()) {
+      corpus = std::move(name->corpus);
+      generation = std::move(name->id);
+    } else {
+      LECTERN_ASSIGN_OR_RETURN(corpus, ParseCorpusName(request->name(), caller.tenant, "name"));
+    }
+    LECTERN_ASSIGN_OR_RETURN(const engine::Operation operation,
+                             engine_.RebuildCorpus(corpus, generation));
     *response = ToProto(operation, caller.request_id);
     return absl::OkStatus();
   });

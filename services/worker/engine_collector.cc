@@ -3,6 +3,7 @@
 #include <prometheus/client_metric.h>
 #include <prometheus/metric_family.h>
 
+#include <map>
 #include <string>
 #include <utility>
 
@@ -27,15 +28,15 @@ MetricFamily Gauge(std::string name, std::string help, int64_t value) {
   return {std::move(name), std::move(help), MetricType::Gauge, {metric}};
 }
 
-MetricFamily PoolGauge(int64_t used, int64_t all) {
-  MetricFamily family = {"lectern_pool_blocks",
-                         "Block pool slots (one layer of one block each).",
-                         MetricType::Gauge,
-                         {}};
-  for (const auto& [state, value] : {std::pair{"used", used}, std::pair{"free", all - used}}) {
+// One series for each value of `label`.
+MetricFamily Labelled(MetricType type, std::string name, std::string help, const std::string& label,
+                      const std::map<std::string, int64_t>& values) {
+  MetricFamily family = {std::move(name), std::move(help), type, {}};
+  for (const auto& [label_value, value] : values) {
     ClientMetric metric;
-    metric.label = {{"state", state}};
-    metric.gauge.value = static_cast<double>(value);
+    metric.label = {{label, label_value}};
+    (type == MetricType::Counter ? metric.counter.value : metric.gauge.value) =
+        static_cast<double>(value);
     family.metric.push_back(metric);
   }
   return family;
@@ -63,7 +64,10 @@ std::vector<MetricFamily> EngineCollector::Collect() const {
       Counter("lectern_cached_tokens_total", "Tokens taken from the cache instead of computed.",
               stats.cached_tokens),
       Counter("lectern_generated_tokens_total", "Tokens of answers.", stats.generated_tokens),
-      PoolGauge(stats.pool_blocks_used, stats.pool_blocks),
+      Labelled(
+          MetricType::Gauge, "lectern_pool_blocks",
+          "Block pool slots (one layer of one block each).", "state",
+          {{"used", stats.pool_blocks_used}, {"free", stats.pool_blocks - stats.pool_blocks_used}}),
       Counter("lectern_pool_hits_total", "Selected blocks found in the pool.", stats.pool_hits),
       Counter("lectern_pool_misses_total", "Selected blocks read from disk.", stats.pool_misses),
       Counter("lectern_block_lookups_total", "Blocks looked up by prefix chain at ingest.",
@@ -75,6 +79,18 @@ std::vector<MetricFamily> EngineCollector::Collect() const {
               stats.disk_written_bytes),
       Gauge("lectern_disk_used_bytes", "Bytes that the data directory takes.",
             stats.disk_used_bytes),
+      Labelled(MetricType::Gauge, "lectern_disk_bytes", "The same by kind.", "kind",
+               stats.disk_bytes),
+      Gauge("lectern_disk_cap_bytes", "What the data directory stays under; 0: no limit.",
+            stats.disk_cap_bytes),
+      Gauge("lectern_disk_reserved_bytes",
+            "Bytes promised to ingests and uploads, not yet written.", stats.disk_reserved_bytes),
+      Labelled(MetricType::Counter, "lectern_evictions_total",
+               "Generations whose cache was evicted.", "cause", stats.evictions),
+      Gauge("lectern_request_memory_bytes", "Memory held by requests besides pool and index keys.",
+            stats.request_memory_bytes),
+      Gauge("lectern_request_memory_limit_bytes", "What it may be.",
+            stats.request_memory_limit_bytes),
       Gauge("lectern_index_memory_bytes", "Bytes of resident index keys.",
             stats.memory_index_bytes),
       Gauge("lectern_corpora", "Corpora stored.", stats.corpora),

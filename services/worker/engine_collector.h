@@ -6,6 +6,9 @@
 //   lectern_pool_blocks{state="used"|"free"}, lectern_pool_hits_total, lectern_pool_misses_total
 //   lectern_block_lookups_total, lectern_block_hits_total
 //   lectern_disk_read_bytes_total, lectern_disk_written_bytes_total, lectern_disk_used_bytes
+//   lectern_disk_bytes{kind}, lectern_disk_cap_bytes, lectern_disk_reserved_bytes
+//   lectern_evictions_total{cause="superseded"|"least_recently_used"}
+//   lectern_request_memory_bytes, lectern_request_memory_limit_bytes
 //   lectern_index_memory_bytes, lectern_corpora, lectern_documents, lectern_sessions
 #pragma once
 

@@ -33,6 +33,11 @@ ABSL_FLAG(int32_t, queue_limit, 256, "questions that may wait or run at once");
 ABSL_FLAG(int32_t, batch_limit, 32, "answers decoded in one step");
 ABSL_FLAG(int32_t, prefill_chunk_tokens, 1024,
           "document tokens prefilled in one step when nobody waits for an answer");
+ABSL_FLAG(ByteSize, request_bytes, (ByteSize{int64_t{4} << 30}),
+          "memory that requests may hold between them besides that, such as documents being read");
+ABSL_FLAG(ByteSize, disk_cap, (ByteSize{0}),
+          "what the data directory stays under, log and headroom for compaction included; caches "
+          "that were not used for the longest time are evicted to make room; 0: no limit");
 ABSL_FLAG(ByteSize, document_limit_bytes, (ByteSize{int64_t{1} << 30}),
           "size of the largest document accepted");
 
@@ -80,6 +85,10 @@ absl::StatusOr<engine::EngineOptions> EngineOptionsFromFlags() {
   options.batch_limit = absl::GetFlag(FLAGS_batch_limit);
   options.prefill_chunk_tokens = absl::GetFlag(FLAGS_prefill_chunk_tokens);
   options.document_limit_bytes = absl::GetFlag(FLAGS_document_limit_bytes).bytes;
+  options.disk_cap_bytes = absl::GetFlag(FLAGS_disk_cap).bytes;
+  options.request_bytes = absl::GetFlag(FLAGS_request_bytes).bytes;
+  LECTERN_RETURN_IF_ERROR(CheckAtLeast("disk_cap", options.disk_cap_bytes, 0));
+  LECTERN_RETURN_IF_ERROR(CheckAtLeast("request_bytes", options.request_bytes, 1));
   LECTERN_RETURN_IF_ERROR(CheckAtLeast("pool_bytes", options.pool_bytes, 1));
   LECTERN_RETURN_IF_ERROR(CheckAtLeast("index_bytes", options.index_bytes, 1));
   LECTERN_RETURN_IF_ERROR(CheckAtLeast("threads", options.threads, 0));

@@ -61,6 +61,7 @@ class WorkerService final : public worker::v1::Worker::CallbackService {
   Unary* UpdateCorpus(Context*, const v1::UpdateCorpusRequest*, v1::Corpus*) override;
   Unary* DeleteCorpus(Context*, const v1::DeleteCorpusRequest*, google::protobuf::Empty*) override;
   Unary* IngestCorpus(Context*, const v1::IngestCorpusRequest*, v1::Operation*) override;
+  Unary* RebuildCorpus(Context*, const v1::RebuildCorpusRequest*, v1::Operation*) override;
   Unary* GetGeneration(Context*, const v1::GetGenerationRequest*, v1::Generation*) override;
   Unary* ListGenerations(Context*, const v1::ListGenerationsRequest*, v1::ListGenerationsResponse*) override;
 

@@ -174,6 +174,10 @@ absl::Status ScriptedEngine::DeleteDocument(const ResourceName&) { return NotScr
 absl::StatusOr<engine::Operation> ScriptedEngine::IngestCorpus(const CorpusName&, bool) {
   return NotScripted();
 }
+absl::StatusOr<engine::Operation> ScriptedEngine::RebuildCorpus(const CorpusName&,
+                                                                std::string_view) {
+  return NotScripted();
+}
 absl::StatusOr<engine::Generation> ScriptedEngine::GetGeneration(const ResourceName&) {
   return NotScripted();
 }

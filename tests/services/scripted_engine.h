@@ -72,6 +72,8 @@ class ScriptedEngine final : public engine::Engine {
   absl::Status DeleteDocument(const engine::ResourceName& name) override;
   absl::StatusOr<engine::Operation> IngestCorpus(const engine::CorpusName& name,
                                                  bool validate_only) override;
+  absl::StatusOr<engine::Operation> RebuildCorpus(const engine::CorpusName& name,
+                                                  std::string_view generation) override;
   absl::StatusOr<engine::Generation> GetGeneration(const engine::ResourceName& name) override;
   absl::StatusOr<engine::Page<engine::Generation>> ListGenerations(
       const engine::CorpusName& name, const engine::PageRequest& page) override;
