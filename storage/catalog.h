@@ -262,6 +262,16 @@ class Catalog {
   // caller sees to it that nothing is being committed to its sessions. kFailedPrecondition: its
   // corpus is pinned, or its cache is not complete.
   virtual absl::StatusOr<Generation> EvictGeneration(uint64_t generation_uid) = 0;
+  // Takes blocks that failed verification out of use, in one batch: no look-up finds them any more,
+  // and every generation with a complete cache that stands on one of them loses its blocks as by
+  // eviction, pinned or not, and says so (Residency::kQuarantined). Returns these. Sessions whose
+  // own turns are hit stay and cannot be read.
+  virtual absl::StatusOr<std::vector<Generation>> QuarantineBlocks(const Segment& blocks) = 0;
+  // The same for one generation, whose layout failed. kFailedPrecondition: its cache is not
+  // complete.
+  virtual absl::StatusOr<Generation> QuarantineGeneration(uint64_t generation_uid) = 0;
+  // Removes entries of the hash map that failed verification: their blocks are not shared any more.
+  virtual absl::Status DropDamagedHashes() = 0;
   // Generations whose cache is complete, of all tenants, in no particular order. Walks them all:
   // about 30 microseconds each.
   virtual absl::StatusOr<std::vector<CachedGeneration>> CachedGenerations() const = 0;

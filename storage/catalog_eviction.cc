@@ -100,39 +100,113 @@ absl::StatusOr<Generation> CatalogStore::EvictGeneration(uint64_t generation_uid
   if (corpus->pinned) {
     return absl::FailedPreconditionError(fmt::format("corpus \"{}\" is pinned", corpus->id));
   }
-  absl::StatusOr<std::vector<Session>> sessions = SessionsOn(generation_uid);
+  absl::Status status = DropBlocks(&transaction, Residency::kEvicted, &*generation);
+  if (!status.ok()) return status;
+  LECTERN_FAIL_POINT(kEvict);
+  if (status = transaction.Commit(); !status.ok()) return status;
+  LECTERN_KILL_POINT(kEvicted);
+  return generation;
+}
+
+absl::Status CatalogStore::DropBlocks(Transaction* transaction, Residency residency,
+                                      Generation* generation) {
+  absl::StatusOr<std::vector<Session>> sessions = SessionsOn(generation->uid);
   if (!sessions.ok()) return sessions.status();
   const std::set<uint64_t> lineages = LineagesOf(*generation);
   const auto is_evicted = [&](const Segment& segment) {
     return lineages.contains(segment.lineage);
   };
   for (const uint64_t lineage : lineages) {
-    transaction.DropReference(KeySpace::kLineageReference, lineage, HolderKind::kGeneration,
-                              generation_uid);
+    transaction->DropReference(KeySpace::kLineageReference, lineage, HolderKind::kGeneration,
+                               generation->uid);
   }
   // Sessions keep the blocks of their own turns, and give up what they share with the generation.
   for (Session& session : *sessions) {
     for (const Segment& segment : session.segments) {
       if (!is_evicted(segment)) continue;
-      transaction.DropReference(KeySpace::kLineageReference, segment.lineage, HolderKind::kSession,
-                                session.uid);
+      transaction->DropReference(KeySpace::kLineageReference, segment.lineage, HolderKind::kSession,
+                                 session.uid);
     }
     std::erase_if(session.segments, is_evicted);
-    PutRecord(&transaction.batch(), ObjectKey(KeySpace::kSession, session.uid), session);
+    PutRecord(&transaction->batch(), ObjectKey(KeySpace::kSession, session.uid), session);
   }
-  generation->residency = Residency::kEvicted;
+  generation->residency = residency;
   for (GenerationContext& context : generation->contexts) context.segments.clear();
-  PutRecord(&transaction.batch(), ObjectKey(KeySpace::kGeneration, generation_uid), *generation);
-  LECTERN_FAIL_POINT(kEvict);
-  if (absl::Status status = transaction.Commit(); !status.ok()) return status;
-  LECTERN_KILL_POINT(kEvicted);
+  PutRecord(&transaction->batch(), ObjectKey(KeySpace::kGeneration, generation->uid), *generation);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Generation> CatalogStore::QuarantineGeneration(uint64_t generation_uid) {
+  Transaction transaction(state_);
+  absl::StatusOr<Generation> generation = GetGeneration(generation_uid);
+  if (!generation.ok()) return generation.status();
+  if (generation->residency != Residency::kComplete) {
+    return absl::FailedPreconditionError(
+        fmt::format("generation {} has no complete cache to quarantine", generation_uid));
+  }
+  absl::Status status = DropBlocks(&transaction, Residency::kQuarantined, &*generation);
+  if (!status.ok()) return status;
+  LECTERN_FAIL_POINT(kQuarantine);
+  if (status = transaction.Commit(); !status.ok()) return status;
   return generation;
+}
+
+absl::StatusOr<std::vector<Generation>> CatalogStore::QuarantineBlocks(const Segment& blocks) {
+  Transaction transaction(state_);
+  absl::StatusOr<Lineage> lineage = Load<Lineage>(KeySpace::kLineage, blocks.lineage, "lineage");
+  if (!lineage.ok()) return lineage.status();
+  const auto is_damaged = [&](const Segment& segment) {
+    return segment.lineage == blocks.lineage && segment.first_block < blocks.end_block() &&
+           blocks.first_block < segment.end_block();
+  };
+  std::vector<Generation> quarantined;
+  const std::string prefix(1, static_cast<char>(KeySpace::kGeneration));
+  auto cursor = store().NewCursor(ColumnFamily::kCatalog, prefix, PrefixEnd(prefix));
+  for (; cursor->Valid(); cursor->Next()) {
+    absl::StatusOr<Generation> generation = ParseRecord<Generation>(cursor->key(), cursor->value());
+    if (!generation.ok()) continue;  // damage of its own
+    bool hit = false;
+    for (const GenerationContext& context : generation->contexts) {
+      hit = hit || std::any_of(context.segments.begin(), context.segments.end(), is_damaged);
+    }
+    if (!hit || generation->residency != Residency::kComplete) continue;
+    absl::Status status = DropBlocks(&transaction, Residency::kQuarantined, &*generation);
+    if (!status.ok()) return status;
+    quarantined.push_back(*std::move(generation));
+  }
+  if (!cursor->status().ok()) return cursor->status();
+  // The directory, which knows the hashes, may be what is damaged: the entries are looked for.
+  const std::string tenant = HashKey(lineage->tenant_uid, {}).substr(0, sizeof(uint64_t));
+  auto hashes = store().NewCursor(ColumnFamily::kHash, tenant, PrefixEnd(tenant));
+  for (; hashes->Valid(); hashes->Next()) {
+    absl::StatusOr<HashEntry> entry = ParseRecord<HashEntry>(hashes->key(), hashes->value());
+    if (!entry.ok() || (entry->lineage == blocks.lineage && entry->block >= blocks.first_block &&
+                        entry->block < blocks.end_block())) {
+      transaction.batch().Delete(ColumnFamily::kHash, std::string(hashes->key()));
+    }
+  }
+  if (!hashes->status().ok()) return hashes->status();
+  LECTERN_FAIL_POINT(kQuarantine);
+  if (absl::Status status = transaction.Commit(); !status.ok()) return status;
+  return quarantined;
+}
+
+absl::Status CatalogStore::DropDamagedHashes() {
+  Transaction transaction(state_);
+  auto cursor = store().NewCursor(ColumnFamily::kHash, "", std::string(16, '\xff'));
+  for (; cursor->Valid(); cursor->Next()) {
+    if (!absl::IsDataLoss(ParseRecord<HashEntry>(cursor->key(), cursor->value()).status())) continue;
+    transaction.batch().Delete(ColumnFamily::kHash, std::string(cursor->key()));
+  }
+  if (!cursor->status().ok()) return cursor->status();
+  return transaction.Commit();
 }
 
 // A rebuild begins on a generation without blocks, and with its documents alone.
 absl::Status CatalogStore::BeginRestore(Transaction* transaction, const IngestRequest& request,
                                         Generation generation) {
-  if (generation.residency != Residency::kEvicted) {
+  if (generation.residency != Residency::kEvicted &&
+      generation.residency != Residency::kQuarantined) {
     return absl::FailedPreconditionError(
         fmt::format("generation {} is not evicted: there is nothing to rebuild", generation.uid));
   }

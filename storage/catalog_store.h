@@ -95,6 +95,9 @@ class CatalogStore final : public Catalog {
                                                    const PageRequest& page) const override;
   absl::Status DeleteGeneration(uint64_t generation_uid) override;
   absl::StatusOr<Generation> EvictGeneration(uint64_t generation_uid) override;
+  absl::StatusOr<Generation> QuarantineGeneration(uint64_t generation_uid) override;
+  absl::StatusOr<std::vector<Generation>> QuarantineBlocks(const Segment& blocks) override;
+  absl::Status DropDamagedHashes() override;
   absl::StatusOr<std::vector<CachedGeneration>> CachedGenerations() const override;
   absl::StatusOr<Operation> SucceedOperation(uint64_t operation_uid, uint64_t generation_uid,
                                              int64_t now) override;
@@ -156,6 +159,9 @@ class CatalogStore final : public Catalog {
   absl::Status EndCorpusOperations(Transaction* transaction, const Corpus& corpus, int64_t now);
   void CloseOperation(Transaction* transaction, Operation* operation, OperationState state,
                       int64_t now);
+  // References of a generation and of the sessions on it to the generation's blocks go, and it says
+  // why.
+  absl::Status DropBlocks(Transaction* transaction, Residency residency, Generation* generation);
   absl::Status BeginRestore(Transaction* transaction, const IngestRequest& request,
                             Generation generation);
   absl::Status RestoreSessions(Transaction* transaction, const Generation& generation);

@@ -74,7 +74,13 @@ struct GenerationDocument {
   bool operator==(const GenerationDocument&) const = default;
 };
 
-enum class Residency : uint8_t { kNone = 0, kPartial = 1, kComplete = 2, kEvicted = 3 };
+enum class Residency : uint8_t {
+  kNone = 0,
+  kPartial = 1,   // being rebuilt
+  kComplete = 2,
+  kEvicted = 3,
+  kQuarantined = 4,  // as evicted, because blocks or layout failed verification
+};
 
 struct GenerationContext {
   uint64_t token_count = 0;

@@ -67,6 +67,7 @@ namespace lectern::storage {
   X(kGenerationDelete, "generation.delete", true)          \
   X(kEvict, "generation.evict", true)                      \
   X(kEvicted, "generation.evicted", false)                 \
+  X(kQuarantine, "generation.quarantine", true)            \
   X(kCorpusDelete, "corpus.delete", true)                  \
   X(kCorpusDeleted, "corpus.deleted", false)               \
   X(kCollectionBegun, "collection.begun", true)            \

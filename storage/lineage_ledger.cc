@@ -424,9 +424,16 @@ absl::StatusOr<bool> LineageLedger::Purge(uint64_t lineage) {
   if (!record.ok()) return record.status();
   absl::StatusOr<std::vector<std::pair<uint32_t, BlockRun>>> runs =
       LoadRuns(lineage, record->end_block);
-  if (!runs.ok()) return runs.status();
   Batch& batch = transaction.batch();
   std::vector<std::string> keys;
+  if (absl::IsDataLoss(runs.status())) {
+    // Nobody will read it again. Hash entries that stay name a lineage that is gone: no hits, and
+    // overwritten when their blocks are stored anew.
+    runs = std::vector<std::pair<uint32_t, BlockRun>>();
+    batch.DeleteRange(ColumnFamily::kCatalog, BlockRunKey(lineage, 0),
+                      PrefixEnd(ObjectKey(KeySpace::kBlockRun, lineage)));
+  }
+  if (!runs.ok()) return runs.status();
   for (const auto& [first_block, run] : *runs) {
     batch.Delete(ColumnFamily::kCatalog, BlockRunKey(lineage, first_block));
     for (const BlockRun::Block& block : run.blocks) {

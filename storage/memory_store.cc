@@ -99,6 +99,10 @@ class MemoryStore final : public KeyValueStore {
 
   BackgroundCounters Background() const override { return {}; }
 
+  absl::StatusOr<uint64_t> Checkpoint(const std::string&) override {
+    return absl::FailedPreconditionError("a store in memory has no files to copy");
+  }
+
  private:
   absl::Status Find(ColumnFamily family, std::string_view key, PinnedValue* value) const {
     const Table& table = tables_[static_cast<size_t>(family)];

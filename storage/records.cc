@@ -254,7 +254,7 @@ Generation RecordCodec<Generation>::Decode(uint8_t, Decoder* decoder) {
   record.extractor_version = DecodeString(decoder);
   record.model_fingerprint = decoder->Digest32();
   record.geometry = DecodeGeometry(decoder);
-  record.residency = DecodeEnum(Residency::kNone, Residency::kEvicted, decoder);
+  record.residency = DecodeEnum(Residency::kNone, Residency::kQuarantined, decoder);
   record.contexts = DecodeList<GenerationContext>(3, decoder, [&] {
     GenerationContext context;
     context.token_count = decoder->Varint();

@@ -19,6 +19,7 @@
 #include <rocksdb/file_system.h>
 #include <rocksdb/sst_file_manager.h>
 #include <rocksdb/sst_file_writer.h>
+#include <rocksdb/utilities/checkpoint.h>
 #include <rocksdb/write_batch.h>
 
 #include "storage/background_listener.h"
@@ -172,6 +173,7 @@ class RocksStore final : public KeyValueStore {
 
   absl::StatusOr<DiskUsage> Usage() const override;
   BackgroundCounters Background() const override { return background_->Counters(); }
+  absl::StatusOr<uint64_t> Checkpoint(const std::string& directory) override;
 
   // Runs a write; where the store stopped writing (disk full, I/O error), asks it to resume and
   // tries once more. Repeating is safe: every write of ours sets the same keys to the same values.
@@ -380,6 +382,22 @@ absl::Status RocksStore::Write(const Batch& batch, Durability durability) {
     LECTERN_KILL_POINT(kWatermarkRaised);
   }
   return status;
+}
+
+absl::StatusOr<uint64_t> RocksStore::Checkpoint(const std::string& directory) {
+  std::error_code error;
+  if (fs::exists(directory, error)) {
+    return absl::AlreadyExistsError(fmt::format("{} exists already", directory));
+  }
+  // Acknowledged before the copy begins, so it is in the copy.
+  const uint64_t sequence = db_->GetLatestSequenceNumber();
+  rocksdb::Checkpoint* made = nullptr;
+  rocksdb::Status status = rocksdb::Checkpoint::Create(db_.get(), &made);
+  const std::unique_ptr<rocksdb::Checkpoint> checkpoint(made);
+  if (status.ok()) status = checkpoint->CreateCheckpoint(directory);
+  KeepLogReplaceable();
+  if (!status.ok()) return ToStatus(status, fmt::format("copy to {}", directory));
+  return sequence;
 }
 
 class RocksBulkLoad final : public BulkLoad {

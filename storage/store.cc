@@ -8,6 +8,7 @@
 
 #include <fmt/format.h>
 
+#include "storage/backup.h"
 #include "storage/catalog_store.h"
 #include "storage/context_reader.h"
 #include "storage/data_directory.h"
@@ -18,6 +19,7 @@
 #include "storage/reader_pool.h"
 #include "storage/records.h"
 #include "storage/rocksdb_store.h"
+#include "storage/scrubber.h"
 #include "storage/transaction.h"
 
 namespace lectern::storage {
@@ -101,6 +103,12 @@ class OpenStore final : public Store {
   const std::string& store_id() const override { return state_.store_id(); }
 
   absl::StatusOr<GarbageReport> CollectGarbage() override;
+  absl::StatusOr<ScrubReport> Scrub(const ScrubOptions& options) override {
+    return Scrubber(&state_, &ledger_, &catalog_, options).Walk();
+  }
+  absl::Status Backup(const std::string& directory) override {
+    return WriteBackup(&state_, directory);
+  }
   absl::Status Flush() override { return state_.store().Flush(); }
   absl::StatusOr<Stats> GetStats() const override;
   absl::StatusOr<DiskUsage> DiskUse() const override { return state_.store().Usage(); }

@@ -12,6 +12,7 @@
 #include "storage/block_store.h"
 #include "storage/catalog.h"
 #include "storage/key_value_store.h"
+#include "storage/scrub.h"
 
 namespace lectern::storage {
 
@@ -85,11 +86,27 @@ class Store {
   // May take seconds; call it from a background thread after deletions. Everything it has left
   // undone when the process dies is found and done by a later call. Calls are serialised.
   virtual absl::StatusOr<GarbageReport> CollectGarbage() = 0;
+  // Verifies every record there is. Does not change anything: what is to be done about damage is
+  // the caller's (Catalog::QuarantineBlocks). An error is one of the store as a whole.
+  virtual absl::StatusOr<ScrubReport> Scrub(const ScrubOptions& options) = 0;
+  // A backup: a directory that Open takes, as everything was at one moment; questions, ingests and
+  // deletions go on. `directory` must not exist or be empty; table files are linked where it is on
+  // the same file system. FORMAT is written last: without it the backup is not complete.
+  //   kAlreadyExists       there is something in the directory
+  //   kFailedPrecondition  this store is in memory
+  virtual absl::Status Backup(const std::string& directory) = 0;
   // Moves what is in the log into tables, e.g. before the process ends.
   virtual absl::Status Flush() = 0;
   virtual absl::StatusOr<Stats> GetStats() const = 0;
   // Its `disk` alone, without a walk through the catalog: one look at each file of the directory.
   virtual absl::StatusOr<DiskUsage> DiskUse() const = 0;
 };
+
+// Copies a backup to a data directory that does not exist or is empty, byte for byte and synced;
+// FORMAT comes last. The result is worth a Scrub.
+//   kNotFound            there is no backup, or one that was not completed
+//   kFailedPrecondition  it was made by a newer Lectern, or something has it open
+//   kAlreadyExists       there is something in the data directory
+absl::Status RestoreBackup(const std::string& backup, const std::string& directory);
 
 }  // namespace lectern::storage

@@ -62,6 +62,8 @@ TEST_F(FailPointTest, EveryPlaceOfStorageIsReached) {
     Must(catalog.DeleteGeneration(first.uid));
     Must(catalog.DeleteDocument(corpus.uid, "d", 1));
     Must(catalog.EvictGeneration(Must(catalog.GetCorpusByUid(corpus.uid)).current_generation));
+    Ingest(store.get(), corpus.uid, &cache, 500);
+    Must(catalog.QuarantineGeneration(Must(catalog.GetCorpusByUid(corpus.uid)).current_generation));
     // Bulk data that no directory names, met again at open.
     Geometry wide = SmallGeometry();
     wide.head_dim = 128;
