@@ -7,6 +7,7 @@ The index branch is cut off both ways: its input is detached (no KL gradient in 
 the attention only through a hard selection (no language-model gradient in it). tests/training shows both.
 """
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -229,17 +230,19 @@ def selected_attention(q: Tensor, k: Tensor, v: Tensor, selected: Tensor) -> Ten
     length = q.shape[2]  # flex_attention has no backward pass on a CPU, and needs much memory where it is not compiled
     causal = torch.ones(length, length, dtype=torch.bool, device=q.device).tril()
     mask = selected.repeat_interleave(BLOCK, -1) & causal
-    with sdpa_kernel(SDPBackend.MATH):
+    # cuDNN's kernels, which training uses, take no mask of this kind.
+    with sdpa_kernel(SDPBackend.MATH) if q.is_cuda else contextlib.nullcontext():
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask.repeat_interleave(group_size, 1), enable_gqa=True)
 
 
-def index_loss(q: Tensor, k: Tensor, iq: Tensor, ik: Tensor, rows: Tensor, selected: Tensor | None, negatives: int) -> Tensor:
+def index_loss(q: Tensor, k: Tensor, iq: Tensor, ik: Tensor, rows: Tensor, selected: Tensor | None, negatives: int, bank: Tensor | None = None) -> Tensor:
     """KL(teacher || student) over sampled rows (msa.md, 3.1), mean over rows and groups.
 
     q [B, T, H, d], k [B, T, K, d]: main branch, used detached. iq [B, T, K, e], ik [B, T, e]. rows int64 [B, R].
     Teacher: mean over a group's heads of their softmax. Without `selected` (warm-up) both run over the whole history; with
     it the first half of the rows is restricted to the selected tokens and the rest keeps learning on the whole history.
-    `negatives`: index keys of that many other sequences of the batch join the student's softmax as extra wrong keys.
+    `negatives`: index keys of that many other sequences of the batch join the student's softmax as extra wrong keys; so do the
+    keys of `bank` [N, e], kept from earlier steps: at 1M tokens the right block stands against 8,191 others.
     """
     batch, length, heads, dim = q.shape
     groups = k.shape[2]
@@ -262,6 +265,9 @@ def index_loss(q: Tensor, k: Tensor, iq: Tensor, ik: Tensor, rows: Tensor, selec
     total = scores.logsumexp(-1, keepdim=True)
     for shift in range(1, min(negatives, batch - 1) + 1):
         other = torch.einsum("brge,bte->bgrt", iq_rows, ik.roll(shift, 0)).float() * scale
+        total = torch.logaddexp(total, other.logsumexp(-1, keepdim=True))
+    if bank is not None:
+        other = torch.einsum("brge,ne->bgrn", iq_rows, bank).float() * scale
         total = torch.logaddexp(total, other.logsumexp(-1, keepdim=True))
     student = scores - total
     entropy = torch.where(teacher > 1e-30, teacher * teacher.clamp_min(1e-30).log(), 0.0)
@@ -329,14 +335,14 @@ class Layer(nn.Module):
         h = self.post_attention_layernorm(x).to(torch.bfloat16)
         return x + self.mlp["down_proj"](F.silu(self.mlp["gate_proj"](h)) * self.mlp["up_proj"](h)).float()
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, rows: Tensor, negatives: int):
-        """Dense attention (the warm-up of msa.md, 3.2): returns x and the KL over the whole history."""
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, rows: Tensor, negatives: int, bank: Tensor | None = None):
+        """Dense attention (the warm-up of msa.md, 3.2): returns x, the KL over the whole history, and the index keys."""
         q, k, v, iq, ik = self.before(x, cos, sin)
-        loss = index_loss(q, k, iq, ik, rows, None, negatives)
+        loss = index_loss(q, k, iq, ik, rows, None, negatives, bank)
         attended = F.scaled_dot_product_attention(
             q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), is_causal=True, enable_gqa=True
         )
-        return self.after(x, attended), loss
+        return self.after(x, attended), loss, ik.detach()
 
     def forward_plain(self, x: Tensor, cos: Tensor, sin: Tensor):
         """Dense attention without the index branch: the dense twin."""
@@ -346,12 +352,32 @@ class Layer(nn.Module):
         )
         return self.after(x, attended)
 
-    def forward_sparse(self, x: Tensor, cos: Tensor, sin: Tensor, rows: Tensor, negatives: int):
-        """Sparse attention over the selected blocks: returns x and the KL (half of the rows on the selected tokens)."""
+    def forward_sparse(self, x: Tensor, cos: Tensor, sin: Tensor, rows: Tensor, negatives: int, bank: Tensor | None = None):
+        """Sparse attention over the selected blocks: as forward, the KL of half of the rows on the selected tokens."""
         q, k, v, iq, ik = self.before(x, cos, sin)
         selected = selected_blocks(iq, ik, self.self_attn.config.topk_blocks)
-        loss = index_loss(q, k, iq, ik, rows, selected, negatives)
-        return self.after(x, selected_attention(q, k, v, selected)), loss
+        loss = index_loss(q, k, iq, ik, rows, selected, negatives, bank)
+        return self.after(x, selected_attention(q, k, v, selected)), loss, ik.detach()
+
+
+class KeyBank:
+    """Index keys of earlier steps, per layer, as wrong keys for the KL: a ring of `size` keys, used once it is full."""
+
+    EACH_STEP = 8192  # keys kept of one step
+
+    def __init__(self, layers: int, size: int, dim: int, device: torch.device):
+        self.keys = torch.zeros(layers, size, dim, dtype=torch.bfloat16, device=device)
+        self.layers, self.at, self.full = layers, 0, False
+
+    def keep(self, layer: int, ik: Tensor) -> None:
+        """ik [B, T, e] of a step's layer; the last layer moves the ring on."""
+        flat = ik.flatten(0, 1)
+        count = min(self.EACH_STEP, len(flat), self.keys.shape[1] - self.at)
+        self.keys[layer, self.at : self.at + count] = flat[:: len(flat) // count][:count]
+        if layer == self.layers - 1:
+            self.at += count
+            if self.at == self.keys.shape[1]:
+                self.at, self.full = 0, True
 
 
 class Lectern(nn.Module):
@@ -366,6 +392,7 @@ class Lectern(nn.Module):
         self.dense_step = Layer.forward
         self.sparse_step = Layer.forward_sparse
         self.plain_step = Layer.forward_plain
+        self.bank: KeyBank | None = None
 
     def compile(self) -> None:
         """Compiles one layer's step, which all layers share; a new shape costs one layer's compilation only."""
@@ -379,6 +406,10 @@ class Lectern(nn.Module):
             if isinstance(module, Linear):
                 module.quantise = on
 
+    def set_bank(self, size: int) -> None:
+        """Begins a new KeyBank of so many keys; 0: none."""
+        self.bank = KeyBank(len(self.layers), size, self.config.index_dim, self.embed_tokens.weight.device) if size else None
+
     def embedding(self) -> Tensor:
         weight = self.embed_tokens.weight
         return fake_quantised(weight) if self.quantise else weight
@@ -390,10 +421,13 @@ class Lectern(nn.Module):
         x = F.embedding(tokens, self.embedding()).float()
         step = self.sparse_step if sparse else self.dense_step
         losses = []
-        for layer in self.layers:
+        for number, layer in enumerate(self.layers):
             if index:
-                x, loss = step(layer, x, cos, sin, rows, negatives)
+                bank = self.bank.keys[number] if self.bank is not None and self.bank.full else None
+                x, loss, ik = step(layer, x, cos, sin, rows, negatives, bank)
                 losses.append(loss)
+                if self.bank is not None:
+                    self.bank.keep(number, ik)
             else:
                 x = self.plain_step(layer, x, cos, sin)
         return self.norm(x), torch.stack(losses) if losses else x.new_zeros(len(self.layers))

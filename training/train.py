@@ -39,6 +39,7 @@ class Stage:
     quantise: bool = False
     rows: int = 32  # KL rows a sequence
     negatives: int = 2
+    bank: int = 0  # index keys of earlier steps that join them
     rate: tuple[float, float] = (1.0, 1.0)  # learning-rate factor at the stage's start and end
 
 
@@ -76,7 +77,7 @@ PLANS = {
     "smoke_twin": [
         Stage(131072, 1, 0, 0.08, steps=6, index="off", quantise=True), Stage(8192, 8, 0, 0.22, steps=101, rows=128, index="alone", quantise=True),
     ],
-    "tiny": [Stage(512, 2, 20, 0.4, rows=8), Stage(512, 2, 20, 0.4, rows=8, sparse=True, quantise=True)],
+    "tiny": [Stage(512, 2, 20, 0.4, rows=8, bank=2048), Stage(512, 2, 20, 0.4, rows=8, sparse=True, quantise=True, bank=2048)],
     "tiny_twin": [
         Stage(512, 2, 0, 0.4, steps=4, index="off"), Stage(512, 2, 0, 0.4, steps=4, rows=8, index="alone"), Stage(512, 2, 0, 0.4, steps=4, rows=8, sparse=True),
     ],
@@ -225,6 +226,7 @@ LOG_EVERY, RECALL_EVERY = 50, 100
 
 def run_stage(trainer: Trainer, feed, stage: Stage, log: list[dict], started: float, warm: float) -> None:
     trainer.model.set_quantise(stage.quantise)
+    trainer.model.set_bank(stage.bank)
     first = not dist.is_initialized() or dist.get_rank() == 0
     progress = Progress(stage)
     begun, timed = time.time(), None

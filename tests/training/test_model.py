@@ -124,3 +124,18 @@ def test_a_checkpoint_keeps_twelve_bits(tmp_path: pathlib.Path):
     for name, tensor in weights.items():
         step = tensor.abs().amax(-1, keepdim=True) / checkpoint.STEPS
         assert ((loaded[name] - tensor).abs() <= step * 0.51 + 1e-7).all(), name
+
+
+def test_keys_of_earlier_steps_join_the_wrong_keys_once_the_bank_is_full():
+    model = tiny()
+    (_, without), _ = run(model, 256, False)
+    model.set_bank(512)
+    losses = []
+    for _ in range(4):
+        (_, loss), _ = run(model, 256, False)
+        losses.append(loss.detach())
+    assert torch.equal(losses[0], without.detach())
+    assert model.bank.full
+    # More wrong keys in the student's softmax: its mass on the right ones falls, the KL rises.
+    assert bool((losses[-1] > losses[0]).all())
+    assert model.bank.keys.abs().sum(-1).gt(0).all()
