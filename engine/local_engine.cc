@@ -28,17 +28,6 @@ absl::Status InvalidOption(std::string_view option, std::string message) {
                          {{"option", std::string(option)}});
 }
 
-// What opening the data directory failed with.
-absl::Status OpenError(const absl::Status& status) {
-  const std::optional<storage::OpenFailure> failure = storage::OpenFailureOf(status);
-  if (!failure) return WithReason(status, "DATA_DIR_NOT_FOUND");
-  const std::string_view reason = *failure == storage::OpenFailure::kLocked    ? "DATA_DIR_LOCKED"
-                                  : *failure == storage::OpenFailure::kForeign ? "DATA_DIR_FOREIGN"
-                                                                               : "DATA_DIR_FORMAT";
-  return Error(status.code(), reason,
-               std::string_view(status.message().data(), status.message().size()));
-}
-
 // The kinds add up to DiskUsage::total(), whichever moments the parts were measured at.
 std::map<std::string, int64_t> DiskBytesByKind(const storage::DiskUsage& disk) {
   using storage::ColumnFamily;
@@ -60,6 +49,16 @@ std::map<std::string, int64_t> DiskBytesByKind(const storage::DiskUsage& disk) {
 }
 
 }  // namespace
+
+absl::Status DataDirError(const absl::Status& status) {
+  const std::optional<storage::OpenFailure> failure = storage::OpenFailureOf(status);
+  if (!failure) return WithReason(status, "DATA_DIR_NOT_FOUND");
+  const std::string_view reason = *failure == storage::OpenFailure::kLocked    ? "DATA_DIR_LOCKED"
+                                  : *failure == storage::OpenFailure::kForeign ? "DATA_DIR_FOREIGN"
+                                                                               : "DATA_DIR_FORMAT";
+  return Error(status.code(), reason,
+               std::string_view(status.message().data(), status.message().size()));
+}
 
 int64_t NowUs() {
   return std::chrono::duration_cast<std::chrono::microseconds>(
@@ -99,7 +98,7 @@ absl::StatusOr<std::unique_ptr<LocalEngine>> LocalEngine::Open(const EngineOptio
   absl::StatusOr<std::unique_ptr<storage::Store>> store =
       options.data_dir.empty() ? storage::Store::OpenInMemory(store_options)
                                : storage::Store::Open(store_options);
-  if (!store.ok()) return OpenError(store.status());
+  if (!store.ok()) return DataDirError(store.status());
   engine->store_ = *std::move(store);
   engine->uses_ = std::make_unique<CorpusUses>(&engine->store_->catalog(), NowUs);
   engine->room_ = std::make_unique<DiskRoom>(
@@ -160,12 +159,17 @@ absl::StatusOr<std::unique_ptr<LocalEngine>> LocalEngine::Open(const EngineOptio
                                                     .chunk_tokens = engine->chunk_tokens_});
   LECTERN_RETURN_IF_ERROR(WithReason(engine->CountAll()));
   LECTERN_RETURN_IF_ERROR(WithReason(engine->ingest_->Resume()));
+  engine->care_ = std::make_unique<StoreCare>(
+      StoreCare::Surroundings{.store = engine->store_.get(),
+                              .ingest = engine->ingest_.get(),
+                              .bytes_per_second = options.scrub_bytes_per_second});
   engine->maintenance_ = std::thread([raw = engine.get()] { raw->Maintain(); });
   return engine;
 }
 
 LocalEngine::~LocalEngine() {
   if (scheduler_ != nullptr) scheduler_->Drain(0);
+  care_.reset();  // it begins ingests
   if (maintenance_.joinable()) {
     {
       std::lock_guard lock(maintenance_mutex_);
@@ -246,8 +250,9 @@ absl::StatusOr<std::unique_ptr<Ticket>> LocalEngine::Ask(const AskRequest& reque
   LECTERN_ASSIGN_OR_RETURN(const storage::Corpus corpus,
                            FindCorpusToUse(request.target.corpus, &use));
   LECTERN_ASSIGN_OR_RETURN(TenantMeters::Permit permit, AdmitQuestion(corpus, request.target));
-  sink.done = [use = std::move(use), permit = std::move(permit),
+  sink.done = [this, corpus_uid = corpus.uid, use = std::move(use), permit = std::move(permit),
                done = std::move(sink.done)](absl::StatusOr<Answer> answer) mutable {
+    if (absl::IsDataLoss(answer.status())) care_->Suspect(corpus_uid);
     use.reset();
     permit.reset();  // before the caller can ask again
     done(std::move(answer));
@@ -265,8 +270,10 @@ absl::StatusOr<std::unique_ptr<Ticket>> LocalEngine::Retrieve(
   LECTERN_ASSIGN_OR_RETURN(TenantMeters::Permit permit, AdmitQuestion(corpus, request.target));
   auto ticket =
       answers_->Retrieve(corpus, request,
-                         [use = std::move(use), permit = std::move(permit),
+                         [this, corpus_uid = corpus.uid, use = std::move(use),
+                          permit = std::move(permit),
                           done = std::move(done)](absl::StatusOr<Retrieval> retrieval) mutable {
+                           if (absl::IsDataLoss(retrieval.status())) care_->Suspect(corpus_uid);
                            use.reset();
                            permit.reset();
                            done(std::move(retrieval));
@@ -319,6 +326,7 @@ absl::StatusOr<Stats> LocalEngine::GetStats() {
   const BlockPool::Usage pool = memory_->kv_pool().GetUsage();
   const BlockPool::Usage index = memory_->index_pool().GetUsage();
   const DiskRoom::Evictions evictions = room_->evictions();
+  const StoreCare::Counters care = care_->counters();
   return Stats{
       .queued_requests = scheduler_->queued(),
       .running_requests = scheduler_->running(),
@@ -346,6 +354,11 @@ absl::StatusOr<Stats> LocalEngine::GetStats() {
       .disk_bytes = DiskBytesByKind(stored->disk),
       .evictions = {{"superseded", evictions.superseded},
                     {"least_recently_used", evictions.least_recently_used}},
+      .verified_bytes = care.bytes,
+      .verify_walks = care.walks,
+      .damages = care.damages,
+      .quarantined_generations = care.quarantined,
+      .repair_rebuilds = care.rebuilds,
       .request_memory_bytes = request_memory_->held_bytes(),
       .request_memory_limit_bytes = request_memory_->limit_bytes()};
 }

@@ -18,6 +18,7 @@
 #include <thread>
 
 #include "engine/answer/answer.h"
+#include "engine/care/store_care.h"
 #include "engine/engine.h"
 #include "engine/ingest/ingest.h"
 #include "engine/kv/kv_memory.h"
@@ -144,6 +145,7 @@ class LocalEngine final : public Engine {
   std::unique_ptr<Scheduler> scheduler_;
   std::unique_ptr<Answers> answers_;
   std::unique_ptr<Ingest> ingest_;
+  std::unique_ptr<StoreCare> care_;
 
   std::mutex finishing_uploads_;  // of tenants with a disk quota
   std::atomic<int64_t> documents_{0};
@@ -158,6 +160,8 @@ class LocalEngine final : public Engine {
 
 // Unix microseconds.
 int64_t NowUs();
+// What opening the data directory failed with, as the engine says it.
+absl::Status DataDirError(const absl::Status& status);
 
 // engine/document_upload.cc
 absl::StatusOr<std::unique_ptr<DocumentUpload>> BeginDocumentUpload(

@@ -74,7 +74,7 @@ struct TenantUpdate {
 };
 
 // What of a generation's cache is on disk.
-enum class Residency { kNone, kPartial, kComplete, kEvicted };
+enum class Residency { kNone, kPartial, kComplete, kEvicted, kQuarantined };
 
 struct Corpus {
   CorpusName name;
@@ -304,6 +304,11 @@ struct Stats {
   int64_t disk_reserved_bytes = 0;
   std::map<std::string, int64_t> disk_bytes;  // by kind; the sum is disk_used_bytes
   std::map<std::string, int64_t> evictions;   // by cause
+  int64_t verified_bytes = 0;  // read by the walk that verifies everything
+  int64_t verify_walks = 0;    // that came to their end
+  std::map<std::string, int64_t> damages;  // by kind
+  int64_t quarantined_generations = 0;
+  int64_t repair_rebuilds = 0;  // begun because of damage
   int64_t request_memory_bytes = 0;
   int64_t request_memory_limit_bytes = 0;
 };

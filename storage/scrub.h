@@ -10,12 +10,6 @@
 
 namespace lectern::storage {
 
-struct ScrubOptions {
-  uint64_t bytes_per_second = 0;  // read at most so fast; 0: as fast as it goes
-  // Asked between records; true ends the walk. May be empty.
-  std::function<bool()> stop;
-};
-
 // Something that is not as it was written. The uids that are known are set, the others 0.
 struct Damage {
   enum class Kind {
@@ -36,6 +30,15 @@ struct Damage {
   std::vector<uint64_t> corpora;
   std::vector<uint64_t> generations;  // likewise
   std::vector<uint64_t> sessions;
+};
+
+struct ScrubOptions {
+  uint64_t bytes_per_second = 0;  // read at most so fast; 0: as fast as it goes
+  uint64_t corpus_uid = 0;        // not 0: its documents, layouts and blocks alone
+  // Asked between records; true ends the walk. May be empty.
+  std::function<bool()> stop;
+  // Told of each damage when it is met, before the walk goes on. May be empty.
+  std::function<void(const Damage&)> found;
 };
 
 struct ScrubReport {

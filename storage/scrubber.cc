@@ -91,6 +91,11 @@ const char* DamageKindName(Damage::Kind kind) {
 }
 
 absl::StatusOr<ScrubReport> Scrubber::Walk() {
+  if (options_.corpus_uid != 0) {
+    if (absl::Status status = WalkOneCorpus(); !status.ok()) return status;
+    report_.complete = !stopped_;
+    return std::move(report_);
+  }
   for (auto step : {&Scrubber::WalkCatalog, &Scrubber::WalkHashes, &Scrubber::WalkCorpora,
                     &Scrubber::WalkLineages}) {
     if (absl::Status status = (this->*step)(); !status.ok()) return status;
@@ -120,6 +125,7 @@ bool Scrubber::Pace(uint64_t bytes) {
 void Scrubber::Found(Damage::Kind kind, const absl::Status& status, Damage damage) {
   damage.kind = kind;
   damage.what = std::string(status.message());
+  if (options_.found) options_.found(damage);
   report_.damages.push_back(std::move(damage));
 }
 
@@ -311,6 +317,40 @@ absl::Status Scrubber::WalkLineages() {
     }
   }
   return absl::IsDataLoss(cursor->status()) ? absl::OkStatus() : cursor->status();
+}
+
+absl::Status Scrubber::WalkOneCorpus() {
+  absl::StatusOr<Corpus> corpus = catalog_.GetCorpusByUid(options_.corpus_uid);
+  if (!corpus.ok()) return corpus.status();
+  if (absl::Status status = WalkCorpus(*corpus); !status.ok()) return status;
+  std::set<uint64_t> lineages;
+  PageRequest page = {.size = kMaxPageSize};
+  do {
+    absl::StatusOr<Page<Generation>> found = catalog_.ListGenerations(corpus->uid, page);
+    if (absl::IsDataLoss(found.status())) break;  // WalkCorpus has told it
+    if (!found.ok()) return found.status();
+    for (const Generation& generation : found->items) {
+      for (const GenerationContext& context : generation.contexts) {
+        lineages.merge(LineagesOf(context.segments, 0));
+      }
+    }
+    page.token = found->next_token;
+  } while (!page.token.empty());
+  page = {.size = kMaxPageSize};
+  do {
+    absl::StatusOr<Page<Session>> found = catalog_.ListSessions(corpus->uid, page);
+    if (absl::IsDataLoss(found.status())) break;
+    if (!found.ok()) return found.status();
+    for (const Session& session : found->items) {
+      lineages.merge(LineagesOf(session.segments, session.lineage));
+    }
+    page.token = found->next_token;
+  } while (!page.token.empty());
+  for (const uint64_t lineage : lineages) {
+    if (absl::Status status = WalkLineage(lineage); !status.ok()) return status;
+    if (stopped_) break;
+  }
+  return absl::OkStatus();
 }
 
 absl::Status Scrubber::WalkLineage(uint64_t uid) {

@@ -38,6 +38,7 @@ class Scrubber {
   absl::Status WalkDocument(const Corpus& corpus, uint64_t document_uid);
   absl::Status WalkLayout(const Corpus& corpus, const Generation& generation);
   absl::Status WalkLineages();
+  absl::Status WalkOneCorpus();
   absl::Status WalkLineage(uint64_t uid);
   absl::Status VerifyRun(uint64_t uid, const Lineage& lineage, uint32_t first_block,
                          const BlockRun& run, std::map<uint32_t, absl::Status>* damaged);

@@ -22,6 +22,8 @@ std::string State(const v1::Corpus& corpus) {
       return "evicted";
     case v1::Generation::PARTIAL:
       return "rebuilding";
+    case v1::Generation::QUARANTINED:
+      return "quarantined";
     default:
       return corpus.stale() ? "stale" : "ready";
   }

@@ -20,7 +20,7 @@ const std::vector<const Command*>& Commands() {
       &kServeCommand,    &kUploadCommand,     &kIngestCommand,    &kAskCommand,
       &kRetrieveCommand, &kCorporaCommand,    &kDocumentsCommand, &kGenerationsCommand,
       &kSessionsCommand, &kOperationsCommand, &kCountCommand,     &kModelCommand,
-      &kStatsCommand,    &kDeleteCommand,     &kTenantsCommand,   &kKeysCommand,
+      &kStatsCommand,    &kVerifyCommand, &kBackupCommand, &kRestoreCommand, &kDeleteCommand,     &kTenantsCommand,   &kKeysCommand,
       &kRebuildCommand};
   return *commands;
 }

@@ -105,6 +105,7 @@ const Command kServeCommand = {
               "document_limit_bytes",
               "request_bytes",
               "disk_cap",
+              "scrub_rate",
               "call_limit",
               "keys_file",
               "audit_log",

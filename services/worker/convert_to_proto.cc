@@ -65,6 +65,8 @@ v1::Generation::Residency ToProto(engine::Residency residency) {
       return v1::Generation::COMPLETE;
     case engine::Residency::kEvicted:
       return v1::Generation::EVICTED;
+    case engine::Residency::kQuarantined:
+      return v1::Generation::QUARANTINED;
   }
   return v1::Generation::RESIDENCY_UNSPECIFIED;
 }
@@ -290,6 +292,11 @@ v1::Stats ToProto(const engine::Stats& stats) {
   out.set_disk_reserved_bytes(stats.disk_reserved_bytes);
   out.mutable_disk_bytes()->insert(stats.disk_bytes.begin(), stats.disk_bytes.end());
   out.mutable_evictions()->insert(stats.evictions.begin(), stats.evictions.end());
+  out.set_verified_bytes(stats.verified_bytes);
+  out.set_verify_walks(stats.verify_walks);
+  out.mutable_damages()->insert(stats.damages.begin(), stats.damages.end());
+  out.set_quarantined_generations(stats.quarantined_generations);
+  out.set_repair_rebuilds(stats.repair_rebuilds);
   out.set_request_memory_bytes(stats.request_memory_bytes);
   out.set_request_memory_limit_bytes(stats.request_memory_limit_bytes);
   return out;

@@ -35,6 +35,9 @@ ABSL_FLAG(int32_t, prefill_chunk_tokens, 1024,
           "document tokens prefilled in one step when nobody waits for an answer");
 ABSL_FLAG(ByteSize, request_bytes, (ByteSize{int64_t{4} << 30}),
           "memory that requests may hold between them besides that, such as documents being read");
+ABSL_FLAG(ByteSize, scrub_rate, (ByteSize{int64_t{16} << 20}),
+          "bytes a second at which everything stored is verified again and again; 0: only what a "
+          "question stumbled on");
 ABSL_FLAG(ByteSize, disk_cap, (ByteSize{0}),
           "what the data directory stays under, log and headroom for compaction included; caches "
           "that were not used for the longest time are evicted to make room; 0: no limit");
@@ -86,8 +89,10 @@ absl::StatusOr<engine::EngineOptions> EngineOptionsFromFlags() {
   options.prefill_chunk_tokens = absl::GetFlag(FLAGS_prefill_chunk_tokens);
   options.document_limit_bytes = absl::GetFlag(FLAGS_document_limit_bytes).bytes;
   options.disk_cap_bytes = absl::GetFlag(FLAGS_disk_cap).bytes;
+  options.scrub_bytes_per_second = absl::GetFlag(FLAGS_scrub_rate).bytes;
   options.request_bytes = absl::GetFlag(FLAGS_request_bytes).bytes;
   LECTERN_RETURN_IF_ERROR(CheckAtLeast("disk_cap", options.disk_cap_bytes, 0));
+  LECTERN_RETURN_IF_ERROR(CheckAtLeast("scrub_rate", options.scrub_bytes_per_second, 0));
   LECTERN_RETURN_IF_ERROR(CheckAtLeast("request_bytes", options.request_bytes, 1));
   LECTERN_RETURN_IF_ERROR(CheckAtLeast("pool_bytes", options.pool_bytes, 1));
   LECTERN_RETURN_IF_ERROR(CheckAtLeast("index_bytes", options.index_bytes, 1));

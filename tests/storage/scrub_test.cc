@@ -155,6 +155,20 @@ TEST_F(ScrubTest, ADamagedBlockIsFoundAndOnlyItsCorpusIsQuarantinedAndRebuilt) {
   }
 }
 
+TEST_F(ScrubTest, OneCorpusIsWalkedAlone) {
+  Overwrite(ColumnFamily::kKv, KvKey(tenant_, lineage_, kDamagedBlock, 1));
+  Overwrite(ColumnFamily::kDocument, DocumentChunkKey(second_.corpus_uid, document_, 1));
+  auto store = Open();
+  int told = 0;
+  const ScrubReport first = Must(
+      store->Scrub({.corpus_uid = first_.corpus_uid, .found = [&](const Damage&) { ++told; }}));
+  ASSERT_EQ(first.damages.size(), 1u);
+  EXPECT_EQ(told, 1);
+  EXPECT_EQ(first.damages[0].kind, Damage::Kind::kBlocks);
+  EXPECT_LT(first.bytes, Must(store->Scrub({})).bytes);
+  EXPECT_CODE(store->Scrub({.corpus_uid = 9999}), absl::StatusCode::kNotFound);
+}
+
 TEST_F(ScrubTest, EveryKindOfDamageIsNamed) {
   Overwrite(ColumnFamily::kIndexKeys, IndexKey(tenant_, lineage_, RecordKind::kIndexBf16, 0, 0));
   Overwrite(ColumnFamily::kKv, KvKey(tenant_, lineage_, 8, 0), /*remove=*/true);
