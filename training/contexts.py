@@ -59,10 +59,12 @@ def _init(tokenizer_path: str) -> None:
     _tokenizer.encode_special_tokens = True
 
 
-def load_pages(path: pathlib.Path, tokenizer_path: pathlib.Path, splits: set[str], workers: int, limit: int = 0) -> list[dict]:
-    """Reads and tokenizes the pages of the given splits with `workers` processes."""
-    with lzma.open(path, "rt", encoding="utf-8") as lines:
-        chosen = [page for page in map(json.loads, lines) if page["split"] in splits]
+def load_pages(paths: pathlib.Path | str, tokenizer_path: pathlib.Path, splits: set[str], workers: int, limit: int = 0) -> list[dict]:
+    """Reads and tokenizes the pages of the given splits with `workers` processes. `paths`: one file, or several parted by commas."""
+    chosen = []
+    for path in str(paths).split(","):
+        with lzma.open(path, "rt", encoding="utf-8") as lines:
+            chosen += [page for page in map(json.loads, lines) if page["split"] in splits]
     if limit:
         chosen = chosen[:: max(1, len(chosen) // limit)]
     if workers <= 1:

@@ -1,12 +1,13 @@
 """Turns unpacked Debian packages into pages: reflowed text plus the items that questions are made of.
 
     python3 training/extract_text.py --packages DIR --out pages.jsonl.xz
+    python3 training/extract_text.py --packages DIR --list training/prose_packages.tsv --out prose.jsonl.xz
 
 Sources: manual pages (rendered by mandoc), HTML, plain text of documentation packages, dict-format
-glossaries. One JSON object a line:
+glossaries, and the prose formats of prose_formats.py. One JSON object a line:
   title    the name a user would give the document ("ls", "ls.1", "runtime-config")
   name     what questions call it ("ls")
-  kind     man | html | glossary | text
+  kind     man | html | glossary | text | prose
   package, split   train | val | test (by a hash of the name, so namesakes of two packages stay together;
            packages of HELD_OUT_PACKAGES are test as a whole)
   text     reflowed text
@@ -26,6 +27,7 @@ import re
 import subprocess
 import sys
 
+import prose_formats
 from fetch_packages import read_packages
 from reflow import reflow
 
@@ -33,7 +35,9 @@ MAX_PAGE_CHARACTERS = 120_000
 MIN_PAGE_CHARACTERS = 400
 MAX_ITEMS_PER_PAGE = 160
 MAX_VALUE_CHARACTERS = 180
-HELD_OUT_PACKAGES = frozenset({"tmux", "rsync", "apache2-doc", "dict-devil", "debian-faq", "sox"})
+HELD_OUT_PACKAGES = frozenset({"tmux", "rsync", "apache2-doc", "dict-devil", "debian-faq", "sox", "wesnoth-1.16-ttb", "wesnoth-1.16-dm", "debian-history"})
+HELD_OUT_WORKS = frozenset({"Northanger Abbey", "Ruth", "Mark", "Esther", "Jonah", "Daniel"})
+PROSE_PACKAGES = frozenset({"anarchism", "debian-history", "debian-edu-doc-en"})  # HTML that reads as running text
 
 
 DOCUMENT_FOLDERS = re.compile(
@@ -254,6 +258,18 @@ def text_page(package: str, path: pathlib.Path) -> dict | None:
     return page(package, "text", stem, stem.rsplit(".", 1)[0], data.decode("utf-8", "replace"), [])
 
 
+def prose_pages(package: str, path: pathlib.Path, reader) -> list[dict]:
+    """The pages of a file of prose; a work is in one split as a whole."""
+    pages = []
+    for title, whole, text in reader(path):
+        title = reflow(title).replace("\n", " ").strip()
+        made = page(package, "prose", title, title, text, []) if title else None
+        if made:
+            made["split"] = "test" if whole in HELD_OUT_WORKS else split_of(package, whole)
+            pages.append(made)
+    return pages
+
+
 def glossary_pages(package: str, path: pathlib.Path) -> list[dict]:
     """Pages of 30 entries of a dict-format glossary (`dictd` .dict.dz): 'term' line, indented definition."""
     text = gzip.decompress(path.read_bytes()).decode("utf-8", "replace")
@@ -282,6 +298,9 @@ def glossary_pages(package: str, path: pathlib.Path) -> list[dict]:
 def pages_of_file(job: tuple[str, str]) -> list[dict]:
     package, path = job[0], pathlib.Path(job[1])
     try:
+        reader = prose_formats.reader_of(job[1])
+        if reader:
+            return prose_pages(package, path, reader)
         if "/man/" in job[1]:
             made = manual_page(package, path)
         elif re.search(r"\.html?(\.gz)?$", path.name):
@@ -290,9 +309,11 @@ def pages_of_file(job: tuple[str, str]) -> list[dict]:
             return glossary_pages(package, path)
         else:
             made = text_page(package, path)
-    except (OSError, ValueError, subprocess.TimeoutExpired) as error:
+    except (OSError, ValueError, SyntaxError, subprocess.TimeoutExpired) as error:  # SyntaxError: of XML
         print(f"{path}: {error}", file=sys.stderr)
         return []
+    if made and package in PROSE_PACKAGES:
+        made["kind"] = "prose"
     return [made] if made else []
 
 
@@ -303,7 +324,7 @@ def files_of(root: pathlib.Path, package: str) -> list[str]:
         if path.is_symlink() or not path.is_file():
             continue
         inside = str(path.relative_to(root / package))
-        if re.search(r"share/man/man\d/[^/]+\.\d\w*(\.gz)?$", inside) or inside.endswith(".dict.dz"):
+        if re.search(r"share/man/man\d/[^/]+\.\d\w*(\.gz)?$", inside) or inside.endswith(".dict.dz") or prose_formats.PATHS.search(inside):
             paths.append(str(path))
         elif DOCUMENT_FOLDERS.search(inside) and not SKIPPED_PATHS.search(inside):
             paths.append(str(path))
@@ -314,12 +335,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--packages", type=pathlib.Path, required=True, help="what fetch_packages.py wrote")
     parser.add_argument("--out", type=pathlib.Path, required=True)
+    parser.add_argument("--list", type=pathlib.Path, default=pathlib.Path(__file__).with_name("packages.tsv"), help="the table of packages")
     parser.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args()
     total, count, items, seen = 0, 0, 0, set()
     with lzma.open(arguments.out, "wt", preset=6, encoding="utf-8") as out:
         with concurrent.futures.ProcessPoolExecutor(arguments.workers) as pool:
-            for package, _, cap in read_packages(pathlib.Path(__file__).with_name("packages.tsv")):
+            for package, _, cap in read_packages(arguments.list):
                 used = 0
                 root = arguments.packages / "root"
                 if not (root / package).exists():

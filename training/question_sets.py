@@ -112,7 +112,7 @@ def load(path: pathlib.Path) -> list[dict]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pages", type=pathlib.Path, required=True)
+    parser.add_argument("--pages", required=True, help="pages files, parted by commas")
     parser.add_argument("--tokenizer", type=pathlib.Path, required=True)
     parser.add_argument("--split", default="test")
     parser.add_argument("--length", type=int, required=True)

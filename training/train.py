@@ -266,7 +266,7 @@ def run_stage(trainer: Trainer, feed, stage: Stage, log: list[dict], started: fl
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--plan", choices=sorted(PLANS), required=True)
-    parser.add_argument("--pages", type=pathlib.Path, required=True)
+    parser.add_argument("--pages", required=True, help="pages files, parted by commas")
     parser.add_argument("--tokenizer", type=pathlib.Path, required=True)
     parser.add_argument("--resume", type=pathlib.Path)
     parser.add_argument("--out", type=pathlib.Path, required=True)
