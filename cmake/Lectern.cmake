@@ -19,6 +19,10 @@ endif()
 
 set(LECTERN_SANITIZE "" CACHE STRING "Sanitizers for every target of ours: address,undefined or thread")
 option(LECTERN_WERROR "Warnings are errors" ON)
+option(LECTERN_FUZZ "libFuzzer drives tests/fuzz, and every target of ours is instrumented for it (clang)" OFF)
+if(LECTERN_FUZZ AND NOT CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
+  message(FATAL_ERROR "LECTERN_FUZZ needs clang: use the preset `fuzz`, or -DCMAKE_CXX_COMPILER=clang++")
+endif()
 
 add_library(lectern_flags INTERFACE)
 target_compile_options(lectern_flags INTERFACE
@@ -28,6 +32,10 @@ if(LECTERN_SANITIZE)
   target_compile_options(lectern_flags INTERFACE -fsanitize=${LECTERN_SANITIZE} -fno-omit-frame-pointer
                                                  -fno-sanitize-recover=all)
   target_link_options(lectern_flags INTERFACE -fsanitize=${LECTERN_SANITIZE})
+endif()
+
+if(LECTERN_FUZZ)
+  target_compile_options(lectern_flags INTERFACE -fsanitize=fuzzer-no-link)
 endif()
 
 # lectern_library(NAME x SOURCES a.cc ... HEADERS a.h ... DEPS y ... PRIVATE_DEPS z ... [CUDA_SOURCES a.cu ...])

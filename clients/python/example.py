@@ -2,9 +2,12 @@
 
     make python-client
     PYTHONPATH=clients/python .venv/bin/python clients/python/example.py manual.txt "How long is the warranty?"
+
+With a server that has TLS and keys: LECTERN_ADDRESS, LECTERN_CA (PEM file), LECTERN_API_KEY, LECTERN_TENANT.
 """
 
 import hashlib
+import os
 import pathlib
 import sys
 
@@ -35,14 +38,28 @@ def messages(corpus: str, document_id: str, data: bytes):
         yield corpora_pb2.UploadDocumentRequest(data=data[begin:begin + PIECE_BYTES])
 
 
-def main(path: str, question: str, address: str = "127.0.0.1:7421") -> None:
-    channel = grpc.insecure_channel(address)
+def connect() -> grpc.Channel:
+    """To the server that the environment names, with the caller's key on every call."""
+    address = os.environ.get("LECTERN_ADDRESS", "127.0.0.1:7421")
+    ca = os.environ.get("LECTERN_CA")
+    if ca is None:
+        return grpc.insecure_channel(address)
+    credentials = grpc.ssl_channel_credentials(pathlib.Path(ca).read_bytes())
+    if key := os.environ.get("LECTERN_API_KEY"):
+        # Sends "authorization: Bearer <key>", and only over TLS.
+        credentials = grpc.composite_channel_credentials(credentials, grpc.access_token_call_credentials(key))
+    return grpc.secure_channel(address, credentials)
+
+
+def main(path: str, question: str) -> None:
+    channel = connect()
+    tenant = os.environ.get("LECTERN_TENANT", "default")
     corpora = corpora_pb2_grpc.CorporaStub(channel)
     documents = corpora_pb2_grpc.DocumentsStub(channel)
     operations = operations_pb2_grpc.OperationsStub(channel)
     answers = answers_pb2_grpc.AnswersStub(channel)
 
-    corpus = corpora.CreateCorpus(corpora_pb2.CreateCorpusRequest(parent="tenants/default"))
+    corpus = corpora.CreateCorpus(corpora_pb2.CreateCorpusRequest(parent=f"tenants/{tenant}"))
     documents.UploadDocument(messages(corpus.name, "document", pathlib.Path(path).read_bytes()))
     operation = corpora.IngestCorpus(corpora_pb2.IngestCorpusRequest(name=corpus.name))
     while not operation.done:

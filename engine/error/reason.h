@@ -15,6 +15,7 @@ inline constexpr std::string_view kDocumentBinary = "DOCUMENT_BINARY";
 inline constexpr std::string_view kDocumentTooLarge = "DOCUMENT_TOO_LARGE";
 inline constexpr std::string_view kPdfEncrypted = "PDF_ENCRYPTED";
 inline constexpr std::string_view kPdfBroken = "PDF_BROKEN";
+inline constexpr std::string_view kPdfTooComplex = "PDF_TOO_COMPLEX";
 inline constexpr std::string_view kMediaTypeUnknown = "MEDIA_TYPE_UNKNOWN";
 inline constexpr std::string_view kHtmlTooDeep = "HTML_TOO_DEEP";
 

@@ -66,6 +66,7 @@ struct ExtractedText {
 //   HTML_TOO_DEEP: nested over kMaxHtmlDepth, or made to multiply when parsed
 //   PDF_ENCRYPTED: needs a password
 //   PDF_BROKEN: not a PDF, or damaged beyond reading
+//   PDF_TOO_COMPLEX: takes more memory or time than engine/text/pdf_text.h allows
 absl::StatusOr<ExtractedText> ExtractText(std::string_view bytes, const ExtractRequest& request);
 
 // A media type by the first bytes (PDF and HTML signatures) and the name's ending; "text/plain"

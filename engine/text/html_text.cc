@@ -407,7 +407,8 @@ absl::StatusOr<HtmlText> ReadHtml(std::string_view html) {
         fmt::format("HTML elements nest {} deep, the limit is {}; upload the page as plain text",
                     depth, kMaxHtmlDepth));
   }
-  Arena arena(std::max(kArenaMinimum, html.size() * kHtmlMemoryPerByte));
+  Arena arena(std::max(kArenaMinimum,
+                       std::min(html.size() * kHtmlMemoryPerByte, kMaxHtmlMemory)));
   const size_t begin = html.starts_with(kByteOrderMark) ? kByteOrderMark.size() : 0;
   const GumboOutput* parsed = ParseInto(&arena, html.data() + begin, html.size() - begin);
   if (parsed == nullptr) {

@@ -24,5 +24,7 @@ absl::StatusOr<HtmlText> ReadHtml(std::string_view html);
 
 // Ordinary pages need 10 to 30.
 inline constexpr size_t kHtmlMemoryPerByte = 128;
+// And no page may have more: that of an ordinary one of the largest size (kMaxHtmlBytes).
+inline constexpr size_t kMaxHtmlMemory = size_t{1} << 30;
 
 }  // namespace lectern::engine

@@ -56,7 +56,7 @@ absl::Status Broken(std::string_view what) {
 
 }  // namespace
 
-absl::StatusOr<std::vector<std::string>> ReadPdfPages(std::string_view pdf) {
+absl::StatusOr<std::vector<std::string>> ReadPdfPagesHere(std::string_view pdf) {
   SilencePopplerOnce();
   if (pdf.size() > static_cast<size_t>(std::numeric_limits<int>::max()))
     return Broken("it is over 2 GiB");

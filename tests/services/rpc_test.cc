@@ -146,5 +146,26 @@ TEST(Admission, WaitsUntilAllHaveLeft) {
   leaver.join();
 }
 
+TEST(Names, TenantIdsOfOneTenantOrOfAny) {
+  EXPECT_EQ(*ParseTenantId("tenants/acme", "acme", "name"), "acme");
+  EXPECT_EQ(*ParseTenantId("tenants/acme", "", "name"), "acme");
+  EXPECT_EQ(engine::ReasonOf(ParseTenantId("tenants/acme", "other", "name").status()),
+            "TENANT_NOT_FOUND");
+  for (const char* name : {"", "acme", "tenants/", "tenants/A", "tenants/a/corpora/c"}) {
+    EXPECT_EQ(engine::ReasonOf(ParseTenantId(name, "", "name").status()), "NAME_INVALID") << name;
+  }
+}
+
+TEST(Errors, ARefusalThatKnowsWhenToComeBackSaysSo) {
+  const grpc::Status status = ToGrpcStatus(
+      engine::Error(absl::StatusCode::kResourceExhausted, "TOKEN_QUOTA_EXCEEDED", "wait",
+                    {{"retry_after_ms", "2500"}}),
+      "r");
+  EXPECT_EQ(ToRemoteError(status).retry_seconds, 2.5);
+  const grpc::Status full = ToGrpcStatus(
+      engine::Error(absl::StatusCode::kResourceExhausted, "DISK_QUOTA_EXCEEDED", "full"), "r");
+  EXPECT_FALSE(ToRemoteError(full).retry_seconds.has_value());
+}
+
 }  // namespace
 }  // namespace lectern::services
