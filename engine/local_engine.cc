@@ -359,6 +359,8 @@ absl::StatusOr<Stats> LocalEngine::GetStats() {
       .damages = care.damages,
       .quarantined_generations = care.quarantined,
       .repair_rebuilds = care.rebuilds,
+      .read_retries = static_cast<int64_t>(blocks.read_retries),
+      .slow_reads = static_cast<int64_t>(blocks.slow_reads),
       .request_memory_bytes = request_memory_->held_bytes(),
       .request_memory_limit_bytes = request_memory_->limit_bytes()};
 }

@@ -309,6 +309,8 @@ struct Stats {
   std::map<std::string, int64_t> damages;  // by kind
   int64_t quarantined_generations = 0;
   int64_t repair_rebuilds = 0;  // begun because of damage
+  int64_t read_retries = 0;
+  int64_t slow_reads = 0;  // that took more than a second
   int64_t request_memory_bytes = 0;
   int64_t request_memory_limit_bytes = 0;
 };

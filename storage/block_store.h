@@ -47,7 +47,8 @@ struct KvRequest {
 // outlive the Store. Thread-safe.
 //
 // Reads verify everything they return: kDataLoss for damaged, stale or foreign bytes, with kind and
-// key; the caller must treat `out` as garbage then. kUnavailable for I/O errors that may pass.
+// key; the caller must treat `out` as garbage then. kUnavailable for I/O errors that may pass,
+// after four attempts within half a second.
 // kInvalidArgument for a layer, block or head that is not in the context.
 class ContextReader {
  public:
@@ -90,6 +91,8 @@ struct BlockCounters {
   uint64_t verify_nanoseconds = 0;  // spent on checksums of data records while reading
   uint64_t read_nanoseconds = 0;    // of whole reads, summed over threads
   uint64_t damaged_records = 0;
+  uint64_t read_retries = 0;  // of reads that failed for a reason that may pass
+  uint64_t slow_reads = 0;    // that took more than a second
   uint64_t lineages_purged = 0;
 };
 

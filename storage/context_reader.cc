@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstring>
 #include <string>
+#include <thread>
 #include <utility>
 
 #include <fmt/format.h>
@@ -14,6 +15,13 @@ namespace {
 // How often a block that is being replaced while we read it is read again. A session replaces its
 // tail once a turn.
 constexpr int kReplacedReadAttempts = 8;
+
+// A read that failed for a reason that may pass is tried so often, after a pause that grows
+// fourfold: 20, 80, 320 milliseconds. Then whoever asked is told, and may do without.
+constexpr int kReadAttempts = 4;
+constexpr std::chrono::milliseconds kFirstPause(20);
+// A read that took longer is counted as slow: the disk, not the load, is then what to look at.
+constexpr std::chrono::seconds kSlowRead(1);
 
 // Work units of a whole-context read are about so many runs: enough for every thread, long enough
 // for read-ahead.
@@ -221,9 +229,22 @@ template <typename Read>
 absl::Status LineageContextReader::ReadCurrent(const Read& read) const {
   Stopwatch watch(&ledger_.counters().read_nanoseconds);
   absl::Status status;
-  for (int attempt = 0; attempt < kReplacedReadAttempts; ++attempt) {
+  int replaced = 0;
+  int failed = 0;
+  std::chrono::milliseconds pause = kFirstPause;
+  while (replaced < kReplacedReadAttempts) {
+    const auto begin = std::chrono::steady_clock::now();
     status = read();
-    if (!absl::IsAborted(status)) return Counted(status);
+    if (std::chrono::steady_clock::now() - begin > kSlowRead) ++ledger_.counters().slow_reads;
+    if (absl::IsAborted(status)) {
+      ++replaced;
+    } else if (absl::IsUnavailable(status) && ++failed < kReadAttempts) {
+      ++ledger_.counters().read_retries;
+      std::this_thread::sleep_for(pause);
+      pause *= 4;
+    } else {
+      return Counted(status);
+    }
   }
   return Counted(absl::DataLossError(
       "a block's records stay older than its directory: stale copies were put in their place"));

@@ -49,6 +49,8 @@ struct AtomicBlockCounters {
   std::atomic<uint64_t> verify_nanoseconds = 0;
   std::atomic<uint64_t> read_nanoseconds = 0;
   std::atomic<uint64_t> damaged_records = 0;
+  std::atomic<uint64_t> read_retries = 0;
+  std::atomic<uint64_t> slow_reads = 0;
   std::atomic<uint64_t> lineages_purged = 0;
 };
 

@@ -7,10 +7,13 @@
 #include <array>
 #include <atomic>
 #include <cerrno>
+#include <chrono>
+#include <condition_variable>
 #include <cstring>
 #include <filesystem>
 #include <map>
 #include <mutex>
+#include <thread>
 
 #include <fmt/format.h>
 #include <rocksdb/convenience.h>
@@ -32,6 +35,9 @@ namespace lectern::storage {
 namespace {
 
 namespace fs = std::filesystem;
+
+// How long a write that failed waits for RocksDB to be ready for the next attempt.
+constexpr std::chrono::seconds kResumePatience(5);
 
 rocksdb::Slice ToSlice(std::string_view text) { return {text.data(), text.size()}; }
 std::string_view ToView(const rocksdb::Slice& slice) { return {slice.data(), slice.size()}; }
@@ -126,6 +132,7 @@ class RocksStore final : public KeyValueStore {
 
   ~RocksStore() override {
     if (db_ == nullptr) return;
+    EndResuming();
     for (rocksdb::ColumnFamilyHandle* handle : handles_) {
       if (handle != nullptr) db_->DestroyColumnFamilyHandle(handle);
     }
@@ -204,6 +211,7 @@ class RocksStore final : public KeyValueStore {
   absl::Status EmptyLoadDirectory();
   rocksdb::Status WriteToLog(const rocksdb::WriteOptions& options, rocksdb::WriteBatch* write);
   bool Resume();
+  void EndResuming();
   void KeepLogReplaceable();
   uint64_t LogNumber() const;
 
@@ -217,6 +225,10 @@ class RocksStore final : public KeyValueStore {
   std::array<rocksdb::ColumnFamilyHandle*, kColumnFamilyCount> handles_ = {};
   std::atomic<uint64_t> next_load_file_ = 0;
   std::mutex resume_mutex_;
+  std::condition_variable resume_ended_;
+  std::thread resumer_;       // all below: guarded by resume_mutex_
+  bool resuming_ = false;     // resumer_ is at work
+  bool resumed_ = false;      // what it came to
   uint64_t suspect_log_ = 0;  // the log of the first failed write since resuming; 0: none
   std::atomic<bool> log_broken_ = false;
 };
@@ -251,15 +263,37 @@ rocksdb::Status RocksStore::WriteToLog(const rocksdb::WriteOptions& options,
   return status;
 }
 
-// True when writing may go on.
+// True when writing may go on. RocksDB's own call waits for compactions, and these are tried again
+// and again for as long as the disk fails them: it is waited for only so long, and goes on behind
+// us until it has ended.
 bool RocksStore::Resume() {
-  std::lock_guard lock(resume_mutex_);
-  if (!db_->Resume().ok()) return false;
-  // Should memtables have been switched just before the write that failed, none was flushed now.
-  if (LogNumber() == suspect_log_) log_broken_ = true;
-  suspect_log_ = 0;
-  KeepLogReplaceable();
-  return !log_broken_;
+  std::unique_lock lock(resume_mutex_);
+  if (!resuming_) {
+    if (resumer_.joinable()) resumer_.join();
+    resuming_ = true;
+    resumer_ = std::thread([this] {
+      const bool resumed = db_->Resume().ok();
+      std::lock_guard done(resume_mutex_);
+      if (resumed) {
+        // Should memtables have been switched just before the write that failed, none was flushed.
+        if (LogNumber() == suspect_log_) log_broken_ = true;
+        suspect_log_ = 0;
+        KeepLogReplaceable();
+      }
+      resumed_ = resumed && !log_broken_;
+      resuming_ = false;
+      resume_ended_.notify_all();
+    });
+  }
+  return resume_ended_.wait_for(lock, kResumePatience, [this] { return !resuming_; }) && resumed_;
+}
+
+void RocksStore::EndResuming() {
+  {
+    std::lock_guard lock(resume_mutex_);
+    if (resuming_) rocksdb::CancelAllBackgroundWork(db_.get(), /*wait=*/false);
+  }
+  if (resumer_.joinable()) resumer_.join();
 }
 
 absl::Status RocksStore::EmptyLoadDirectory() {
@@ -315,9 +349,9 @@ absl::Status RocksStore::Open() {
           fmt::format("{}: another process has it open ({})", doing, status.ToString()));
     }
     if (status.IsIOError() && Mentions(status.ToString(), ENOENT)) {
-      return absl::DataLossError(fmt::format(
-          "{}: a file of the database is gone ({}): restore it from a backup", doing,
-          status.ToString()));
+      return absl::DataLossError(
+          fmt::format("{}: a file of the database is gone ({}): restore it from a backup", doing,
+                      status.ToString()));
     }
     return ToStatus(status, doing);
   }

@@ -66,6 +66,8 @@ class LedgerBlockStore final : public BlockStore {
     now.verify_nanoseconds = counters.verify_nanoseconds;
     now.read_nanoseconds = counters.read_nanoseconds;
     now.damaged_records = counters.damaged_records;
+    now.read_retries = counters.read_retries;
+    now.slow_reads = counters.slow_reads;
     now.lineages_purged = counters.lineages_purged;
     return now;
   }

@@ -297,6 +297,8 @@ v1::Stats ToProto(const engine::Stats& stats) {
   out.mutable_damages()->insert(stats.damages.begin(), stats.damages.end());
   out.set_quarantined_generations(stats.quarantined_generations);
   out.set_repair_rebuilds(stats.repair_rebuilds);
+  out.set_read_retries(stats.read_retries);
+  out.set_slow_reads(stats.slow_reads);
   out.set_request_memory_bytes(stats.request_memory_bytes);
   out.set_request_memory_limit_bytes(stats.request_memory_limit_bytes);
   return out;

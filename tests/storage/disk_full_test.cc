@@ -1,8 +1,11 @@
 // A disk that fills up, on every write path, and has space again: typed errors, reads go on, no
 // restart. Through a file system of ours, so that it runs without privileges.
 #include <atomic>
+#include <chrono>
 #include <cstdint>
+#include <future>
 #include <memory>
+#include <random>
 
 #include <rocksdb/env.h>
 #include <rocksdb/file_system.h>
@@ -191,6 +194,38 @@ TEST_F(DiskFullTest, AnIoErrorIsUnavailableAndPasses) {
   quota_.io_error = true;
   quota_.bytes = 0;
   EXPECT_CODE(catalog().CreateCorpus(tenant_, {"x", "", {}}, 1), absl::StatusCode::kUnavailable);
+  ExpectServed(served_);
+  ExpectRecovered();
+}
+
+// RocksDB repeats a compaction for as long as it fails, and resuming waits for compactions.
+TEST_F(DiskFullTest, AWriteDoesNotWaitForACompactionThatCannotEnd) {
+  const Operation operation = Must(catalog().CreateOperation(corpus_, IngestOperation(), 1));
+  Must(catalog().BeginIngest(RequestFor(operation.uid, cache_, kBlockTokens), 1));
+  std::mt19937_64 random(5);
+  constexpr size_t kPlanBytes = 1'500'000;  // of a record that every table holds anew
+  constexpr int kTablesUntilCompaction = 4;
+  for (int table = 1; table <= kTablesUntilCompaction; ++table) {
+    std::string plan;
+    while (plan.size() < kPlanBytes) plan.push_back(static_cast<char>(random()));
+    Must(catalog().UpdateIngestPlan(operation.uid, plan));
+    // The last table still fits, what is made of the four does not.
+    if (table == kTablesUntilCompaction) quota_.bytes = kPlanBytes + kPlanBytes / 2;
+    store_->Flush().IgnoreError();
+  }
+  auto ended = std::async(std::launch::async, [&] {
+    // Until one fails: the compaction eats up what is left.
+    absl::Status status;
+    for (int i = 0; status.ok(); ++i) {
+      status = catalog().CreateCorpus(tenant_, {"more" + std::to_string(i), "", {}}, 1).status();
+    }
+    return status;
+  });
+  if (ended.wait_for(std::chrono::seconds(90)) != std::future_status::ready) {
+    quota_.bytes = INT64_MAX;
+    FAIL() << "a write waits for as long as the disk is full";
+  }
+  EXPECT_CODE(ended.get(), absl::StatusCode::kResourceExhausted);
   ExpectServed(served_);
   ExpectRecovered();
 }

@@ -2,8 +2,8 @@
 // a part with a garbled end; names keep what their directory's sync covered. What was acknowledged
 // is there.
 //
-// A few seeds as a test; LECTERN_POWER_LOSS_SEEDS=200 makes it a campaign, whose rows go into the
-// file that LECTERN_POWER_LOSS_RESULTS names.
+// A few seeds as a test; LECTERN_POWER_LOSS_SEEDS=200 makes it a campaign, from
+// LECTERN_POWER_LOSS_FIRST on, whose rows go into the file that LECTERN_POWER_LOSS_RESULTS names.
 #include <atomic>
 #include <cstdlib>
 #include <filesystem>
@@ -267,11 +267,15 @@ int FailedParts() {
 }
 
 TEST(PowerLossTest, WhatWasAcknowledgedIsOnTheDisk) {
-  const char* const asked = std::getenv("LECTERN_POWER_LOSS_SEEDS");
-  const int seeds = asked != nullptr ? std::atoi(asked) : kSeeds;
+  const auto number = [](const char* name, int otherwise) {
+    const char* const asked = std::getenv(name);
+    return asked != nullptr ? std::atoi(asked) : otherwise;
+  };
+  const int seeds = number("LECTERN_POWER_LOSS_SEEDS", kSeeds);
+  const int first = number("LECTERN_POWER_LOSS_FIRST", 0);
   size_t corpora = 0;
   int violations = 0;
-  for (int seed = 0; seed < seeds; ++seed) {
+  for (int seed = first; seed < first + seeds; ++seed) {
     SCOPED_TRACE(seed);
     const int failed_before = FailedParts();
     corpora += LosePowerTwice(static_cast<uint64_t>(seed));
