@@ -310,8 +310,15 @@ class TreeReader {
         node.type != GUMBO_NODE_CDATA) {
       return;
     }
-    const std::string_view text(node.v.text.text);
+    std::string_view text(node.v.text.text);
     if (text.empty()) return;
+    // A character reference of very many digits overflows in the parser: what it leaves is no
+    // UTF-8.
+    std::string repaired;
+    if (FirstInvalidUtf8(text) != std::string_view::npos) {
+      repaired = ReplaceInvalidUtf8(text);
+      text = repaired;
+    }
     const GumboStringPiece& original = node.v.text.original_text;
     std::string_view source(original.data, original.length);
     const bool inside = source.data() >= html_.data() &&
@@ -407,8 +414,7 @@ absl::StatusOr<HtmlText> ReadHtml(std::string_view html) {
         fmt::format("HTML elements nest {} deep, the limit is {}; upload the page as plain text",
                     depth, kMaxHtmlDepth));
   }
-  Arena arena(std::max(kArenaMinimum,
-                       std::min(html.size() * kHtmlMemoryPerByte, kMaxHtmlMemory)));
+  Arena arena(std::max(kArenaMinimum, std::min(html.size() * kHtmlMemoryPerByte, kMaxHtmlMemory)));
   const size_t begin = html.starts_with(kByteOrderMark) ? kByteOrderMark.size() : 0;
   const GumboOutput* parsed = ParseInto(&arena, html.data() + begin, html.size() - begin);
   if (parsed == nullptr) {

@@ -33,6 +33,8 @@ namespace {
 
 constexpr int kDocumentWords = 900;
 constexpr double kLimit = 0.55;
+// Within a tenant a hit shows at once on a quiet machine (over 0.99), and still on a busy one.
+constexpr double kControl = 0.8;
 constexpr uint64_t kSeed = 1;
 
 void Must(bool done, const std::string& what) {
@@ -184,7 +186,7 @@ int Main(int trials) {
        "at most 0.55; within one tenant, where the cache shows: " + std::to_string(within)},
       {"ratio", across / kLimit}};
   std::printf("%s\n", row.dump().c_str());
-  Must(within > 0.9, "the control: a measurement that sees no cache hit proves nothing; it");
+  Must(within > kControl, "the control: a measurement that sees no cache hit proves nothing; it");
   return across <= kLimit ? 0 : 1;
 }
 

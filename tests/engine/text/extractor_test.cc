@@ -119,6 +119,16 @@ TEST(ExtractHtml, HardEntitiesAndLineEndings) {
   EXPECT_EQ(SourceOf(source, text, "first"), "first");
 }
 
+// Found by tests/fuzz/text_fuzz.
+TEST(ExtractHtml, CharacterReferencesOfAnyLengthGiveValidText) {
+  for (const char* digits :
+       {"bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbF", "110000", "d800", "ffffffffd800", "0"}) {
+    const ExtractedText text = Extract("<html>a&#x" + std::string(digits) + ";b");
+    EXPECT_EQ(FirstInvalidUtf8(text.text), std::string_view::npos) << digits;
+    EXPECT_TRUE(text.text.starts_with("a")) << digits;
+  }
+}
+
 TEST(ExtractHtml, ByteOrderMarkAndMisnestedTables) {
   const std::string source = "\xef\xbb\xbf<table><tr><td>cell</td></tr>stray</table><p>after";
   const ExtractedText text = Extract(source, {.name = "x.html"});
