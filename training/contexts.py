@@ -15,7 +15,7 @@ import random
 
 import numpy as np
 from reflow import reflow
-from tasks import Hold, Question, invented, mix, pages, scattered, sentences
+from tasks import Hold, Question, invented, mix, pages, parsed, scattered, sentences, words
 from tasks.frames import lower_first
 
 PAD, BOS, DOC, TEXT, Q, A, END, NONE = range(8)
@@ -23,6 +23,14 @@ PAD, BOS, DOC, TEXT, Q, A, END, NONE = range(8)
 ITEM_WEIGHTS = {"option": 4.0, "name": 8.0, "variable": 3.0, "file": 3.0, "author": 5.0, "exit": 3.0}
 SCATTERED_SHARE = 0.4  # of the contexts that hold groups of scattered sentences
 NAMING = ('In "{t}": {Q}', "In {t}, {q}", "According to {t}, {q}", "{Q} (see {t})", "{t}: {q}", "{Q} I mean in {t}.", 'What does "{t}" say: {q}', "From {t}: {Q}")
+PAGE_WEIGHTS = {"man": 3.0, "prose": 2.0}  # how much likelier than other pages of its length a page is taken
+PARSED_WEIGHT = 2.5  # the same, of pages whose sentences were parsed
+UNANSWERABLE_KEPT = 0.5  # of the invented documents' questions that they do not answer: one natural question in ten is to have no answer
+ASK_MARGIN = 400  # characters beside a window whose sentences give questions that it does not answer
+PARSED_SHARE = 0.62  # of the questions on a page of parsed prose
+# Families whose questions people would put in words of their own; quotes, options and keys stay as they are.
+NATURAL = ("sentence_", "story", "relation", "event", "parsed_", "fact", "none_story", "none_relation", "none_event", "none_parsed", "none_fact")
+EXCHANGED_SHARE, EXCHANGED_WORDS = 0.7, 0.35  # of these questions; of their words that have others
 INVENTED_SHARE = 0.42  # of the documents of a context; pages are longer
 _tokenizer = None
 
@@ -47,6 +55,8 @@ def _tokenize_page(page: dict) -> dict:
         cursor = begin
         places.append((item, begin, found + len(value)))
     page["places"] = places
+    page["asks"] = parsed.asks(page) if page.get("parsed") else []
+    page.pop("parsed", None)
     return page
 
 
@@ -97,6 +107,8 @@ class _Placed:
     page: dict | None = None
     items: list | None = None
     labels: set[str] = dataclasses.field(default_factory=set)
+    asks: list[parsed.Ask] = dataclasses.field(default_factory=list)  # on sentences of the window, or just beside it
+    window: tuple[int, int] = (0, 0)  # the characters of the page that the document shows
 
 
 class ContextMaker:
@@ -107,7 +119,7 @@ class ContextMaker:
 
     def __init__(self, page_list: list[dict], tokenizer, seed: int, held_out: int = Hold.TRAIN):
         self.pages = page_list
-        self.weights = np.cumsum([min(len(page["ids"]), 12000) ** 0.7 * (3.0 if page["kind"] == "man" else 1.0) for page in page_list])
+        self.weights = np.cumsum([min(len(page["ids"]), 12000) ** 0.7 * PAGE_WEIGHTS.get(page["kind"], 1.0) * (PARSED_WEIGHT if page.get("asks") else 1.0) for page in page_list])
         packages: dict[str, list[dict]] = {}
         for page in page_list:
             packages.setdefault(page["package"], []).append(page)
@@ -148,7 +160,8 @@ class ContextMaker:
         start = int(first[begin])
         stop = int(first[end]) if end < len(first) else len(text)
         items = [place[0] for place in page["places"] if place[1] >= start and place[2] <= stop]
-        return _Placed(self._title(page), page["name"], text[start:stop], page["ids"][begin:end].tolist(), [], page, items)
+        asks = [ask for ask in page["asks"] if ask.begin > start - ASK_MARGIN and ask.end < stop + ASK_MARGIN] if page.get("asks") else []
+        return _Placed(self._title(page), page["name"], text[start:stop], page["ids"][begin:end].tolist(), [], page, items, asks=asks, window=(start, stop))
 
     def _insert(self, placed: _Placed, sentence: str) -> None:
         """Puts a sentence behind a random sentence or paragraph end of the document."""
@@ -208,6 +221,9 @@ class ContextMaker:
             names.add(placed.name)
             documents.append(placed)
             used += len(placed.ids) + len(self._encode(placed.title)) + 2
+        if self.held_out == Hold.TRAIN:
+            for placed in documents:
+                placed.questions = [question for question in placed.questions if question.answer is not None or rng.random() < UNANSWERABLE_KEPT]
         said = collections.Counter(label for placed in documents for label in placed.labels)
         for placed in documents:  # a question must point at one document, or at none
             placed.questions = [asked for question in placed.questions if (asked := self._pointed(question, placed, said))]
@@ -233,6 +249,8 @@ class ContextMaker:
         style = rng.random()
         if ready and (placed.page is None or style < 0.25):
             return ready.pop(rng.randrange(len(ready)))
+        if placed.asks and rng.random() < PARSED_SHARE:
+            return parsed.question(rng, placed.asks, *placed.window, placed.text, placed.name, everything)
         if style < 0.5:
             if placed.items:
                 item = rng.choices(placed.items, [ITEM_WEIGHTS.get(entry[0], 1.0) for entry in placed.items])[0]
@@ -288,6 +306,8 @@ class ContextMaker:
             if question is None or question.text in asked:
                 failures += 1
                 continue
+            if self.held_out == Hold.TRAIN and question.family.startswith(NATURAL) and question.family != "sentence_gap" and rng.random() < EXCHANGED_SHARE:
+                question = dataclasses.replace(question, text=words.exchanged(rng, question.text, EXCHANGED_WORDS))
             asked.add(question.text)
             target = [NONE] if question.answer is None else self._encode(" " + question.answer)
             asked_tokens = [Q, *self._encode(question.text), A]

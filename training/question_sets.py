@@ -21,7 +21,7 @@ GROUPS = (
     ("none_", "unanswerable"), ("continue", "continuation"), ("needle_fact", "invented_facts"), ("needle", "needles"), ("key_value", "needles"), ("value_key", "needles"),
     ("option", "options"), ("term", "definitions"), ("name", "definitions"), ("file", "definitions"), ("variable", "definitions"), ("exit", "definitions"), ("error", "definitions"),
     ("synopsis", "definitions"), ("author", "definitions"), ("two_step", "two_step"), ("chain", "two_step"), ("count", "weak_evidence"), ("vote", "weak_evidence"),
-    ("fact", "invented_facts"), ("relation", "invented_facts"), ("event", "invented_facts"), ("story", "stories"), ("before", "awkward"), ("mentions", "awkward"), ("sentence_gap", "awkward"), ("sentence", "prose"),
+    ("fact", "invented_facts"), ("relation", "invented_facts"), ("event", "invented_facts"), ("story", "stories"), ("new_story", "new_stories"), ("parsed", "parsed"), ("before", "awkward"), ("mentions", "awkward"), ("sentence_gap", "awkward"), ("sentence", "prose"),
 )  # fmt: skip
 # Misleading duplicates and evidence in many pieces, up to more pieces than 16 blocks hold.
 ADVERSARIAL = (("needle_stale", 4), ("needle_stale", 24), ("needle_stale", 64), ("needle_keys", 24), ("needle_keys", 64), ("vote", 4), ("vote", 16), ("vote", 64))

@@ -8,6 +8,7 @@ The generated tables (relations.py, events.py) bring breadth of facts; these bri
 """
 
 import dataclasses
+import hashlib
 import pathlib
 import random
 import re
@@ -25,6 +26,7 @@ KINDS = {
 TITLED = re.compile(r"^(?:Dr|Mr|Mrs|Ms|Judge|Prof|Professor|Sir|Captain|Father)\.?$")
 CUES = ('In "{t}": {q}', "According to {t}, {q}", "{q} ({t})", "{t}: {q}", "{q} See {t}.")
 CUE_SHARE = 0.25
+HELD_OUT_SHARE = 0.15
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +35,11 @@ class Story:
     title: str
     text: str
     asked: tuple[tuple[tuple[str, ...], str | None], ...]  # phrasings, answer
+
+    @property
+    def held_out(self) -> bool:
+        """About one story in seven is kept from training, by its beginning: what is learned must carry over to new documents."""
+        return hashlib.sha256((self.title + self.text[:80]).encode()).digest()[0] < HELD_OUT_SHARE * 256
 
 
 def _split(text: str, mark: str) -> list[str]:
@@ -101,6 +108,8 @@ def parse(text: str, name: str) -> list[Story]:
 
 
 STORIES = [story for path in sorted(FOLDER.glob("*.txt")) for story in parse(path.read_text(encoding="utf-8"), path.stem)]
+TRAINED = [story for story in STORIES if not story.held_out]
+NEW = [story for story in STORIES if story.held_out]
 
 
 def tell(rng: random.Random, story: Story) -> Document:
@@ -122,10 +131,12 @@ def tell(rng: random.Random, story: Story) -> Document:
         needs: tuple[str, ...] = ()
         if wanted is not None:  # a question that names nothing of its document is asked only where it is the one story
             needs = (story.name,) if cue or "{" in pattern else (story.name, "story")
-        questions.append(Question("none_story" if wanted is None else "story", asked, wanted, needs))
+        family = "new_story" if story.held_out else "story"
+        questions.append(Question(f"none_{family}" if wanted is None else family, asked, wanted, needs))
     rng.shuffle(questions)
     return Document(title, text, questions, {story.name, "story"})
 
 
 def document(rng: random.Random, hold: int = Hold.TRAIN) -> Document:
-    return tell(rng, rng.choice(STORIES))
+    """A story; Hold.WORDING: one that training never shows."""
+    return tell(rng, rng.choice(NEW if hold == Hold.WORDING else TRAINED))
