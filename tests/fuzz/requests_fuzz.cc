@@ -97,7 +97,8 @@ constexpr Target kTargets[] = {Take<v1::CreateCorpusRequest>,
                                Take<v1::UpdateTenantRequest>,
                                Take<v1::DeleteTenantRequest>,
                                Take<v1::GetModelRequest>,
-                               Take<v1::GetStatsRequest>};
+                               Take<v1::GetStatsRequest>,
+                               Take<v1::RebuildCorpusRequest>};
 
 }  // namespace
 }  // namespace lectern::services
