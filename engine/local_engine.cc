@@ -209,6 +209,7 @@ void LocalEngine::Maintain() {
       due = std::exchange(maintenance_due_, false);
     }
     DeleteExpired();
+    ingest_->RetryEnds();
     // Tried again after the interval, whatever went wrong.
     uses_->Save().IgnoreError();
     room_->ShrinkToCap().IgnoreError();

@@ -117,7 +117,9 @@ class LocalEngine final : public Engine {
     std::map<uint64_t, int64_t> generation_bytes;
     std::map<uint64_t, int32_t> ranks;  // by corpus, among its tenant's
   };
-  absl::StatusOr<CacheView> ViewCaches();
+  absl::StatusOr<std::shared_ptr<const CacheView>> ViewCaches();
+  // What a call has just changed shows in the next view.
+  void ForgetCacheView();
   absl::StatusOr<Corpus> Present(const storage::Corpus& corpus, const std::string& tenant,
                                  const CacheView& view);
   absl::StatusOr<Corpus> Present(const storage::Corpus& corpus, const std::string& tenant);
@@ -150,6 +152,12 @@ class LocalEngine final : public Engine {
   std::mutex finishing_uploads_;  // of tenants with a disk quota
   std::atomic<int64_t> documents_{0};
   std::atomic<int64_t> sessions_{0};
+
+  // A view walks all generations. It is shown for ten times as long as it took to make, so that
+  // it never takes more than a tenth of the time.
+  std::mutex view_mutex_;
+  std::shared_ptr<const CacheView> view_;  // guarded by view_mutex_
+  int64_t view_until_us_ = 0;              // guarded by view_mutex_
 
   std::mutex maintenance_mutex_;
   std::condition_variable maintenance_wake_;

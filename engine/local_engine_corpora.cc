@@ -59,28 +59,39 @@ absl::StatusOr<storage::Operation> LocalEngine::FindOperation(const ResourceName
   return operation;
 }
 
-absl::StatusOr<LocalEngine::CacheView> LocalEngine::ViewCaches() {
-  CacheView view;
+absl::StatusOr<std::shared_ptr<const LocalEngine::CacheView>> LocalEngine::ViewCaches() {
+  constexpr int64_t kShownFor = 10;  // times what it took
+  const int64_t begin = NowUs();
+  std::lock_guard lock(view_mutex_);
+  if (view_ != nullptr && begin < view_until_us_) return view_;
   absl::StatusOr<std::vector<storage::CachedGeneration>> cached =
       store_->catalog().CachedGenerations();
   if (!cached.ok()) return WithReason(cached.status());
+  auto view = std::make_shared<CacheView>();
   for (const storage::CachedGeneration& generation : *cached) {
-    view.corpus_bytes[generation.corpus_uid] += static_cast<int64_t>(generation.bytes);
-    view.generation_bytes[generation.uid] = static_cast<int64_t>(generation.bytes);
+    view->corpus_bytes[generation.corpus_uid] += static_cast<int64_t>(generation.bytes);
+    view->generation_bytes[generation.uid] = static_cast<int64_t>(generation.bytes);
   }
-  LECTERN_ASSIGN_OR_RETURN(const std::vector<Evictable> order, room_->EvictionOrder());
   std::map<uint64_t, int32_t> next;  // by tenant
-  for (const Evictable& evictable : order) {
+  for (const Evictable& evictable : room_->EvictionOrder(*std::move(cached))) {
     if (!evictable.generation.current) continue;
-    view.ranks[evictable.generation.corpus_uid] = ++next[evictable.generation.tenant_uid];
+    view->ranks[evictable.generation.corpus_uid] = ++next[evictable.generation.tenant_uid];
   }
-  return view;
+  const int64_t end = NowUs();
+  view_until_us_ = end + kShownFor * (end - begin);
+  view_ = std::move(view);
+  return view_;
+}
+
+void LocalEngine::ForgetCacheView() {
+  std::lock_guard lock(view_mutex_);
+  view_.reset();
 }
 
 absl::StatusOr<Corpus> LocalEngine::Present(const storage::Corpus& corpus,
                                             const std::string& tenant) {
-  LECTERN_ASSIGN_OR_RETURN(const CacheView view, ViewCaches());
-  return Present(corpus, tenant, view);
+  LECTERN_ASSIGN_OR_RETURN(const std::shared_ptr<const CacheView> view, ViewCaches());
+  return Present(corpus, tenant, *view);
 }
 
 absl::StatusOr<Corpus> LocalEngine::Present(const storage::Corpus& corpus,
@@ -157,10 +168,10 @@ absl::StatusOr<Page<Corpus>> LocalEngine::ListCorpora(std::string_view tenant_id
   if (!corpora.ok()) return PageError(corpora.status());
   Page<Corpus> result = {.next_page_token = corpora->next_token};
   const int64_t now = NowUs();
-  LECTERN_ASSIGN_OR_RETURN(const CacheView view, ViewCaches());
+  LECTERN_ASSIGN_OR_RETURN(const std::shared_ptr<const CacheView> view, ViewCaches());
   for (const storage::Corpus& corpus : corpora->items) {
     if (corpus.expire_time.has_value() && *corpus.expire_time <= now) continue;
-    absl::StatusOr<Corpus> presented = Present(corpus, tenant.id, view);
+    absl::StatusOr<Corpus> presented = Present(corpus, tenant.id, *view);
     if (absl::IsNotFound(presented.status())) continue;  // deleted while the page was made
     if (!presented.ok()) return presented.status();
     result.items.push_back(*std::move(presented));
@@ -190,6 +201,7 @@ absl::StatusOr<Corpus> LocalEngine::UpdateCorpus(const CorpusName& name,
   absl::StatusOr<storage::Corpus> updated =
       store_->catalog().UpdateCorpus(corpus.uid, changes, now);
   if (!updated.ok()) return WithReason(updated.status(), "CORPUS_NOT_FOUND");
+  ForgetCacheView();
   return Present(*updated, name.tenant);
 }
 
@@ -411,8 +423,8 @@ absl::StatusOr<storage::Generation> LocalEngine::FindGeneration(const storage::C
 absl::StatusOr<Generation> LocalEngine::GetGeneration(const ResourceName& name) {
   LECTERN_ASSIGN_OR_RETURN(const storage::Corpus corpus, FindCorpus(name.corpus));
   LECTERN_ASSIGN_OR_RETURN(const storage::Generation generation, FindGeneration(corpus, name.id));
-  LECTERN_ASSIGN_OR_RETURN(const CacheView view, ViewCaches());
-  return Present(generation, name.corpus, view);
+  LECTERN_ASSIGN_OR_RETURN(const std::shared_ptr<const CacheView> view, ViewCaches());
+  return Present(generation, name.corpus, *view);
 }
 
 absl::StatusOr<Operation> LocalEngine::RebuildCorpus(const CorpusName& name,
@@ -448,9 +460,9 @@ absl::StatusOr<Page<Generation>> LocalEngine::ListGenerations(const CorpusName& 
       store_->catalog().ListGenerations(corpus.uid, request);
   if (!generations.ok()) return PageError(generations.status());
   Page<Generation> result = {.next_page_token = generations->next_token};
-  LECTERN_ASSIGN_OR_RETURN(const CacheView view, ViewCaches());
+  LECTERN_ASSIGN_OR_RETURN(const std::shared_ptr<const CacheView> view, ViewCaches());
   for (const storage::Generation& generation : generations->items)
-    result.items.push_back(Present(generation, name, view));
+    result.items.push_back(Present(generation, name, *view));
   return result;
 }
 

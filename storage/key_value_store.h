@@ -74,6 +74,8 @@ class Batch {
   };
 
   void Put(ColumnFamily family, std::string key, std::string value);
+  // Keys that a bulk load brought into kKv or kIndexKeys may stay to be seen until ReclaimRange has
+  // taken the range they lie in: delete those by range, and look at none that nothing points to.
   void Delete(ColumnFamily family, std::string key);
   void DeleteRange(ColumnFamily family, std::string begin, std::string end);
 

@@ -20,14 +20,15 @@
 #include <rocksdb/db.h>
 #include <rocksdb/env.h>
 #include <rocksdb/file_system.h>
-#include <rocksdb/sst_file_manager.h>
 #include <rocksdb/sst_file_writer.h>
 #include <rocksdb/utilities/checkpoint.h>
 #include <rocksdb/write_batch.h>
 
 #include "storage/background_listener.h"
 #include "storage/fail_point.h"
+#include "storage/info_log.h"
 #include "storage/recoverable_file_system.h"
+#include "storage/rocksdb_cursor.h"
 #include "storage/rocksdb_tuning.h"
 #include "storage/watermark.h"
 
@@ -46,9 +47,11 @@ bool Mentions(const std::string& message, int error_number) {
   return message.find(std::strerror(error_number)) != std::string::npos;
 }
 
-// Tables may exceed the cap by so much before RocksDB stops writing: room for what admission could
-// not foresee, and within what the cap promises.
-constexpr uint64_t kLastResortPercent = 104;
+// A key that nothing has.
+const rocksdb::Slice kNoKey("\0", 1);
+
+// Families with bulk data; what comes to them through the log lies in a family beside.
+constexpr std::array kSplitFamilies = {ColumnFamily::kIndexKeys, ColumnFamily::kKv};
 
 struct FileSize {
   uint64_t allocated = 0;  // blocks of disk
@@ -69,6 +72,8 @@ bool IsOutOfSpace(const rocksdb::Status& status) {
   return status.IsIOError() &&
          (Mentions(status.ToString(), ENOSPC) || Mentions(status.ToString(), EDQUOT));
 }
+
+}  // namespace
 
 // The one place where RocksDB's errors become ours.
 absl::Status ToStatus(const rocksdb::Status& status, std::string_view doing) {
@@ -100,27 +105,7 @@ absl::Status ToStatus(const rocksdb::Status& status, std::string_view doing) {
   return absl::InternalError(message);
 }
 
-class RocksCursor final : public Cursor {
- public:
-  RocksCursor(rocksdb::DB* db, rocksdb::ColumnFamilyHandle* handle, rocksdb::ReadOptions options,
-              std::string_view begin, std::string_view end)
-      : end_(end), upper_bound_(ToSlice(end_)) {
-    options.iterate_upper_bound = &upper_bound_;
-    iterator_.reset(db->NewIterator(options, handle));
-    iterator_->Seek(ToSlice(begin));
-  }
-
-  bool Valid() const override { return iterator_->Valid(); }
-  void Next() override { iterator_->Next(); }
-  std::string_view key() const override { return ToView(iterator_->key()); }
-  std::string_view value() const override { return ToView(iterator_->value()); }
-  absl::Status status() const override { return ToStatus(iterator_->status(), "scan"); }
-
- private:
-  std::string end_;
-  rocksdb::Slice upper_bound_;
-  std::unique_ptr<rocksdb::Iterator> iterator_;
-};
+namespace {
 
 class RocksStore final : public KeyValueStore {
  public:
@@ -143,8 +128,12 @@ class RocksStore final : public KeyValueStore {
 
   absl::Status Get(ColumnFamily family, std::string_view key, PinnedValue* value) const override {
     auto pinned = std::make_shared<rocksdb::PinnableSlice>();
-    const rocksdb::Status status =
-        db_->Get(TunedReadOptions(family), Handle(family), ToSlice(key), pinned.get());
+    rocksdb::Status status;
+    for (rocksdb::ColumnFamilyHandle* layer : Layers(family)) {
+      pinned->Reset();
+      status = db_->Get(TunedReadOptions(family), layer, ToSlice(key), pinned.get());
+      if (!status.IsNotFound()) break;
+    }
     if (!status.ok()) return ToStatus(status, "get");
     const std::string_view view = ToView(*pinned);
     *value = PinnedValue(view, std::move(pinned));
@@ -160,7 +149,7 @@ class RocksStore final : public KeyValueStore {
                                     std::string_view end, size_t read_ahead) const override {
     rocksdb::ReadOptions options = TunedReadOptions(family);
     options.readahead_size = read_ahead;
-    return std::make_unique<RocksCursor>(db_.get(), Handle(family), options, begin, end);
+    return NewRocksCursor(db_.get(), Layers(family), options, begin, end);
   }
 
   absl::StatusOr<std::unique_ptr<BulkLoad>> NewBulkLoad() override;
@@ -194,8 +183,23 @@ class RocksStore final : public KeyValueStore {
   rocksdb::DB* db() const { return db_.get(); }
   rocksdb::Env* env() const { return env_.get(); }
   const StoreSizes& sizes() const { return sizes_; }
-  rocksdb::ColumnFamilyHandle* Handle(ColumnFamily family) const {
+  // What is bulk loaded lies in the family of its name, and what comes through the log, for the two
+  // families that have bulk data, in one beside it. A small record between large files would have
+  // all of them rewritten with it, and space for twice the data while that lasts; as it is, bulk
+  // files are never compacted, and a deleted range drops whole files.
+  rocksdb::ColumnFamilyHandle* BulkHandle(ColumnFamily family) const {
     return handles_[static_cast<size_t>(family)];
+  }
+  rocksdb::ColumnFamilyHandle* LogHandle(ColumnFamily family) const {
+    for (size_t i = 0; i < kSplitFamilies.size(); ++i) {
+      if (kSplitFamilies[i] == family) return handles_[kColumnFamilyCount + i];
+    }
+    return BulkHandle(family);
+  }
+  // Where a key may be, in the order in which they hide one another.
+  std::vector<rocksdb::ColumnFamilyHandle*> Layers(ColumnFamily family) const {
+    if (LogHandle(family) == BulkHandle(family)) return {BulkHandle(family)};
+    return {LogHandle(family), BulkHandle(family)};
   }
   rocksdb::Options FileOptions(ColumnFamily family) const {
     rocksdb::Options options(TunedDbOptions(sizes_, /*direct_reads=*/false),
@@ -203,12 +207,36 @@ class RocksStore final : public KeyValueStore {
     options.env = env();
     return options;
   }
+  // Adds the deletion of `key` if the log has it, where it would hide a bulk loaded one.
+  void FindHidden(ColumnFamily family, std::string_view key, Batch* hidden) const {
+    if (LogHandle(family) == BulkHandle(family)) return;
+    rocksdb::PinnableSlice ignored;
+    if (!db_->Get(TunedReadOptions(family), LogHandle(family), ToSlice(key), &ignored).ok()) return;
+    hidden->Delete(family, std::string(key));
+  }
+  // Whether writing is possible, resuming it if it can be: a deletion of no key.
+  absl::Status Probe() {
+    return Attempt("write", [&] {
+      rocksdb::WriteBatch nothing;
+      rocksdb::Status status = nothing.Delete(LogHandle(ColumnFamily::kCatalog), kNoKey);
+      return status.ok() ? WriteToLog(rocksdb::WriteOptions(), &nothing) : status;
+    });
+  }
   std::string NextLoadFile() {
     return fmt::format("{}/{:06}.sst", options_.load_directory, next_load_file_++);
   }
 
  private:
   absl::Status EmptyLoadDirectory();
+  absl::Status DropFiles(rocksdb::ColumnFamilyHandle* family, std::string_view begin,
+                         std::string_view end);
+  absl::Status Compact(rocksdb::ColumnFamilyHandle* family, std::string_view begin,
+                       std::string_view end);
+  uint64_t Property(rocksdb::ColumnFamilyHandle* family, const std::string& name) const {
+    uint64_t value = 0;
+    db_->GetIntProperty(family, name, &value);
+    return value;
+  }
   rocksdb::Status WriteToLog(const rocksdb::WriteOptions& options, rocksdb::WriteBatch* write);
   bool Resume();
   void EndResuming();
@@ -222,7 +250,9 @@ class RocksStore final : public KeyValueStore {
   const std::shared_ptr<BackgroundListener> background_ = std::make_shared<BackgroundListener>();
   std::unique_ptr<Watermark> watermark_;  // may be null
   std::unique_ptr<rocksdb::DB> db_;
-  std::array<rocksdb::ColumnFamilyHandle*, kColumnFamilyCount> handles_ = {};
+  // By ColumnFamily, then those beside kSplitFamilies.
+  std::array<rocksdb::ColumnFamilyHandle*, kColumnFamilyCount + kSplitFamilies.size()> handles_ =
+      {};
   std::atomic<uint64_t> next_load_file_ = 0;
   std::mutex resume_mutex_;
   std::condition_variable resume_ended_;
@@ -244,8 +274,7 @@ uint64_t RocksStore::LogNumber() const {
 void RocksStore::KeepLogReplaceable() {
   rocksdb::WriteOptions options;
   options.disableWAL = true;
-  db_->Delete(options, Handle(ColumnFamily::kCatalog), rocksdb::Slice("\0", 1))
-      .PermitUncheckedError();
+  db_->Delete(options, LogHandle(ColumnFamily::kCatalog), kNoKey).PermitUncheckedError();
 }
 
 rocksdb::Status RocksStore::WriteToLog(const rocksdb::WriteOptions& options,
@@ -323,15 +352,17 @@ absl::Status RocksStore::Open() {
   if (options_.disk_cap > 0) {
     // Space that is allocated ahead would count against the cap, and hold nothing.
     db_options.allow_fallocate = false;
-    db_options.sst_file_manager.reset(rocksdb::NewSstFileManager(env()));
-    db_options.sst_file_manager->SetMaxAllowedSpaceUsage(options_.disk_cap / 100 *
-                                                         kLastResortPercent);
   }
+  db_options.info_log = OpenInfoLog(options_.directory, sizes_.info_log);
   db_options.listeners.push_back(background_);
   std::vector<rocksdb::ColumnFamilyDescriptor> descriptors;
   for (int i = 0; i < kColumnFamilyCount; ++i) {
     const auto family = static_cast<ColumnFamily>(i);
     descriptors.emplace_back(std::string(ColumnFamilyName(family)),
+                             TunedFamilyOptions(family, sizes_, block_cache_));
+  }
+  for (const ColumnFamily family : kSplitFamilies) {
+    descriptors.emplace_back(fmt::format("{}_log", ColumnFamilyName(family)),
                              TunedFamilyOptions(family, sizes_, block_cache_));
   }
   std::vector<rocksdb::ColumnFamilyHandle*> handles;
@@ -374,10 +405,14 @@ std::vector<absl::Status> RocksStore::MultiGet(ColumnFamily family,
   for (const std::string& key : keys) slices.push_back(ToSlice(key));
   auto pinned = std::make_shared<std::vector<rocksdb::PinnableSlice>>(keys.size());
   std::vector<rocksdb::Status> found(keys.size());
-  db_->MultiGet(TunedReadOptions(family), Handle(family), keys.size(), slices.data(),
-                pinned->data(), found.data());
   std::vector<absl::Status> statuses;
   statuses.reserve(keys.size());
+  if (LogHandle(family) != BulkHandle(family)) {
+    for (size_t i = 0; i < keys.size(); ++i) statuses.push_back(Get(family, keys[i], &values[i]));
+    return statuses;
+  }
+  db_->MultiGet(TunedReadOptions(family), BulkHandle(family), keys.size(), slices.data(),
+                pinned->data(), found.data());
   for (size_t i = 0; i < keys.size(); ++i) {
     if (found[i].ok()) values[i] = PinnedValue(ToView((*pinned)[i]), pinned);
     statuses.push_back(ToStatus(found[i], "get"));
@@ -390,7 +425,7 @@ absl::Status RocksStore::Write(const Batch& batch, Durability durability) {
   constexpr size_t kBytesPerOperation = 16;  // tag, family and lengths
   rocksdb::WriteBatch write(batch.bytes() + batch.operations().size() * kBytesPerOperation);
   for (const Batch::Operation& operation : batch.operations()) {
-    rocksdb::ColumnFamilyHandle* const handle = Handle(operation.family);
+    rocksdb::ColumnFamilyHandle* const handle = LogHandle(operation.family);
     rocksdb::Status status;
     switch (operation.kind) {
       case Batch::Kind::kPut:
@@ -460,6 +495,7 @@ class RocksBulkLoad final : public BulkLoad {
       if (absl::Status status = Begin(family, &table); !status.ok()) return status;
     }
     table.last_key = key;
+    store_->FindHidden(family, key, &hidden_);
     return ToStatus(table.writer->Put(ToSlice(key), ToSlice(value)), "bulk load");
   }
 
@@ -468,12 +504,19 @@ class RocksBulkLoad final : public BulkLoad {
     for (auto& [family, table] : tables_) {
       if (absl::Status status = Finish(&table); !status.ok()) return status;
       rocksdb::IngestExternalFileArg& argument = arguments.emplace_back();
-      argument.column_family = store_->Handle(family);
+      argument.column_family = store_->BulkHandle(family);
       argument.external_files = table.files;
       argument.options = TunedIngestOptions();
     }
     if (arguments.empty()) return absl::OkStatus();
-    return store_->Attempt("ingest", [&] { return store_->db()->IngestExternalFiles(arguments); });
+    // A store that has stopped writing must resume first: RocksDB 7.8 does not refuse to ingest
+    // then, and Debian's build ends the process by an assertion.
+    absl::Status status = store_->Probe();
+    if (!status.ok()) return status;
+    status =
+        store_->Attempt("ingest", [&] { return store_->db()->IngestExternalFiles(arguments); });
+    if (!status.ok() || hidden_.empty()) return status;
+    return store_->Write(hidden_, Durability::kBuffered);
   }
 
  private:
@@ -486,7 +529,7 @@ class RocksBulkLoad final : public BulkLoad {
   absl::Status Begin(ColumnFamily family, Table* table) {
     // The pages are kept: what was just ingested is what the next question reads.
     table->writer = std::make_unique<rocksdb::SstFileWriter>(
-        rocksdb::EnvOptions(), store_->FileOptions(family), store_->Handle(family),
+        rocksdb::EnvOptions(), store_->FileOptions(family), store_->BulkHandle(family),
         /*invalidate_page_cache=*/false);
     table->files.push_back(store_->NextLoadFile());
     return ToStatus(table->writer->Open(table->files.back()), "open a bulk file");
@@ -502,33 +545,57 @@ class RocksBulkLoad final : public BulkLoad {
 
   RocksStore* store_;
   std::map<ColumnFamily, Table> tables_;
+  Batch hidden_;  // deletes what would hide a loaded key
 };
 
 absl::StatusOr<std::unique_ptr<BulkLoad>> RocksStore::NewBulkLoad() {
   return std::make_unique<RocksBulkLoad>(this);
 }
 
-absl::Status RocksStore::ReclaimRange(ColumnFamily family, std::string_view begin,
-                                      std::string_view end) {
+absl::Status RocksStore::DropFiles(rocksdb::ColumnFamilyHandle* family, std::string_view begin,
+                                   std::string_view end) {
   const rocksdb::Slice first = ToSlice(begin);
   const rocksdb::Slice last = ToSlice(end);
-  LECTERN_FAIL_POINT(kReclaimDropFiles);
-  // Files wholly inside go without being read ...
-  if (absl::Status status = Attempt("drop files",
-                                    [&] {
-                                      return rocksdb::DeleteFilesInRange(db_.get(), Handle(family),
-                                                                         &first, &last,
-                                                                         /*include_end=*/false);
-                                    });
-      !status.ok()) {
-    return status;
-  }
-  LECTERN_FAIL_POINT(kReclaimCompact);
-  // ... and compaction takes the range's tombstone down through the rest, which removes the bytes.
+  return Attempt("drop files", [&] {
+    return rocksdb::DeleteFilesInRange(db_.get(), family, &first, &last, /*include_end=*/false);
+  });
+}
+
+absl::Status RocksStore::Compact(rocksdb::ColumnFamilyHandle* family, std::string_view begin,
+                                 std::string_view end) {
+  const rocksdb::Slice first = ToSlice(begin);
+  const rocksdb::Slice last = ToSlice(end);
   rocksdb::CompactRangeOptions options;
   options.exclusive_manual_compaction = false;
-  return Attempt("compact",
-                 [&] { return db_->CompactRange(options, Handle(family), &first, &last); });
+  return Attempt("compact", [&] { return db_->CompactRange(options, family, &first, &last); });
+}
+
+absl::Status RocksStore::ReclaimRange(ColumnFamily family, std::string_view begin,
+                                      std::string_view end) {
+  rocksdb::ColumnFamilyHandle* const bulk = BulkHandle(family);
+  rocksdb::ColumnFamilyHandle* const log = LogHandle(family);
+  LECTERN_FAIL_POINT(kReclaimDropFiles);
+  // Files wholly inside go without being read ...
+  if (absl::Status status = DropFiles(bulk, begin, end); !status.ok()) return status;
+  LECTERN_FAIL_POINT(kReclaimCompact);
+  if (bulk != log) {
+    // ... which is all of them, but for what stores of the first release hold in mixed files.
+    auto left = NewRocksCursor(db_.get(), {bulk}, TunedReadOptions(family), begin, end);
+    const bool any_left = left->Valid();
+    if (!left->status().ok()) return left->status();
+    left.reset();
+    if (any_left) {
+      rocksdb::WriteBatch mixed;
+      rocksdb::Status status = mixed.DeleteRange(bulk, ToSlice(begin), ToSlice(end));
+      if (!status.ok()) return ToStatus(status, "delete a range");
+      absl::Status deleted =
+          Attempt("delete a range", [&] { return WriteToLog(rocksdb::WriteOptions(), &mixed); });
+      if (deleted.ok()) deleted = Compact(bulk, begin, end);
+      if (!deleted.ok()) return deleted;
+    }
+  }
+  // ... and compaction takes the range's tombstone down through the rest, which removes the bytes.
+  return Compact(log, begin, end);
 }
 
 absl::Status RocksStore::Expunge(ColumnFamily family) {
@@ -538,7 +605,7 @@ absl::Status RocksStore::Expunge(ColumnFamily family) {
   // The last level, too: what was deleted may lie there beside its tombstone.
   options.bottommost_level_compaction = rocksdb::BottommostLevelCompaction::kForceOptimized;
   return Attempt("expunge",
-                 [&] { return db_->CompactRange(options, Handle(family), nullptr, nullptr); });
+                 [&] { return db_->CompactRange(options, LogHandle(family), nullptr, nullptr); });
 }
 
 absl::StatusOr<DiskUsage> RocksStore::Usage() const {
@@ -571,18 +638,20 @@ absl::StatusOr<DiskUsage> RocksStore::Usage() const {
   if (statvfs(options_.directory.c_str(), &file_system) == 0) {
     usage.free_bytes = uint64_t{file_system.f_bavail} * file_system.f_frsize;
   }
+  uint64_t rewritable = 0;
   for (int i = 0; i < kColumnFamilyCount; ++i) {
-    rocksdb::ColumnFamilyHandle* const handle = handles_[static_cast<size_t>(i)];
-    uint64_t tables = 0;
-    uint64_t memtables = 0;
-    db_->GetIntProperty(handle, rocksdb::DB::Properties::kLiveSstFilesSize, &tables);
-    db_->GetIntProperty(handle, rocksdb::DB::Properties::kCurSizeAllMemTables, &memtables);
-    usage.family_bytes[i] = tables + memtables;
-    usage.family_table_bytes[i] = tables;
-    table_length -= std::min(table_length, tables);
+    for (rocksdb::ColumnFamilyHandle* layer : Layers(static_cast<ColumnFamily>(i))) {
+      const uint64_t tables = Property(layer, rocksdb::DB::Properties::kLiveSstFilesSize);
+      usage.family_table_bytes[i] += tables;
+      usage.family_bytes[i] +=
+          tables + Property(layer, rocksdb::DB::Properties::kCurSizeAllMemTables);
+      if (layer == LogHandle(static_cast<ColumnFamily>(i))) rewritable += tables;
+    }
+    table_length -= std::min(table_length, usage.family_table_bytes[i]);
   }
   usage.dropped_bytes = table_length;
-  usage.headroom_bytes = sizes_.Headroom();
+  // A compaction may write anew all that came through the log before the old tables go.
+  usage.headroom_bytes = sizes_.Headroom() + rewritable;
   return usage;
 }
 

@@ -19,8 +19,7 @@ struct RocksDbOptions {
   std::string watermark;       // file that witnesses how far writes were acknowledged; empty: none
   bool direct_reads = false;   // bypass the page cache for tables: honest cold reads
   // Bytes that the directory is meant to stay under; 0: no limit. Buffers, log and files are sized
-  // by it, and no compaction begins that would not fit. Whoever writes asks first whether there is
-  // room (Usage): this is the last resort and not the admission.
+  // by it. Whoever writes asks first whether there is room (Usage).
   uint64_t disk_cap = 0;
   // Null: the system's. Tests pass one that runs out of space, loses unsynced bytes or fails.
   std::shared_ptr<rocksdb::FileSystem> file_system;

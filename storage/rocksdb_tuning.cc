@@ -39,9 +39,6 @@ constexpr uint64_t kBulkFileShare = 32;
 constexpr uint64_t kManifestShare = 128;
 constexpr uint64_t kInfoLogShare = 1024;
 
-// Tables of the first level that start a compaction (RocksDB's default).
-constexpr uint64_t kFirstLevelTables = 4;
-
 // Write-back starts early, so that the fsync at the end of a file or log finds little left to
 // write.
 constexpr uint64_t kBytesPerSync = 1 * kMiB;
@@ -73,7 +70,7 @@ bool IsBulkData(ColumnFamily family) {
 }  // namespace
 
 uint64_t StoreSizes::Headroom() const {
-  return log + 2 * large_memtable + 2 * kFirstLevelTables * large_memtable;
+  return log + 2 * large_memtable;
 }
 
 StoreSizes SizesFor(uint64_t disk_cap) {
@@ -137,7 +134,6 @@ rocksdb::ColumnFamilyOptions TunedFamilyOptions(
   rocksdb::ColumnFamilyOptions options;
   options.table_factory.reset(rocksdb::NewBlockBasedTableFactory(table));
   options.write_buffer_size = large ? sizes.large_memtable : sizes.small_memtable;
-  options.level0_file_num_compaction_trigger = kFirstLevelTables;
   // bf16 noise and hashes do not compress; text and small records do, at LZ4's speed.
   options.compression =
       bulk || family == ColumnFamily::kHash ? rocksdb::kNoCompression : rocksdb::kLZ4Compression;

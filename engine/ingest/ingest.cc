@@ -23,8 +23,8 @@
 namespace lectern::engine {
 namespace {
 
-// What reading documents takes at its highest: their bytes, text, source map, and tokens with their
-// places. Measured 9 bytes for a byte of plain text.
+// What reading documents takes at its highest, an estimate from above: their bytes, text, source
+// map, and tokens with their places.
 constexpr int64_t kPlanBytesPerByte = 12;
 constexpr int64_t kPlanFixedBytes = 1 << 20;
 
@@ -165,32 +165,55 @@ void Ingest::Loop() {
       std::lock_guard lock(mutex_);
       return stop_;
     }();
-    if (!stopping && !absl::IsUnavailable(status)) {
-      const bool cancelled = absl::IsCancelled(status);
-      storage::Catalog& catalog = around_.store->catalog();
-      if (absl::StatusOr<storage::Operation> operation = catalog.GetOperation(job.operation_uid);
-          operation.ok()) {
-        IngestDetail detail = IngestDetail::Parse(operation->detail);
-        detail.error_metadata = MetadataOf(status);
-        catalog
-            .UpdateOperation(job.operation_uid, {.detail = detail.Serialize()}, around_.clock_us())
-            .status()
-            .IgnoreError();
-      }
-      // Refused when the corpus is gone, and its operation with it; anything else leaves it to be
-      // resumed.
+    // A server that drains leaves it to be resumed.
+    if (!stopping && ReasonOf(status) != "DRAINING") {
+      End(job.operation_uid, status);
+    }
+    Ended(job.operation_uid);
+  }
+}
+
+void Ingest::End(uint64_t operation_uid, const absl::Status& status) {
+  if (TryEnd(operation_uid, status)) return;
+  std::lock_guard lock(mutex_);
+  unended_[operation_uid] = status;
+}
+
+bool Ingest::TryEnd(uint64_t operation_uid, const absl::Status& status) {
+  storage::Catalog& catalog = around_.store->catalog();
+  if (absl::StatusOr<storage::Operation> operation = catalog.GetOperation(operation_uid);
+      operation.ok()) {
+    IngestDetail detail = IngestDetail::Parse(operation->detail);
+    detail.error_metadata = MetadataOf(status);
+    // Only the numbers of its error are lost if this fails.
+    catalog.UpdateOperation(operation_uid, {.detail = detail.Serialize()}, around_.clock_us())
+        .status()
+        .IgnoreError();
+  }
+  const absl::Status ended =
       catalog
-          .EndOperation(job.operation_uid,
-                        {.state = cancelled ? storage::OperationState::kCancelled
-                                            : storage::OperationState::kFailed,
+          .EndOperation(operation_uid,
+                        {.state = absl::IsCancelled(status) ? storage::OperationState::kCancelled
+                                                            : storage::OperationState::kFailed,
                          .error_code = static_cast<int32_t>(status.code()),
                          .error_reason = ReasonOf(status),
                          .error_message = std::string(status.message())},
                         around_.clock_us())
-          .status()
-          .IgnoreError();
-    }
-    Ended(job.operation_uid);
+          .status();
+  // Refused when the corpus is gone, and its operation has ended with it.
+  return ended.ok() || absl::IsNotFound(ended) || absl::IsFailedPrecondition(ended);
+}
+
+void Ingest::RetryEnds() {
+  std::map<uint64_t, absl::Status> unended;
+  {
+    std::lock_guard lock(mutex_);
+    unended = unended_;
+  }
+  for (const auto& [uid, status] : unended) {
+    if (!TryEnd(uid, status)) continue;
+    std::lock_guard lock(mutex_);
+    unended_.erase(uid);
   }
 }
 
@@ -270,13 +293,16 @@ absl::Status Ingest::Prepare(const Job& job) {
   plan.texts.clear();
 
   return around_.scheduler->Submit(std::make_unique<IngestRun>(
-      IngestRun::Surroundings{.catalog = &catalog,
-                              .model = around_.model,
-                              .memory = around_.memory,
-                              .counters = around_.counters,
-                              .clock_us = around_.clock_us,
-                              .chunk_tokens = around_.chunk_tokens,
-                              .ended = [this](uint64_t operation_uid) { Ended(operation_uid); }},
+      IngestRun::Surroundings{
+          .catalog = &catalog,
+          .model = around_.model,
+          .memory = around_.memory,
+          .counters = around_.counters,
+          .clock_us = around_.clock_us,
+          .chunk_tokens = around_.chunk_tokens,
+          .failed = [this](uint64_t operation_uid,
+                           const absl::Status& status) { End(operation_uid, status); },
+          .ended = [this](uint64_t operation_uid) { Ended(operation_uid); }},
       *std::move(intent), std::move(plan), std::move(promise), job.cancel));
 }
 

@@ -84,6 +84,10 @@ class Ingest {
   // The same for whatever runs on a corpus that is about to be deleted.
   void CancelCorpus(uint64_t corpus_uid);
 
+  // Operations whose end could not be written, the disk being full, are ended once it can. Until
+  // then storage shows them as running; after a crash they resume.
+  void RetryEnds();
+
   // Calls `done` from the thread that ends the operation. Returns false, and does not keep `done`,
   // if it is not running. The number names the watch for Unwatch, after which `done` is not called
   // any more.
@@ -110,6 +114,9 @@ class Ingest {
   absl::Status PromiseDisk(const Job& job, uint64_t tenant_uid, int64_t bytes);
   absl::Status WriteLayout(const Job& job, const IngestPlan& plan);
   void Ended(uint64_t operation_uid);
+  // Writes how an operation ended that did not succeed: now, or as soon as it can be written.
+  void End(uint64_t operation_uid, const absl::Status& status);
+  bool TryEnd(uint64_t operation_uid, const absl::Status& status);
   // What an operation that has no intent yet is going to read, and where its blocks are to go.
   struct Source {
     std::vector<storage::Document> documents;
@@ -132,8 +139,9 @@ class Ingest {
   const Surroundings around_;
   mutable std::mutex mutex_;
   std::condition_variable wake_;
-  std::deque<Job> queue_;            // to be prepared
-  std::map<uint64_t, Job> running_;  // by operation, from Begin to Ended
+  std::deque<Job> queue_;                     // to be prepared
+  std::map<uint64_t, Job> running_;           // by operation, from Begin to Ended
+  std::map<uint64_t, absl::Status> unended_;  // by operation: ended, and storage does not know it
   struct Watcher {
     uint64_t operation_uid;
     std::function<void()> done;

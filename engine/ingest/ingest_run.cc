@@ -137,21 +137,7 @@ absl::Status IngestRun::Publish() {
 }
 
 void IngestRun::Fail(const absl::Status& untyped, bool draining) {
-  const absl::Status status = WithReason(untyped);
-  if (!draining) {
-    const bool cancelled = status.code() == absl::StatusCode::kCancelled;
-    // If this fails too, the operation is still running in storage and resumes at the next start;
-    // if the corpus is gone, storage has ended the operation already.
-    around_.catalog
-        ->EndOperation(intent_.operation_uid,
-                       {.state = cancelled ? storage::OperationState::kCancelled
-                                           : storage::OperationState::kFailed,
-                        .error_code = static_cast<int32_t>(status.code()),
-                        .error_reason = ReasonOf(status),
-                        .error_message = std::string(status.message())},
-                       around_.clock_us())
-        .IgnoreError();
-  }
+  if (!draining) around_.failed(intent_.operation_uid, WithReason(untyped));
   done_ = true;
   around_.ended(intent_.operation_uid);
 }

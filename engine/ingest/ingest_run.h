@@ -26,6 +26,8 @@ class IngestRun final : public Run {
     Counters* counters = nullptr;
     std::function<int64_t()> clock_us;
     int64_t chunk_tokens = 0;  // most tokens that one step may grant
+    // Called before `ended` with what ended it, unless it succeeded or the engine drains.
+    std::function<void(uint64_t operation_uid, const absl::Status& status)> failed;
     // Called once on the step thread, after storage knows the end (or, when draining, knows nothing
     // new).
     std::function<void(uint64_t operation_uid)> ended;

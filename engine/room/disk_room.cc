@@ -165,8 +165,13 @@ absl::StatusOr<std::vector<Evictable>> DiskRoom::EvictionOrder() const {
   absl::StatusOr<std::vector<storage::CachedGeneration>> cached =
       around_.store->catalog().CachedGenerations();
   if (!cached.ok()) return WithReason(cached.status());
+  return EvictionOrder(*std::move(cached));
+}
+
+std::vector<Evictable> DiskRoom::EvictionOrder(
+    std::vector<storage::CachedGeneration> cached) const {
   std::vector<Evictable> order;
-  for (storage::CachedGeneration& generation : *cached) {
+  for (storage::CachedGeneration& generation : cached) {
     if (generation.pinned || around_.uses->InUse(generation.corpus_uid)) continue;
     const int64_t last_used =
         around_.uses->LastUsed(generation.corpus_uid, generation.last_used_time);

@@ -94,6 +94,8 @@ class DiskRoom {
 
   // In the order in which they go. Corpora that are pinned or in use are not in it.
   absl::StatusOr<std::vector<Evictable>> EvictionOrder() const;
+  // The same of generations that were looked up already.
+  std::vector<Evictable> EvictionOrder(std::vector<storage::CachedGeneration> cached) const;
 
   int64_t promised_bytes() const;
   struct Evictions {

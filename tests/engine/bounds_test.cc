@@ -26,9 +26,9 @@ using testing::StoredCacheDigest;
 using testing::TemporaryDirectory;
 using testing::Upload;
 
-// 4 KiB of keys and values and 256 bytes of index keys a token: 4,000 tokens are 18 MB.
+// 4 KiB of keys and values and 256 bytes of index keys a token: 5,000 tokens are 23 MB.
 const testing::RandomModel kModel = {.layers = 4, .kv_heads = 4, .head_dim = 64, .index_dim = 32};
-constexpr int kWords = 1450;
+constexpr int kWords = 1800;
 constexpr int64_t kCap = int64_t{64} << 20;  // room for two such caches beside the headroom
 
 CorpusName Named(const std::string& corpus) { return {.tenant = "default", .corpus = corpus}; }
@@ -217,7 +217,7 @@ TEST_F(BoundsTest, ASessionGoesOnAfterItsCacheWasEvictedAndRebuilt) {
 
 TEST_F(BoundsTest, SupersededGenerationsGoBeforeAnythingElse) {
   auto engine = Open(Options());
-  constexpr int kHalf = kWords / 2;
+  constexpr int kHalf = kWords * 11 / 20;  // four of these fit
   ASSERT_TRUE(Ingest(*engine, "old", 1, kHalf).error.ok());
   ASSERT_TRUE(Ingest(*engine, "a", 2, kHalf).error.ok());
   // Another beginning, so that nothing is shared; the first generation is superseded.
@@ -226,6 +226,8 @@ TEST_F(BoundsTest, SupersededGenerationsGoBeforeAnythingElse) {
   ASSERT_TRUE(IngestAndWait(*engine, Named("a")).error.ok());
   EXPECT_EQ(engine->ListGenerations(Named("a"), {})->items.size(), 2u);
   ASSERT_TRUE(Ingest(*engine, "b", 5, kHalf).error.ok());
+  ASSERT_EQ(engine->GetStats()->evictions["least_recently_used"], 0)
+      << engine->GetStats()->disk_used_bytes;
   ASSERT_TRUE(Ingest(*engine, "c", 6, kHalf).error.ok());
   EXPECT_EQ(engine->ListGenerations(Named("a"), {})->items.size(), 1u);
   EXPECT_EQ(ResidencyOf(*engine, "old"), Residency::kComplete) << "used before, and still there";
@@ -254,7 +256,7 @@ TEST_F(BoundsTest, WhatIsPinnedOrDoesNotFitIsRefusedWithTheNumbersBeforeAnything
   // With one of them unpinned there is room for c; for something larger than both there is none,
   // and then nothing is evicted in vain.
   ASSERT_TRUE(engine->UpdateCorpus(Named("a"), {.pinned = false}).ok());
-  EXPECT_EQ(ReasonOf(Ingest(*engine, "large", 5, 3000).error), "DISK_CAP_EXCEEDED");
+  EXPECT_EQ(ReasonOf(Ingest(*engine, "large", 5, 5000).error), "DISK_CAP_EXCEEDED");
   EXPECT_EQ(ResidencyOf(*engine, "a"), Residency::kComplete);
   EXPECT_TRUE(IngestAndWait(*engine, Named("c")).error.ok());
   EXPECT_EQ(ResidencyOf(*engine, "a"), Residency::kEvicted);
