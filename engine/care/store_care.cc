@@ -45,6 +45,7 @@ StoreCare::Counters StoreCare::counters() const {
 void StoreCare::Loop() {
   using Clock = std::chrono::steady_clock;
   Clock::time_point next_walk = Clock::now();
+  FindQuarantined();
   while (!stop_) {
     uint64_t suspect = 0;
     {
@@ -69,6 +70,34 @@ void StoreCare::Loop() {
       next_walk = Clock::now() + kRest;
     }
   }
+}
+
+void StoreCare::FindQuarantined() {
+  storage::Catalog& catalog = around_.store->catalog();
+  // Lists that cannot be read are damage that the walk tells.
+  const auto for_each = [](const auto& list, const auto& visit) {
+    storage::PageRequest page = {.size = storage::kMaxPageSize};
+    do {
+      const auto found = list(page);
+      if (!found.ok()) return;
+      for (const auto& item : found->items) visit(item);
+      page.token = found->next_token;
+    } while (!page.token.empty());
+  };
+  for_each([&](const auto& page) { return catalog.ListTenants(page); },
+           [&](const storage::Tenant& tenant) {
+             for_each(
+                 [&](const auto& page) { return catalog.ListCorpora(tenant.uid, page); },
+                 [&](const storage::Corpus& corpus) {
+                   for_each(
+                       [&](const auto& page) { return catalog.ListGenerations(corpus.uid, page); },
+                       [&](const storage::Generation& generation) {
+                         if (generation.residency != storage::Residency::kQuarantined) return;
+                         std::lock_guard lock(mutex_);
+                         to_rebuild_.insert(generation.uid);
+                       });
+                 });
+           });
 }
 
 void StoreCare::Walk(uint64_t corpus_uid) {

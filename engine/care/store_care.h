@@ -59,6 +59,8 @@ class StoreCare {
   void Treat(const storage::Damage& damage);
   void Rebuild(const storage::Generation& generation);
   void RetryRebuilds();
+  // What an earlier process quarantined and did not come to rebuild.
+  void FindQuarantined();
 
   const Surroundings around_;
   mutable std::mutex mutex_;

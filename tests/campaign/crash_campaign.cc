@@ -514,7 +514,9 @@ int Campaign::Run() {
       first.place = "commit.bulk_ingested";
       kills_ += RunChild(data, first, random());
     }
-    const bool killed = RunChild(data, plan, random());
+    // An even seed has the child keep house first, which is where generations go.
+    const uint64_t child_seed = plan.place.starts_with("generation.") ? random() * 2 : random();
+    const bool killed = RunChild(data, plan, child_seed);
     kills_ += killed;
     if (fs::exists(data + "/FORMAT")) {
       Verify(data, plan);

@@ -105,6 +105,16 @@ class Worker {
     const engine::Generation generation = Must(
         engine_.GetGeneration({.corpus = corpus.name, .id = corpus.current_generation}), "get");
     if (generation.residency == engine::Residency::kComplete) return;
+    if (generation.residency == engine::Residency::kQuarantined) {
+      // The engine rebuilds it by itself.
+      for (;;) {
+        AwaitIngests(CorpusNumber(corpus.name.corpus));
+        const engine::Generation now = Must(
+            engine_.GetGeneration({.corpus = corpus.name, .id = corpus.current_generation}), "get");
+        if (now.residency == engine::Residency::kComplete) return;
+        usleep(10'000);
+      }
+    }
     const engine::Operation rebuilding = Must(engine_.RebuildCorpus(corpus.name, ""), "rebuild");
     Must(Await(engine_, rebuilding.name).error, "rebuild");
     Tell(fmt::format("restored {}", CorpusNumber(corpus.name.corpus)));
@@ -183,7 +193,11 @@ void KeepHouse(const std::string& data, uint64_t seed) {
     const auto current = Must(catalog.GetGeneration(corpus.current_generation), "generation");
     if (current.residency != storage::Residency::kComplete) continue;
     Tell(fmt::format("evicting {}", CorpusNumber(corpus.id)));
-    Must(catalog.EvictGeneration(current.uid).status(), "evict");
+    if (random() % 2 == 0) {
+      Must(catalog.EvictGeneration(current.uid).status(), "evict");
+    } else {
+      Must(catalog.QuarantineGeneration(current.uid).status(), "quarantine");
+    }
   }
   if (random() % 2 == 0) Must(store->CollectGarbage().status(), "collect");
   if (random() % 2 == 0) Must(store->Flush(), "flush");

@@ -128,6 +128,18 @@ TEST_F(CareTest, AQuestionThatMeetsDamageHasItsCorpusRepaired) {
   EXPECT_EQ(answer->text, answer_);
 }
 
+TEST_F(CareTest, WhatAnEarlierProcessQuarantinedIsRebuilt) {
+  {
+    const auto store = *storage::Store::Open({.directory = Data()});
+    const auto tenant = *store->catalog().GetTenant("default");
+    const auto corpus = *store->catalog().GetCorpus(tenant.uid, "library");
+    ASSERT_TRUE(store->catalog().QuarantineGeneration(corpus.current_generation).ok());
+  }
+  const auto engine = Open(0);
+  AwaitRepair(*engine);
+  EXPECT_EQ(Ask(*engine, kLibrary)->text, answer_);
+}
+
 TEST_F(CareTest, VerifySaysWhatIsDamagedWhomItAffectsAndWhetherItComesBack) {
   const auto whole = VerifyDataDir(Data(), 0);
   ASSERT_TRUE(whole.ok()) << whole.status();
