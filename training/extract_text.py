@@ -258,12 +258,16 @@ def text_page(package: str, path: pathlib.Path) -> dict | None:
     return page(package, "text", stem, stem.rsplit(".", 1)[0], data.decode("utf-8", "replace"), [])
 
 
+_DICTIONARY_ENTRY = re.compile(r"^(\S.{0,40}?) \((?:noun|verb|adjective|adverb)\b[^)]*\): ([^;\n]{12,160}?)(?=[;.\n]|$)", re.M)
+
+
 def prose_pages(package: str, path: pathlib.Path, reader) -> list[dict]:
     """The pages of a file of prose; a work is in one split as a whole."""
     pages = []
     for title, whole, text in reader(path):
         title = reflow(title).replace("\n", " ").strip()
-        made = page(package, "prose", title, title, text, []) if title else None
+        items = [("term", term, meaning.strip()) for term, meaning in _DICTIONARY_ENTRY.findall(text)]
+        made = page(package, "prose", title, title, text, items) if title else None
         if made:
             made["split"] = "test" if whole in HELD_OUT_WORKS else split_of(package, whole)
             pages.append(made)

@@ -48,6 +48,16 @@ def test_a_work_is_in_one_split(tmp_path):
     assert len(pages) == 30 and {page["split"] for page in pages} == {"test"} and {page["kind"] for page in pages} == {"prose"}
 
 
+def test_entries_of_a_dictionary_are_terms_and_their_definitions(tmp_path):
+    entries = "\n\n".join(f'{word} (verb; also resign): take care of the old mill and the {word}; "he did it in the morning".' for word in ("renounce", "wander", "sing", "mend", "carry", "follow"))
+
+    def pages(path):
+        yield "verbs mend to wander", "data.verb 0", entries
+
+    (made,) = extract_text.prose_pages("wordnet-base", tmp_path, pages)
+    assert ["term", "renounce", "take care of the old mill and the renounce"] in made["items"] and len(made["items"]) == 6
+
+
 def test_several_files_of_pages_load_as_one(tmp_path):
     import contexts
     from tokenizers import Tokenizer, models
