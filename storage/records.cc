@@ -37,6 +37,12 @@ uint16_t DecodeVarint16(Decoder* decoder) {
   return static_cast<uint16_t>(value);
 }
 
+int32_t DecodeSigned32(Decoder* decoder) {
+  const int64_t value = decoder->SignedVarint();
+  if (value < INT32_MIN || value > INT32_MAX) decoder->Fail();
+  return static_cast<int32_t>(value);
+}
+
 std::string DecodeString(Decoder* decoder) { return std::string(decoder->Bytes()); }
 
 template <typename T, typename EncodeElement>
@@ -259,11 +265,8 @@ Generation RecordCodec<Generation>::Decode(uint8_t, Decoder* decoder) {
     GenerationContext context;
     context.token_count = decoder->Varint();
     context.segments = DecodeSegments(decoder);
-    context.tail_tokens = DecodeList<int32_t>(kMinVarintBytes, decoder, [&] {
-      const int64_t token = decoder->SignedVarint();
-      if (token < INT32_MIN || token > INT32_MAX) decoder->Fail();
-      return static_cast<int32_t>(token);
-    });
+    context.tail_tokens =
+        DecodeList<int32_t>(kMinVarintBytes, decoder, [&] { return DecodeSigned32(decoder); });
     return context;
   });
   record.create_time = decoder->SignedVarint();
@@ -342,7 +345,7 @@ Operation RecordCodec<Operation>::Decode(uint8_t, Decoder* decoder) {
   record.tokens_done = decoder->Varint();
   record.tokens_total = decoder->Varint();
   record.generation_uid = decoder->Varint();
-  record.error_code = static_cast<int32_t>(decoder->SignedVarint());
+  record.error_code = DecodeSigned32(decoder);
   record.error_reason = DecodeString(decoder);
   record.error_message = DecodeString(decoder);
   record.request_id = DecodeString(decoder);

@@ -223,6 +223,23 @@ TEST(RecordsTest, SealedGarbageNeverDoesMoreThanFail) {
   }
 }
 
+// Found by tests/fuzz/records_fuzz: an error code of more than 32 bits was cut instead of refused.
+TEST(RecordsTest, NumbersThatDoNotFitTheirFieldAreDamage) {
+  Encoder encoder;
+  for (const uint64_t uid : {6, 1, 4}) encoder.Varint(uid);
+  encoder.Bytes("ingest");
+  encoder.Varint(static_cast<uint64_t>(OperationState::kFailed));
+  encoder.Bytes("prefill");
+  for (int i = 0; i < 3; ++i) encoder.Varint(0);  // tokens done and in all, generation
+  encoder.SignedVarint(int64_t{1} << 40);         // the error's code
+  for (int i = 0; i < 4; ++i) encoder.Bytes("");
+  for (int i = 0; i < 3; ++i) encoder.SignedVarint(0);
+  const std::string key = ObjectKey(KeySpace::kOperation, 6);
+  const std::string value =
+      SealRecord(RecordKind::kOperation, ColumnFamily::kCatalog, key, encoder.bytes());
+  EXPECT_CODE(ParseRecord<Operation>(key, value), absl::StatusCode::kDataLoss);
+}
+
 TEST(RecordsTest, ANewerVersionIsRefusedByName) {
   const std::string key = ObjectKey(KeySpace::kCorpus, 4);
   std::string value = FormatRecord(key, Corpus{});
