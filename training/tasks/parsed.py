@@ -224,11 +224,13 @@ def _made(sentence: _Sentence) -> list[tuple[str, tuple[str, ...], str]]:
         link, text, end = part[0], part[-2], part[-1]
         if link == "MX" and len(part) == 4:
             noun = lower(part[1])
+            if noun.split()[0] in PREPOSITIONS and " " in noun:
+                noun = noun.partition(" ")[2]
             if is_pronoun(noun) or len(noun) > 60:
                 continue
-            relative = re.match(r"(?:who|which) ([a-z].{8,90})$", text)
+            relative = re.match(r"(?:who|which) ([a-z][^,;]{8,90})$", text)
             if relative:
-                out.append(("relative", (f"{'Who' if text.startswith('who') else 'What'} {relative[1]}?", f"Which {'person' if text.startswith('who') else 'thing'} {relative[1]}?", f"Name the one {text}."), part[1]))
+                out.append(("relative", (f"{'Who' if text.startswith('who') else 'What'} {relative[1]}?", f"Which {'person' if text.startswith('who') else 'thing'} {relative[1]}?", f"Name the one {text}."), noun if noun in part[1] else part[1]))
             elif text.split()[0] in ("a", "an", "the", "his", "her", "their", "my") and not is_time(text) and len(text) > 6:
                 out.append(("apposition", (f"{'Who' if is_person(noun) else 'What'} is {noun}?", f"{'Who' if is_person(noun) else 'What'} was {noun}?", f"How is {noun} described?", f"What do we learn about {noun}?"), text))
             continue
