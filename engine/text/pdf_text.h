@@ -17,10 +17,10 @@ struct PdfLimits {
   uint64_t text_bytes = uint64_t{256} << 20;
 };
 
-// UTF-8 text of each page, in reading order as poppler finds it; a page without text is "". Read in a
-// child process with limits, one at a time. Errors, INVALID_ARGUMENT: PDF_ENCRYPTED (needs a
-// password), PDF_BROKEN (not a PDF, damaged beyond reading, no pages, over 2 GiB), PDF_TOO_COMPLEX (beyond
-// a limit); RESOURCE_EXHAUSTED PROCESS_LIMIT (no child can be made).
+// UTF-8 text of each page, in reading order as poppler finds it; a page without text is "". Read in
+// a child process with limits, one at a time. Errors, INVALID_ARGUMENT: PDF_ENCRYPTED (needs a
+// password), PDF_BROKEN (not a PDF, damaged beyond reading, no pages, over 2 GiB), PDF_TOO_COMPLEX
+// (beyond a limit); RESOURCE_EXHAUSTED PROCESS_LIMIT (no child can be made).
 absl::StatusOr<std::vector<std::string>> ReadPdfPages(std::string_view pdf,
                                                       const PdfLimits& limits = {});
 

@@ -157,10 +157,10 @@ TEST(Names, TenantIdsOfOneTenantOrOfAny) {
 }
 
 TEST(Errors, ARefusalThatKnowsWhenToComeBackSaysSo) {
-  const grpc::Status status = ToGrpcStatus(
-      engine::Error(absl::StatusCode::kResourceExhausted, "TOKEN_QUOTA_EXCEEDED", "wait",
-                    {{"retry_after_ms", "2500"}}),
-      "r");
+  const grpc::Status status =
+      ToGrpcStatus(engine::Error(absl::StatusCode::kResourceExhausted, "TOKEN_QUOTA_EXCEEDED",
+                                 "wait", {{"retry_after_ms", "2500"}}),
+                   "r");
   EXPECT_EQ(ToRemoteError(status).retry_seconds, 2.5);
   const grpc::Status full = ToGrpcStatus(
       engine::Error(absl::StatusCode::kResourceExhausted, "DISK_QUOTA_EXCEEDED", "full"), "r");
