@@ -49,8 +49,8 @@ struct EngineOptions {
   // limit. Ingests, uploads and session turns that would exceed it evict caches or are refused with
   // DISK_CAP_EXCEEDED (room/disk_room.h).
   int64_t disk_cap_bytes = 0;
-  // How fast everything stored is read and verified while the engine runs; what fails is taken out of
-  // use and rebuilt (care/store_care.h). 0: only what a question stumbled on is.
+  // How fast everything stored is read and verified while the engine runs; what fails is taken out
+  // of use and rebuilt (care/store_care.h). 0: only what a question stumbled on is.
   int64_t scrub_bytes_per_second = int64_t{16} << 20;
   // Memory that requests may hold between them besides the pool and the index keys. What needs more
   // waits, or is refused with MEMORY_LIMIT_EXCEEDED.

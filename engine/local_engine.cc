@@ -269,16 +269,15 @@ absl::StatusOr<std::unique_ptr<Ticket>> LocalEngine::Retrieve(
   LECTERN_ASSIGN_OR_RETURN(const storage::Corpus corpus,
                            FindCorpusToUse(request.target.corpus, &use));
   LECTERN_ASSIGN_OR_RETURN(TenantMeters::Permit permit, AdmitQuestion(corpus, request.target));
-  auto ticket =
-      answers_->Retrieve(corpus, request,
-                         [this, corpus_uid = corpus.uid, use = std::move(use),
-                          permit = std::move(permit),
-                          done = std::move(done)](absl::StatusOr<Retrieval> retrieval) mutable {
-                           if (absl::IsDataLoss(retrieval.status())) care_->Suspect(corpus_uid);
-                           use.reset();
-                           permit.reset();
-                           done(std::move(retrieval));
-                         });
+  auto ticket = answers_->Retrieve(
+      corpus, request,
+      [this, corpus_uid = corpus.uid, use = std::move(use), permit = std::move(permit),
+       done = std::move(done)](absl::StatusOr<Retrieval> retrieval) mutable {
+        if (absl::IsDataLoss(retrieval.status())) care_->Suspect(corpus_uid);
+        use.reset();
+        permit.reset();
+        done(std::move(retrieval));
+      });
   if (!ticket.ok()) return WithReason(ticket.status());
   return ticket;
 }

@@ -304,9 +304,9 @@ struct Stats {
   int64_t disk_reserved_bytes = 0;
   std::map<std::string, int64_t> disk_bytes;  // by kind; the sum is disk_used_bytes
   std::map<std::string, int64_t> evictions;   // by cause
-  int64_t verified_bytes = 0;  // read by the walk that verifies everything
-  int64_t verify_walks = 0;    // that came to their end
-  std::map<std::string, int64_t> damages;  // by kind
+  int64_t verified_bytes = 0;                 // read by the walk that verifies everything
+  int64_t verify_walks = 0;                   // that came to their end
+  std::map<std::string, int64_t> damages;     // by kind
   int64_t quarantined_generations = 0;
   int64_t repair_rebuilds = 0;  // begun because of damage
   int64_t read_retries = 0;

@@ -19,7 +19,8 @@ absl::StatusOr<Tenant> CatalogStore::CreateTenant(const NewTenant& request, int6
   const Tenant tenant = {transaction.NewUid(), request.id, request.display_name, now,
                          request.quota};
   PutRecord(&transaction.batch(), ObjectKey(KeySpace::kTenant, tenant.uid), tenant);
-  PutRecord(&transaction.batch(), NameKey(KeySpace::kTenantIds, kNoParent, tenant.id), Link{tenant.uid});
+  PutRecord(&transaction.batch(), NameKey(KeySpace::kTenantIds, kNoParent, tenant.id),
+            Link{tenant.uid});
   if (absl::Status status = transaction.Commit(); !status.ok()) return status;
   return tenant;
 }

@@ -195,7 +195,8 @@ absl::Status CatalogStore::DropDamagedHashes() {
   Transaction transaction(state_);
   auto cursor = store().NewCursor(ColumnFamily::kHash, "", std::string(16, '\xff'));
   for (; cursor->Valid(); cursor->Next()) {
-    if (!absl::IsDataLoss(ParseRecord<HashEntry>(cursor->key(), cursor->value()).status())) continue;
+    if (!absl::IsDataLoss(ParseRecord<HashEntry>(cursor->key(), cursor->value()).status()))
+      continue;
     transaction.batch().Delete(ColumnFamily::kHash, std::string(cursor->key()));
   }
   if (!cursor->status().ok()) return cursor->status();

@@ -45,7 +45,7 @@ struct Corpus {
   uint64_t current_generation = 0;     // uid of the newest published one
   uint64_t document_count = 0;
   uint64_t document_bytes = 0;
-  uint64_t next_ordinal = 0;  // of the next document
+  uint64_t next_ordinal = 0;   // of the next document
   bool pinned = false;         // its cache is never evicted
   int64_t last_used_time = 0;  // Catalog::UseCorpus
   bool operator==(const Corpus&) const = default;
@@ -76,7 +76,7 @@ struct GenerationDocument {
 
 enum class Residency : uint8_t {
   kNone = 0,
-  kPartial = 1,   // being rebuilt
+  kPartial = 1,  // being rebuilt
   kComplete = 2,
   kEvicted = 3,
   kQuarantined = 4,  // as evicted, because blocks or layout failed verification

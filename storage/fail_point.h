@@ -23,58 +23,58 @@
 namespace lectern::storage {
 
 // One line per place: enumerator, name, whether the step can fail there.
-#define LECTERN_FAIL_POINT_TABLE(X)                        \
-  X(kOpenLoadEmptied, "open.load_emptied", true)           \
-  X(kOpenDatabaseOpened, "open.database_opened", true)     \
-  X(kOpenInfoWritten, "open.info_written", true)           \
-  X(kOpenFormat, "open.format", true)                      \
-  X(kOpenUploadsPurged, "open.uploads_purged", true)       \
-  X(kOpenOrphansDeleted, "open.orphans_deleted", true)     \
-  X(kOpenRecovered, "open.recovered", true)                \
-  X(kCorpusCreate, "corpus.create", true)                  \
-  X(kUploadBegin, "upload.begin", true)                    \
-  X(kUploadPiece, "upload.piece", true)                    \
-  X(kUploadCommit, "upload.commit", true)                  \
-  X(kUploadCommitted, "upload.committed", false)           \
-  X(kOperationCreate, "operation.create", true)            \
-  X(kIngestPlanned, "ingest.planned", true)                \
-  X(kIngestReferences, "ingest.references", true)          \
-  X(kIngestBegun, "ingest.begun", false)                   \
-  X(kLayoutPiece, "layout.piece", true)                    \
-  X(kLayoutWritten, "layout.written", true)                \
-  X(kIngestStarted, "ingest.started", true)                \
-  X(kIngestStepComputed, "ingest.step_computed", true)     \
-  X(kCommitSmallEncoded, "commit.small_encoded", true)     \
-  X(kCommitBulkBegun, "commit.bulk_begun", true)           \
-  X(kCommitBulkFileBuilt, "commit.bulk_file_built", true)  \
-  X(kCommitBulkIngest, "commit.bulk_ingest", true)         \
-  X(kCommitBulkIngested, "commit.bulk_ingested", true)     \
-  X(kCommitDirectory, "commit.directory", true)            \
-  X(kCommitPublished, "commit.published", false)           \
-  X(kManifest, "publish.manifest", true)                   \
-  X(kManifestPublished, "publish.published", false)        \
-  X(kTurnCommit, "turn.commit", true)                      \
-  X(kTurnCommitted, "turn.committed", false)               \
-  X(kLogWrite, "log.write", true)                          \
-  X(kLogWritten, "log.written", false)                     \
-  X(kWatermarkRaised, "log.watermark_raised", false)       \
-  X(kFlushBegun, "flush.begun", false)                     \
-  X(kFlushed, "flush.flushed", false)                      \
-  X(kCompactionBegun, "compaction.begun", false)           \
-  X(kCompacted, "compaction.compacted", false)             \
-  X(kSessionDelete, "session.delete", true)                \
-  X(kDocumentDelete, "document.delete", true)              \
-  X(kGenerationDelete, "generation.delete", true)          \
-  X(kEvict, "generation.evict", true)                      \
-  X(kEvicted, "generation.evicted", false)                 \
-  X(kQuarantine, "generation.quarantine", true)            \
-  X(kCorpusDelete, "corpus.delete", true)                  \
-  X(kCorpusDeleted, "corpus.deleted", false)               \
-  X(kCollectionBegun, "collection.begun", true)            \
-  X(kPurge, "collection.purge", true)                      \
-  X(kPurged, "collection.purged", false)                   \
-  X(kReclaimDropFiles, "collection.drop_files", true)      \
-  X(kReclaimCompact, "collection.compact", true)           \
+#define LECTERN_FAIL_POINT_TABLE(X)                       \
+  X(kOpenLoadEmptied, "open.load_emptied", true)          \
+  X(kOpenDatabaseOpened, "open.database_opened", true)    \
+  X(kOpenInfoWritten, "open.info_written", true)          \
+  X(kOpenFormat, "open.format", true)                     \
+  X(kOpenUploadsPurged, "open.uploads_purged", true)      \
+  X(kOpenOrphansDeleted, "open.orphans_deleted", true)    \
+  X(kOpenRecovered, "open.recovered", true)               \
+  X(kCorpusCreate, "corpus.create", true)                 \
+  X(kUploadBegin, "upload.begin", true)                   \
+  X(kUploadPiece, "upload.piece", true)                   \
+  X(kUploadCommit, "upload.commit", true)                 \
+  X(kUploadCommitted, "upload.committed", false)          \
+  X(kOperationCreate, "operation.create", true)           \
+  X(kIngestPlanned, "ingest.planned", true)               \
+  X(kIngestReferences, "ingest.references", true)         \
+  X(kIngestBegun, "ingest.begun", false)                  \
+  X(kLayoutPiece, "layout.piece", true)                   \
+  X(kLayoutWritten, "layout.written", true)               \
+  X(kIngestStarted, "ingest.started", true)               \
+  X(kIngestStepComputed, "ingest.step_computed", true)    \
+  X(kCommitSmallEncoded, "commit.small_encoded", true)    \
+  X(kCommitBulkBegun, "commit.bulk_begun", true)          \
+  X(kCommitBulkFileBuilt, "commit.bulk_file_built", true) \
+  X(kCommitBulkIngest, "commit.bulk_ingest", true)        \
+  X(kCommitBulkIngested, "commit.bulk_ingested", true)    \
+  X(kCommitDirectory, "commit.directory", true)           \
+  X(kCommitPublished, "commit.published", false)          \
+  X(kManifest, "publish.manifest", true)                  \
+  X(kManifestPublished, "publish.published", false)       \
+  X(kTurnCommit, "turn.commit", true)                     \
+  X(kTurnCommitted, "turn.committed", false)              \
+  X(kLogWrite, "log.write", true)                         \
+  X(kLogWritten, "log.written", false)                    \
+  X(kWatermarkRaised, "log.watermark_raised", false)      \
+  X(kFlushBegun, "flush.begun", false)                    \
+  X(kFlushed, "flush.flushed", false)                     \
+  X(kCompactionBegun, "compaction.begun", false)          \
+  X(kCompacted, "compaction.compacted", false)            \
+  X(kSessionDelete, "session.delete", true)               \
+  X(kDocumentDelete, "document.delete", true)             \
+  X(kGenerationDelete, "generation.delete", true)         \
+  X(kEvict, "generation.evict", true)                     \
+  X(kEvicted, "generation.evicted", false)                \
+  X(kQuarantine, "generation.quarantine", true)           \
+  X(kCorpusDelete, "corpus.delete", true)                 \
+  X(kCorpusDeleted, "corpus.deleted", false)              \
+  X(kCollectionBegun, "collection.begun", true)           \
+  X(kPurge, "collection.purge", true)                     \
+  X(kPurged, "collection.purged", false)                  \
+  X(kReclaimDropFiles, "collection.drop_files", true)     \
+  X(kReclaimCompact, "collection.compact", true)          \
   X(kReclaimForget, "collection.forget", true)
 
 enum class FailPoint : uint8_t {
@@ -110,11 +110,11 @@ absl::Status ReachFailPoint(FailPoint point);
 
 #ifdef LECTERN_FAIL_POINTS
 // In a function that returns absl::Status or absl::StatusOr: returns the error if one is asked for.
-#define LECTERN_FAIL_POINT(point)                                                            \
-  do {                                                                                       \
-    absl::Status reached =                                                                   \
-        ::lectern::storage::ReachFailPoint(::lectern::storage::FailPoint::point);            \
-    if (!reached.ok()) return reached;                                                       \
+#define LECTERN_FAIL_POINT(point)                                                 \
+  do {                                                                            \
+    absl::Status reached =                                                        \
+        ::lectern::storage::ReachFailPoint(::lectern::storage::FailPoint::point); \
+    if (!reached.ok()) return reached;                                            \
   } while (false)
 // Where no error can be told.
 #define LECTERN_KILL_POINT(point) \

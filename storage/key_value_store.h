@@ -179,8 +179,8 @@ class KeyValueStore {
 
   // A copy of everything as it is at one moment, in a new directory whose parent exists: what is
   // written meanwhile goes on. Files are linked where the file system is the same. Returns a
-  // sequence number that the copy has reached (watermark.h). kAlreadyExists: the directory is there.
-  // kFailedPrecondition: this store is in memory.
+  // sequence number that the copy has reached (watermark.h). kAlreadyExists: the directory is
+  // there. kFailedPrecondition: this store is in memory.
   virtual absl::StatusOr<uint64_t> Checkpoint(const std::string& directory) = 0;
 };
 

@@ -69,9 +69,7 @@ bool IsBulkData(ColumnFamily family) {
 
 }  // namespace
 
-uint64_t StoreSizes::Headroom() const {
-  return log + 2 * large_memtable;
-}
+uint64_t StoreSizes::Headroom() const { return log + 2 * large_memtable; }
 
 StoreSizes SizesFor(uint64_t disk_cap) {
   StoreSizes sizes;

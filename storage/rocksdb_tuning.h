@@ -21,8 +21,8 @@ struct StoreSizes {
   // and purging a lineage finds whole files to drop.
   uint64_t bulk_file = 0;
 
-  // What may come on top of data that was admitted, beside compaction: a log that grows to its limit,
-  // and tables that are written while the log they replace is still there.
+  // What may come on top of data that was admitted, beside compaction: a log that grows to its
+  // limit, and tables that are written while the log they replace is still there.
   uint64_t Headroom() const;
 };
 // disk_cap: bytes; 0 for none.

@@ -23,8 +23,8 @@ struct StoreOptions {
   std::string directory;
   bool direct_reads = false;  // bypass the page cache when reading tables
   int reader_threads = 0;     // for batched reads; 0 = one per core, at most 8
-  uint64_t disk_cap = 0;      // bytes that the directory shall stay under; 0: none (rocksdb_store.h)
-  int64_t now = 0;            // creation time of the default tenant, in a new store
+  uint64_t disk_cap = 0;  // bytes that the directory shall stay under; 0: none (rocksdb_store.h)
+  int64_t now = 0;        // creation time of the default tenant, in a new store
 };
 
 struct Stats {

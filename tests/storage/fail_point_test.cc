@@ -69,8 +69,7 @@ TEST_F(FailPointTest, EveryPlaceOfStorageIsReached) {
     wide.head_dim = 128;
     wide.kv_heads = 8;
     SampleCache large(wide, 5);
-    const Operation operation =
-        Must(catalog.CreateOperation(corpus.uid, IngestOperation(), 1));
+    const Operation operation = Must(catalog.CreateOperation(corpus.uid, IngestOperation(), 1));
     constexpr uint64_t kTokens = 16 * kBlockTokens;
     Must(catalog.BeginIngest(RequestFor(operation.uid, large, kTokens), 1));
     Must(catalog.PutLayoutPart(operation.uid, 0, 0, "layout"));
@@ -111,9 +110,9 @@ TEST_F(FailPointTest, KillIsSigkill) {
 }
 
 TEST_F(FailPointTest, WhatMakesNoSenseIsRefused) {
-  for (const char* wrong : {"corpus.create", "nowhere=kill", "corpus.create=dance",
-                            "corpus.create=kill@0", "corpus.create=kill@x", "log.written=error",
-                            "corpus.create=sleep:long"}) {
+  for (const char* wrong :
+       {"corpus.create", "nowhere=kill", "corpus.create=dance", "corpus.create=kill@0",
+        "corpus.create=kill@x", "log.written=error", "corpus.create=sleep:long"}) {
     EXPECT_CODE(ArmFailPoints(wrong), absl::StatusCode::kInvalidArgument) << wrong;
   }
   EXPECT_OK(ArmFailPoints("corpus.create=sleep:1@3,log.written=kill@9"));
