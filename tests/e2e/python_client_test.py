@@ -117,7 +117,7 @@ def test_the_example_runs(address, tmp_path):
     page = tmp_path / "page.txt"
     page.write_text(text(200))
     code = "import sys; sys.path.insert(0, sys.argv[1]); import example; example.main(*sys.argv[2:])"
-    done = subprocess.run([sys.executable, "-c", code, ROOT / "clients" / "python", page, "What?", address],
-                          capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", code, ROOT / "clients" / "python", page, "What?"],
+                          capture_output=True, text=True, check=False, env=os.environ | {"LECTERN_ADDRESS": address})
     assert done.returncode == 0, done.stderr
     assert "tenants/default/corpora/" in done.stdout

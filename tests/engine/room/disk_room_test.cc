@@ -14,8 +14,9 @@ namespace {
 using storage::kBlockTokens;
 using storage::Must;
 
-// 128 KiB of keys and values a block and layer: a corpus of kBlocks is 16 MB.
-constexpr uint32_t kBlocks = 40;
+// 128 KiB of keys and values a block and layer: a corpus of kBlocks is 24 MB, and two of them with
+// the store's headroom leave no room for a third under the least cap.
+constexpr uint32_t kBlocks = 60;
 storage::Geometry WideGeometry() {
   storage::Geometry geometry = storage::SmallGeometry();
   geometry.kv_heads = 2;
@@ -151,7 +152,7 @@ TEST_F(DiskRoomTest, WhatWouldNotHelpIsNotEvicted) {
   const storage::Generation generation = Fill(MakeCorpus("c", 10), 1);
   EXPECT_EQ(ReasonOf(room_->Reserve(kCap, "a test").status()), "DISK_CAP_EXCEEDED");
   EXPECT_EQ(ResidencyOf(generation), storage::Residency::kComplete);
-  EXPECT_EQ(room_->Reserve(kCap / 2, "a test", [] { return true; }).status().code(),
+  EXPECT_EQ(room_->Reserve(kCap / 4 * 3, "a test", [] { return true; }).status().code(),
             absl::StatusCode::kCancelled);
 }
 
