@@ -15,7 +15,6 @@
 #include <absl/flags/parse.h>
 #include <fmt/format.h>
 #include <sys/mount.h>
-#include <sys/stat.h>
 #include <sys/statvfs.h>
 
 #include <algorithm>
@@ -38,6 +37,7 @@
 #include "engine/error/error.h"
 #include "tests/campaign/library.h"
 #include "tests/campaign/results.h"
+#include "tests/support/disk_use.h"
 #include "tests/support/random_model.h"
 #include "tests/support/test_engine.h"
 
@@ -64,23 +64,6 @@ const testing::RandomModel kModel = {.layers = 4, .kv_heads = 4, .head_dim = 64,
 constexpr int kFewestWords = 900;
 constexpr int kMostWords = 3000;
 constexpr std::chrono::seconds kRecovery(20);
-
-// Blocks that the files below `directory` take, each file once.
-int64_t DiskUse(const std::string& directory) {
-  constexpr int64_t kStatBlock = 512;
-  std::map<ino_t, int64_t> files;
-  std::error_code error;
-  for (fs::recursive_directory_iterator it(directory, error), end; !error && it != end;
-       it.increment(error)) {
-    struct stat file;
-    if (lstat(it->path().c_str(), &file) == 0 && S_ISREG(file.st_mode)) {
-      files[file.st_ino] = file.st_blocks * kStatBlock;
-    }
-  }
-  int64_t bytes = 0;
-  for (const auto& [inode, size] : files) bytes += size;
-  return bytes;
-}
 
 // Mounted for as long as it lives, where that is permitted.
 class SmallFileSystem {
@@ -294,7 +277,7 @@ void Campaign::Work(int thread) {
 
 void Campaign::Watch() {
   while (!stop_) {
-    most_ = std::max<int64_t>(most_, DiskUse(data_));
+    most_ = std::max<int64_t>(most_, testing::DiskUse(data_));
     std::this_thread::sleep_for(std::chrono::milliseconds(2));
   }
 }

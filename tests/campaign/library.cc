@@ -1,13 +1,13 @@
 #include "tests/campaign/library.h"
 
 #include <fmt/format.h>
-#include <openssl/evp.h>
 
 #include <cstdio>
 #include <cstdlib>
 #include <future>
 #include <memory>
 
+#include "tests/support/byte_digest.h"
 #include "tests/support/test_engine.h"
 
 namespace lectern::campaign {
@@ -27,26 +27,6 @@ T Must(absl::StatusOr<T> value, const char* what) {
   }
   return *std::move(value);
 }
-
-class Digest {
- public:
-  Digest() : context_(EVP_MD_CTX_new()) { EVP_DigestInit_ex(context_, EVP_sha256(), nullptr); }
-  ~Digest() { EVP_MD_CTX_free(context_); }
-  Digest(const Digest&) = delete;
-  Digest& operator=(const Digest&) = delete;
-
-  void Add(const void* bytes, size_t size) { EVP_DigestUpdate(context_, bytes, size); }
-  std::string Hex() {
-    unsigned char bytes[32];
-    EVP_DigestFinal_ex(context_, bytes, nullptr);
-    std::string hex;
-    for (const unsigned char byte : bytes) hex += fmt::format("{:02x}", byte);
-    return hex;
-  }
-
- private:
-  EVP_MD_CTX* const context_;
-};
 
 }  // namespace
 
@@ -101,7 +81,7 @@ std::string AnswerDigest(const engine::Answer& answer) {
     text += fmt::format("|{} {} {} {:.9g}", evidence.document, evidence.byte_begin,
                         evidence.byte_end, evidence.mass);
   }
-  Digest digest;
+  testing::ByteDigest digest;
   digest.Add(text.data(), text.size());
   return digest.Hex();
 }
@@ -113,7 +93,7 @@ absl::StatusOr<std::string> CacheDigest(storage::Store* store, uint64_t tenant_u
   auto reader =
       store->blocks().OpenContext(tenant_uid, context.segments, context.token_count, geometry);
   if (!reader.ok()) return reader.status();
-  Digest digest;
+  testing::ByteDigest digest;
   digest.Add(&context.token_count, sizeof(context.token_count));
   digest.Add(context.tail_tokens.data(), context.tail_tokens.size() * sizeof(int32_t));
   for (uint16_t layer = 0; layer < geometry.layers; ++layer) {

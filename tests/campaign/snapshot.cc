@@ -1,13 +1,11 @@
 #include "tests/campaign/snapshot.h"
 
-#include <fmt/format.h>
-#include <openssl/evp.h>
-
 #include <memory>
 #include <vector>
 
 #include "storage/records.h"
 #include "storage/store.h"
+#include "tests/support/byte_digest.h"
 
 namespace lectern::campaign {
 namespace {
@@ -16,12 +14,7 @@ using storage::Store;
 
 class Reader {
  public:
-  explicit Reader(Store* store) : store_(*store), context_(EVP_MD_CTX_new()) {
-    EVP_DigestInit_ex(context_, EVP_sha256(), nullptr);
-  }
-  ~Reader() { EVP_MD_CTX_free(context_); }
-  Reader(const Reader&) = delete;
-  Reader& operator=(const Reader&) = delete;
+  explicit Reader(Store* store) : store_(*store) {}
 
   absl::StatusOr<std::string> Read() {
     auto tenants = store_.catalog().ListTenants({});
@@ -34,15 +27,11 @@ class Reader {
         if (absl::Status status = ReadCorpus(corpus); !status.ok()) return status;
       }
     }
-    unsigned char bytes[32];
-    EVP_DigestFinal_ex(context_, bytes, nullptr);
-    std::string hex;
-    for (const unsigned char byte : bytes) hex += fmt::format("{:02x}", byte);
-    return hex;
+    return digest_.Hex();
   }
 
  private:
-  void Add(const void* bytes, size_t size) { EVP_DigestUpdate(context_, bytes, size); }
+  void Add(const void* bytes, size_t size) { digest_.Add(bytes, size); }
   template <typename T>
   void AddRecord(const T& record) {
     const std::string bytes = storage::FormatRecord("", record);
@@ -150,7 +139,7 @@ class Reader {
   }
 
   Store& store_;
-  EVP_MD_CTX* const context_;
+  testing::ByteDigest digest_;
 };
 
 }  // namespace

@@ -2,15 +2,14 @@
 // back bit by bit, requests that wait or are refused for memory and never more.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <sys/stat.h>
 
 #include <atomic>
-#include <filesystem>
 #include <future>
 #include <thread>
 
 #include "engine/engine.h"
 #include "engine/error/error.h"
+#include "tests/support/disk_use.h"
 #include "tests/support/random_model.h"
 #include "tests/support/stored_cache.h"
 #include "tests/support/temporary_directory.h"
@@ -20,6 +19,7 @@ namespace lectern::engine {
 namespace {
 
 using testing::AskAndWait;
+using testing::DiskUse;
 using testing::IngestAndWait;
 using testing::RandomText;
 using testing::StoredCacheDigest;
@@ -32,23 +32,6 @@ constexpr int kWords = 1800;
 constexpr int64_t kCap = int64_t{64} << 20;  // room for two such caches beside the headroom
 
 CorpusName Named(const std::string& corpus) { return {.tenant = "default", .corpus = corpus}; }
-
-// Blocks that the files below `directory` take, each file once.
-int64_t DiskUse(const std::string& directory) {
-  constexpr int64_t kStatBlock = 512;
-  std::map<ino_t, int64_t> files;
-  std::error_code error;
-  for (std::filesystem::recursive_directory_iterator it(directory, error), end; !error && it != end;
-       it.increment(error)) {
-    struct stat file;
-    if (lstat(it->path().c_str(), &file) == 0 && S_ISREG(file.st_mode)) {
-      files[file.st_ino] = file.st_blocks * kStatBlock;
-    }
-  }
-  int64_t bytes = 0;
-  for (const auto& [inode, size] : files) bytes += size;
-  return bytes;
-}
 
 // Watches the directory for as long as it lives.
 class DiskWatch {

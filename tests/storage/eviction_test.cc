@@ -89,13 +89,6 @@ class EvictionTest : public testing::TestWithParam<Twin> {
     ExpectContext(**reader, cache_);
   }
 
-  size_t KeysIn(ColumnFamily family) {
-    size_t keys = 0;
-    for (auto cursor = bytes_->NewCursor(family, "", "\xff"); cursor->Valid(); cursor->Next())
-      ++keys;
-    return keys;
-  }
-
   ScratchDirectory scratch_;
   KeyValueStore* bytes_ = nullptr;
   std::unique_ptr<Store> store_;
@@ -114,7 +107,7 @@ TEST_P(EvictionTest, BlocksGoAndNothingElse) {
   Must(store_->CollectGarbage());
   for (const ColumnFamily family :
        {ColumnFamily::kKv, ColumnFamily::kIndexKeys, ColumnFamily::kHash}) {
-    EXPECT_EQ(KeysIn(family), 0u) << ColumnFamilyName(family);
+    EXPECT_EQ(KeysIn(*bytes_, family), 0u) << ColumnFamilyName(family);
   }
   EXPECT_EQ(Must(catalog().GetLayoutPart(generation.uid, 0, 0)), "layout");
   EXPECT_EQ(Must(catalog().GetCorpusByUid(corpus_)).current_generation, generation.uid);
@@ -168,7 +161,7 @@ TEST_P(EvictionTest, OnlyTheSameTokensRestoreAGeneration) {
   EXPECT_EQ(Must(catalog().GetGeneration(generation.uid)).residency, Residency::kEvicted);
   Must(store_->CollectGarbage());
   EXPECT_EQ(Must(catalog().GetLayoutPart(generation.uid, 0, 0)), "layout");
-  EXPECT_EQ(KeysIn(ColumnFamily::kKv), 0u);
+  EXPECT_EQ(KeysIn(*bytes_, ColumnFamily::kKv), 0u);
   const Generation rebuilt = Finish(Begin(corpus_, kTokens, generation.uid), kTokens);
   ExpectReadable(rebuilt.contexts[0].segments, kTokens);
 }
@@ -206,7 +199,7 @@ TEST_P(EvictionTest, SessionsKeepTheirTurnsAndGoOnAfterARebuild) {
   Must(catalog().EvictGeneration(generation.uid));
   Must(store_->CollectGarbage());
   EXPECT_EQ(Must(catalog().GetTurn(talk.uid, 0)).payload, "t0");
-  EXPECT_GT(KeysIn(ColumnFamily::kKv), 0u) << "the turn's own blocks stay";
+  EXPECT_GT(KeysIn(*bytes_, ColumnFamily::kKv), 0u) << "the turn's own blocks stay";
   const Session late = Must(catalog().CreateSession(generation.uid, 0, {"late", "", {}}, 2));
   const Session early = Must(catalog().ForkSession(talk.uid, 0, {"early", "", {}}, 2));
 
@@ -224,8 +217,8 @@ TEST_P(EvictionTest, SessionsKeepTheirTurnsAndGoOnAfterARebuild) {
   // References are settled: with all of them gone, so are the bytes.
   ASSERT_OK(catalog().DeleteCorpus(corpus_, 9));
   Must(store_->CollectGarbage());
-  EXPECT_EQ(KeysIn(ColumnFamily::kKv), 0u);
-  EXPECT_EQ(KeysIn(ColumnFamily::kHash), 0u);
+  EXPECT_EQ(KeysIn(*bytes_, ColumnFamily::kKv), 0u);
+  EXPECT_EQ(KeysIn(*bytes_, ColumnFamily::kHash), 0u);
   EXPECT_EQ(rebuilt.uid, generation.uid);
 }
 
@@ -265,7 +258,7 @@ TEST_P(EvictionTest, AnOpenReaderGoesOnAndItsBytesWait) {
   ExpectContext(*reader, cache_);
   reader.reset();
   EXPECT_EQ(Must(store_->CollectGarbage()).lineages_purged, 1u);
-  EXPECT_EQ(KeysIn(ColumnFamily::kKv), 0u);
+  EXPECT_EQ(KeysIn(*bytes_, ColumnFamily::kKv), 0u);
 }
 
 TEST_P(EvictionTest, WhatEvictionWouldGiveIsKnown) {
@@ -352,7 +345,7 @@ TEST_P(EvictionTest, ACorpusDeletedDuringARebuildLeavesNothing) {
   EXPECT_CODE(catalog().GetIngest(intent.operation_uid), kNotFound);
   for (const ColumnFamily family : {ColumnFamily::kKv, ColumnFamily::kIndexKeys,
                                     ColumnFamily::kHash, ColumnFamily::kDocument}) {
-    EXPECT_EQ(KeysIn(family), 0u) << ColumnFamilyName(family);
+    EXPECT_EQ(KeysIn(*bytes_, family), 0u) << ColumnFamilyName(family);
   }
 }
 

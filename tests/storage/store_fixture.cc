@@ -44,6 +44,12 @@ std::unique_ptr<KeyValueStore> OpenTwin(Twin twin, const std::string& directory)
   return Must(OpenRocksDbStore(options));
 }
 
+size_t KeysIn(KeyValueStore& store, ColumnFamily family) {
+  size_t keys = 0;
+  for (auto cursor = store.NewCursor(family, "", "\xff"); cursor->Valid(); cursor->Next()) ++keys;
+  return keys;
+}
+
 Geometry SmallGeometry() {
   Geometry geometry;
   geometry.layers = 3;

@@ -63,6 +63,9 @@ std::string TwinName(const testing::TestParamInfo<Twin>& info);
 
 std::unique_ptr<KeyValueStore> OpenTwin(Twin twin, const std::string& directory);
 
+// Everything that is in a family, so that nothing is left behind unseen.
+size_t KeysIn(KeyValueStore& store, ColumnFamily family);
+
 // A cache of which every byte follows from (seed, layer, token position, head, part, dim): two runs
 // of the same tokens agree, and a block that grew begins with what it had before.
 class SampleCache {

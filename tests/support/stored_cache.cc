@@ -1,7 +1,5 @@
 #include "tests/support/stored_cache.h"
 
-#include <openssl/evp.h>
-
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
@@ -10,6 +8,7 @@
 #include <vector>
 
 #include "storage/store.h"
+#include "tests/support/byte_digest.h"
 
 namespace lectern::testing {
 namespace {
@@ -83,9 +82,8 @@ std::string StoredCacheDigest(const std::string& data_dir, const std::string& co
   auto reader = Must(
       store->blocks().OpenContext(tenant.uid, context.segments, context.token_count, geometry));
 
-  EVP_MD_CTX* digest = EVP_MD_CTX_new();
-  EVP_DigestInit_ex(digest, EVP_sha256(), nullptr);
-  EVP_DigestUpdate(digest, &context.token_count, sizeof(context.token_count));
+  ByteDigest digest;
+  digest.Add(&context.token_count, sizeof(context.token_count));
   for (uint16_t layer = 0; layer < geometry.layers; ++layer) {
     for (uint32_t block = 0; block < reader->block_count(); ++block) {
       const uint32_t tokens = Must(reader->Block(block)).tokens;
@@ -93,24 +91,15 @@ std::string StoredCacheDigest(const std::string& data_dir, const std::string& co
       const absl::Status status = reader->ReadKv(
           {.layer = layer, .block = block, .out = kv.data(), .token_capacity = tokens});
       if (!status.ok()) Must<int>(status);
-      EVP_DigestUpdate(digest, kv.data(), kv.size());
+      digest.Add(kv.data(), kv.size());
     }
     if (geometry.indexed[layer] == 0) continue;
     std::vector<std::byte> keys(geometry.IndexBytes(static_cast<uint32_t>(context.token_count)));
     const absl::Status status = reader->ReadIndexKeys(layer, 0, reader->block_count(), keys);
     if (!status.ok()) Must<int>(status);
-    EVP_DigestUpdate(digest, keys.data(), keys.size());
+    digest.Add(keys.data(), keys.size());
   }
-  unsigned char bytes[32];
-  EVP_DigestFinal_ex(digest, bytes, nullptr);
-  EVP_MD_CTX_free(digest);
-  std::string hex;
-  for (const unsigned char byte : bytes) {
-    char text[3];
-    std::snprintf(text, sizeof(text), "%02x", byte);
-    hex += text;
-  }
-  return hex;
+  return digest.Hex();
 }
 
 }  // namespace lectern::testing
