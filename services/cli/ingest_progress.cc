@@ -59,16 +59,6 @@ int FollowOperation(Client& client, const std::string& name) {
   }
 }
 
-int RebuildAndWait(Client& client, const std::string& name) {
-  v1::RebuildCorpusRequest request;
-  request.set_name(name);
-  v1::Operation operation;
-  Call call;
-  const grpc::Status status = client.corpora().RebuildCorpus(&call.context(), request, &operation);
-  if (!status.ok()) return client.Explain(status, call);
-  return FollowOperation(client, operation.name());
-}
-
 int IngestAndWait(Client& client, const std::string& corpus) {
   v1::IngestCorpusRequest request;
   request.set_name(corpus);

@@ -10,9 +10,6 @@ namespace lectern::services {
 // Starts an ingest of `corpus` (a name) and returns when it has ended. Returns the exit code.
 int IngestAndWait(Client& client, const std::string& corpus);
 
-// The same for a rebuild of a corpus's current generation, or of a generation.
-int RebuildAndWait(Client& client, const std::string& name);
-
 // Waits for the operation with that name, showing progress. Returns the exit code.
 int FollowOperation(Client& client, const std::string& name);
 

@@ -21,13 +21,13 @@ int Run(const std::vector<std::string>& arguments) {
   const std::string name = arguments[0].find('/') == std::string::npos
                                ? CorpusArgument(arguments[0])
                                : ResourceArgument(arguments[0], Collection::kGenerations);
-  if (absl::GetFlag(FLAGS_wait)) return RebuildAndWait(client, name);
   v1::RebuildCorpusRequest request;
   request.set_name(name);
   v1::Operation operation;
   Call call;
   const grpc::Status status = client.corpora().RebuildCorpus(&call.context(), request, &operation);
   if (!status.ok()) return client.Explain(status, call);
+  if (absl::GetFlag(FLAGS_wait)) return FollowOperation(client, operation.name());
   if (absl::GetFlag(FLAGS_json)) {
     PrintJson(ToJson(operation));
   } else {
