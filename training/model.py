@@ -111,21 +111,8 @@ def row_scales(weight: Tensor) -> Tensor:
     return torch.exp2(exponent)
 
 
-class RoundToInt8(torch.autograd.Function):
-    """Rounds a matrix to int8 with power-of-two row scales; the gradient passes straight through."""
-
-    @staticmethod
-    def forward(ctx, weight: Tensor) -> Tensor:
-        scale = row_scales(weight)[:, None]
-        return (weight / scale).round().clamp(-127, 127) * scale
-
-    @staticmethod
-    def backward(ctx, gradient: Tensor) -> Tensor:
-        return gradient
-
-
 def fake_quantised(weight: Tensor) -> Tensor:
-    """As RoundToInt8, in plain operations (which torch.compile fuses)."""
+    """A matrix rounded to int8 with power-of-two row scales; the gradient passes straight through."""
     scale = row_scales(weight)[:, None]
     rounded = (weight.detach() / scale).round().clamp(-127, 127) * scale
     return weight + (rounded - weight).detach()

@@ -48,6 +48,12 @@ PLANS = {
         Stage(2048, 32, 265, 0.3),
         Stage(8192, 8, 170, 0.22, rows=64, rate=(0.9, 0.6)),
     ],
+    # After "first", what made the weights that models/default holds.
+    "second": [
+        Stage(8192, 8, 130, 0.22, rows=64, quantise=True, rate=(0.6, 0.45)),
+        Stage(32768, 2, 145, 0.1, rows=128, quantise=True, rate=(0.45, 0.25)),
+        Stage(8192, 8, 150, 0.22, rows=64, sparse=True, quantise=True, rate=(0.25, 0.0)),
+    ],
     # Two processes, one gradient. Dense attention, so that what it gives is the ground of both routes: the index branch learns
     # beside it and, being cut off, changes nothing in it.
     "shared": [
