@@ -3,11 +3,11 @@
 //   Ask, Retrieve  checks what can be checked at once
 //   Resolve        target -> generation or session -> stored segments; question -> tokens
 //   Submit         one question per session at a time; into the scheduler's queue
-//   QuestionRun    opens the context, reads the question behind it, samples (question_run.cc); each
-//   layer of each step selects,
-//                  fetches, attends (model/decoder.cc); ObservedMass watches
-//   Finish         evidence from the watched attention (evidence.cc), coverage, usage; a session's
-//   turn is committed; the sink is told
+//   QuestionRun    opens the context, reads the question behind it, samples (question_run.cc);
+//                  each layer of each step selects, fetches, attends (model/decoder.cc);
+//                  ObservedMass watches
+//   Finish         evidence from the watched attention (evidence.cc), coverage, usage; a
+//                  session's turn is committed; the sink is told
 #include "engine/answer/answer.h"
 
 #include <fmt/format.h>
