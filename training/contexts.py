@@ -24,7 +24,7 @@ ITEM_WEIGHTS = {"option": 4.0, "name": 8.0, "variable": 3.0, "file": 3.0, "autho
 SCATTERED_SHARE = 0.4  # of the contexts that hold groups of scattered sentences
 NAMING = ('In "{t}": {Q}', "In {t}, {q}", "According to {t}, {q}", "{Q} (see {t})", "{t}: {q}", "{Q} I mean in {t}.", 'What does "{t}" say: {q}', "From {t}: {Q}")
 PAGE_WEIGHTS = {"man": 3.0, "prose": 2.0}  # how much likelier than other pages of its length a page is taken
-PARSED_WEIGHT = 2.5  # the same, of pages whose sentences were parsed
+PARSED_WEIGHT = 6.0  # the same, of pages whose sentences were parsed
 UNANSWERABLE_KEPT = 0.5  # of the invented documents' questions that they do not answer: one natural question in ten is to have no answer
 ASK_MARGIN = 400  # characters beside a window whose sentences give questions that it does not answer
 PARSED_SHARE = 0.62  # of the questions on a page of parsed prose
@@ -254,12 +254,14 @@ class ContextMaker:
         if style < 0.5:
             if placed.items:
                 item = rng.choices(placed.items, [ITEM_WEIGHTS.get(entry[0], 1.0) for entry in placed.items])[0]
+                if sum(entry[:2] == item[:2] for entry in placed.items) > 1:  # a word with several senses: no answer is the one
+                    return None
                 question = pages.item_question(rng, item, placed.name, self.held_out)
                 if question and question.answer and question.answer in placed.text:
                     return question
                 return None
             style = rng.uniform(0.5, 0.84)
-        if style < 0.65:
+        if style < 0.72:
             return sentences.question(rng, placed.text, placed.name, everything, bool(self.held_out))
         if style < 0.84:
             return pages.continuation(rng, placed.text, everything, self.held_out)
@@ -271,6 +273,8 @@ class ContextMaker:
             return pages.absent_page(rng, self._any_page(), everything)
         if placed.page is not None and style < 0.93:
             return pages.absent_item(rng, self._any_page()["items"], placed.name, placed.text)
+        if style < 0.97:
+            return sentences.question(rng, placed.text, placed.name, everything, bool(self.held_out))
         return pages.continuation(rng, placed.text, everything, self.held_out)
 
     def make(self, length: int, share: float) -> Sequence:

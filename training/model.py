@@ -222,14 +222,26 @@ def selected_attention(q: Tensor, k: Tensor, v: Tensor, selected: Tensor) -> Ten
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask.repeat_interleave(group_size, 1), enable_gqa=True)
 
 
-def index_loss(q: Tensor, k: Tensor, iq: Tensor, ik: Tensor, rows: Tensor, selected: Tensor | None, negatives: int, bank: Tensor | None = None) -> Tensor:
+def wrong_keys(raw: Tensor, cos: Tensor, sin: Tensor, negatives: int, bank: Tensor | None, places: Tensor | None) -> Tensor | None:
+    """Index keys that no query of a sequence should choose: bf16 [B, M, e], or None.
+
+    raw [B, T, e]: the batch's index keys before RoPE, of which each sequence gets those of the `negatives` ones before it; bank [N, e]: kept from earlier
+    steps, before RoPE; places int64 [N]: which of a sequence's positions each of the bank's keys is put at. All are rotated to
+    positions of the sequence itself: at another sequence's positions they would be told apart without a look at what they say.
+    """
+    parts = [rotate(raw.roll(shift, 0)[:, :, None], cos, sin) for shift in range(1, min(negatives, len(raw) - 1) + 1)]
+    if bank is not None:
+        parts.append(rotate(bank[None, :, None].expand(len(raw), -1, -1, -1).float(), cos[:, places], sin[:, places]))
+    return torch.cat(parts, 1)[:, :, 0].to(torch.bfloat16) if parts else None
+
+
+def index_loss(q: Tensor, k: Tensor, iq: Tensor, ik: Tensor, rows: Tensor, selected: Tensor | None, wrong: Tensor | None = None) -> Tensor:
     """KL(teacher || student) over sampled rows (msa.md, 3.1), mean over rows and groups.
 
     q [B, T, H, d], k [B, T, K, d]: main branch, used detached. iq [B, T, K, e], ik [B, T, e]. rows int64 [B, R].
     Teacher: mean over a group's heads of their softmax. Without `selected` (warm-up) both run over the whole history; with
     it the first half of the rows is restricted to the selected tokens and the rest keeps learning on the whole history.
-    `negatives`: index keys of that many other sequences of the batch join the student's softmax as extra wrong keys; so do the
-    keys of `bank` [N, e], kept from earlier steps: at 1M tokens the right block stands against 8,191 others.
+    `wrong` [B, M, e] (wrong_keys) join the student's softmax: at 1M tokens the right block stands against 8,191 others.
     """
     batch, length, heads, dim = q.shape
     groups = k.shape[2]
@@ -250,11 +262,8 @@ def index_loss(q: Tensor, k: Tensor, iq: Tensor, ik: Tensor, rows: Tensor, selec
     scale = iq.shape[-1] ** -0.5
     scores = (torch.einsum("brge,bte->bgrt", iq_rows, ik).float() * scale).masked_fill(hidden, MASKED)
     total = scores.logsumexp(-1, keepdim=True)
-    for shift in range(1, min(negatives, batch - 1) + 1):
-        other = torch.einsum("brge,bte->bgrt", iq_rows, ik.roll(shift, 0)).float() * scale
-        total = torch.logaddexp(total, other.logsumexp(-1, keepdim=True))
-    if bank is not None:
-        other = torch.einsum("brge,ne->bgrn", iq_rows, bank).float() * scale
+    if wrong is not None:
+        other = torch.einsum("brge,bme->bgrm", iq_rows, wrong).float() * scale
         total = torch.logaddexp(total, other.logsumexp(-1, keepdim=True))
     student = scores - total
     entropy = torch.where(teacher > 1e-30, teacher * teacher.clamp_min(1e-30).log(), 0.0)
@@ -289,12 +298,12 @@ class Attention(nn.Module):
         return rotate(q, cos, sin).to(torch.bfloat16), rotate(k, cos, sin).to(torch.bfloat16), v
 
     def index(self, h: Tensor, cos: Tensor, sin: Tensor):
-        """iq [B, T, K, e] and ik [B, T, e] in bf16, from the detached layer input."""
+        """iq [B, T, K, e] and ik [B, T, e] in bf16, from the detached layer input; and ik before RoPE, fp32."""
         h = h.detach()
         batch, length, _ = h.shape
         iq = self.index_q_norm(self.index_q_proj(h).view(batch, length, -1, self.config.index_dim))
         ik = self.index_k_norm(self.index_k_proj(h).view(batch, length, 1, self.config.index_dim))
-        return rotate(iq, cos, sin).to(torch.bfloat16), rotate(ik, cos, sin)[:, :, 0].to(torch.bfloat16)
+        return rotate(iq, cos, sin).to(torch.bfloat16), rotate(ik, cos, sin)[:, :, 0].to(torch.bfloat16), ik[:, :, 0]
 
 
 class Layer(nn.Module):
@@ -322,14 +331,14 @@ class Layer(nn.Module):
         h = self.post_attention_layernorm(x).to(torch.bfloat16)
         return x + self.mlp["down_proj"](F.silu(self.mlp["gate_proj"](h)) * self.mlp["up_proj"](h)).float()
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, rows: Tensor, negatives: int, bank: Tensor | None = None):
-        """Dense attention (the warm-up of msa.md, 3.2): returns x, the KL over the whole history, and the index keys."""
-        q, k, v, iq, ik = self.before(x, cos, sin)
-        loss = index_loss(q, k, iq, ik, rows, None, negatives, bank)
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, rows: Tensor, negatives: int, bank: Tensor | None = None, places: Tensor | None = None):
+        """Dense attention (the warm-up of msa.md, 3.2): returns x, the KL over the whole history, and the index keys before RoPE."""
+        q, k, v, iq, ik, raw = self.before(x, cos, sin)
+        loss = index_loss(q, k, iq, ik, rows, None, wrong_keys(raw, cos, sin, negatives, bank, places))
         attended = F.scaled_dot_product_attention(
             q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), is_causal=True, enable_gqa=True
         )
-        return self.after(x, attended), loss, ik.detach()
+        return self.after(x, attended), loss, raw.detach()
 
     def forward_plain(self, x: Tensor, cos: Tensor, sin: Tensor):
         """Dense attention without the index branch: the dense twin."""
@@ -339,32 +348,31 @@ class Layer(nn.Module):
         )
         return self.after(x, attended)
 
-    def forward_sparse(self, x: Tensor, cos: Tensor, sin: Tensor, rows: Tensor, negatives: int, bank: Tensor | None = None):
+    def forward_sparse(self, x: Tensor, cos: Tensor, sin: Tensor, rows: Tensor, negatives: int, bank: Tensor | None = None, places: Tensor | None = None):
         """Sparse attention over the selected blocks: as forward, the KL of half of the rows on the selected tokens."""
-        q, k, v, iq, ik = self.before(x, cos, sin)
+        q, k, v, iq, ik, raw = self.before(x, cos, sin)
         selected = selected_blocks(iq, ik, self.self_attn.config.topk_blocks)
-        loss = index_loss(q, k, iq, ik, rows, selected, negatives, bank)
-        return self.after(x, selected_attention(q, k, v, selected)), loss, ik.detach()
+        loss = index_loss(q, k, iq, ik, rows, selected, wrong_keys(raw, cos, sin, negatives, bank, places))
+        return self.after(x, selected_attention(q, k, v, selected)), loss, raw.detach()
 
 
 class KeyBank:
-    """Index keys of earlier steps, per layer, as wrong keys for the KL: a ring of `size` keys, used once it is full."""
+    """Index keys of earlier steps before RoPE, per layer, as wrong keys for the KL: a ring of `size` keys. Places that no key has
+    reached yet hold zeros (score 0): a layer is compiled once, not once without a bank and once with it."""
 
     EACH_STEP = 8192  # keys kept of one step
 
     def __init__(self, layers: int, size: int, dim: int, device: torch.device):
         self.keys = torch.zeros(layers, size, dim, dtype=torch.bfloat16, device=device)
-        self.layers, self.at, self.full = layers, 0, False
+        self.layers, self.at = layers, 0
 
-    def keep(self, layer: int, ik: Tensor) -> None:
-        """ik [B, T, e] of a step's layer; the last layer moves the ring on."""
-        flat = ik.flatten(0, 1)
+    def keep(self, layer: int, raw: Tensor) -> None:
+        """raw [B, T, e] of a step's layer; the last layer moves the ring on."""
+        flat = raw.flatten(0, 1)
         count = min(self.EACH_STEP, len(flat), self.keys.shape[1] - self.at)
         self.keys[layer, self.at : self.at + count] = flat[:: len(flat) // count][:count]
         if layer == self.layers - 1:
-            self.at += count
-            if self.at == self.keys.shape[1]:
-                self.at, self.full = 0, True
+            self.at = (self.at + count) % self.keys.shape[1]
 
 
 class Lectern(nn.Module):
@@ -394,7 +402,9 @@ class Lectern(nn.Module):
                 module.quantise = on
 
     def set_bank(self, size: int) -> None:
-        """Begins a new KeyBank of so many keys; 0: none."""
+        """A KeyBank of so many keys, 0: none; one of that size goes on."""
+        if self.bank is not None and self.bank.keys.shape[1] == size:
+            return
         self.bank = KeyBank(len(self.layers), size, self.config.index_dim, self.embed_tokens.weight.device) if size else None
 
     def embedding(self) -> Tensor:
@@ -408,13 +418,14 @@ class Lectern(nn.Module):
         x = F.embedding(tokens, self.embedding()).float()
         step = self.sparse_step if sparse else self.dense_step
         losses = []
+        places = torch.randint(tokens.shape[1], (self.bank.keys.shape[1],), device=tokens.device) if self.bank is not None else None
         for number, layer in enumerate(self.layers):
             if index:
-                bank = self.bank.keys[number] if self.bank is not None and self.bank.full else None
-                x, loss, ik = step(layer, x, cos, sin, rows, negatives, bank)
+                bank = self.bank.keys[number] if self.bank is not None else None
+                x, loss, raw = step(layer, x, cos, sin, rows, negatives, bank, places)
                 losses.append(loss)
                 if self.bank is not None:
-                    self.bank.keep(number, ik)
+                    self.bank.keep(number, raw)
             else:
                 x = self.plain_step(layer, x, cos, sin)
         return self.norm(x), torch.stack(losses) if losses else x.new_zeros(len(self.layers))
@@ -432,7 +443,7 @@ class Lectern(nn.Module):
         hidden = rows[:, None] < torch.arange(length, device=tokens.device)
         kept, shared = [], []
         for layer in self.layers:
-            q, k, v, iq, ik = layer.before(x, cos, sin)
+            q, k, v, iq, ik, _ = layer.before(x, cos, sin)
             selected = selected_blocks(iq, ik, config.topk_blocks)
             logits = torch.einsum("rghd,tgd->ghrt", q[0, rows].unflatten(1, (groups, -1)), k[0]).float() * config.head_dim**-0.5
             mass = logits.masked_fill(hidden, MASKED).softmax(-1).mean(1).unflatten(-1, (blocks, BLOCK)).sum(-1)  # [G, R, blocks]

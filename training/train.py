@@ -67,6 +67,16 @@ PLANS = {
         Stage(8192, 8, 0, 0.22, steps=260, rows=64, negatives=7, sparse=True, quantise=True, rate=(0.35, 0.15)),
         Stage(32768, 2, 0, 0.12, steps=180, rows=128, sparse=True, quantise=True, rate=(0.15, 0.0)),
     ],
+    # What the bundled weights end with: more kinds of text and questions, longer contexts with more questions behind them, and the right
+    # keys against those of many other contexts. Two processes.
+    "last": [
+        Stage(2048, 32, 235, 0.3, negatives=7, quantise=True, bank=65536, rate=(0.8, 0.8)),
+        Stage(8192, 8, 225, 0.25, rows=64, negatives=7, quantise=True, bank=65536, rate=(0.8, 0.6)),
+        Stage(32768, 2, 255, 0.2, rows=128, negatives=1, quantise=True, bank=262144, rate=(0.6, 0.35)),
+        Stage(131072, 1, 180, 0.2, rows=256, negatives=0, quantise=True, bank=262144, rate=(0.35, 0.15)),
+        Stage(8192, 8, 110, 0.25, rows=64, negatives=7, sparse=True, quantise=True, bank=262144, rate=(0.15, 0.05)),
+        Stage(32768, 2, 95, 0.2, rows=128, negatives=1, sparse=True, quantise=True, bank=262144, rate=(0.05, 0.0)),
+    ],
     # The dense twin sees the same tokens without an index branch, is then given a new one (the rest frozen), and goes on sparsely.
     "twin": [
         Stage(131072, 1, 0, 0.08, steps=110, index="off", quantise=True, rate=(0.5, 0.35)),
@@ -76,7 +86,7 @@ PLANS = {
         Stage(32768, 2, 0, 0.12, steps=180, rows=128, sparse=True, quantise=True, rate=(0.15, 0.0)),
     ],
     # For trying code on a GPU: one of each kind of step.
-    "smoke": [Stage(2048, 32, 0, 0.3, steps=60, quantise=True)],
+    "smoke": [Stage(2048, 32, 0, 0.3, steps=60, quantise=True, bank=65536)],
     "smoke_msa": [
         Stage(131072, 1, 0, 0.08, steps=6, rows=256, negatives=0, quantise=True), Stage(32768, 2, 0, 0.12, steps=6, rows=128, sparse=True, quantise=True),
     ],
