@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from model import BLOCK, Config, rope_tables
 from msa_triton import block_scores, paged_attention
+from reference import ADAPTIVE_WIDENING, widen
 from torch import Tensor
 
 CHUNK = 16384  # rows of a prefill that are scored, and go through a feed-forward layer, at once
@@ -31,15 +32,25 @@ class Context:
 class Replies:
     """Of n questions: every token of the answer right; its first token right; answered <none>; the first token's probability.
 
-    mass [n, layers, G]: the index branch's probability mass inside the selection (coverage), mean over the answer mark's and the
-    first answer rows; true_mass: the main branch's dense mass inside it, of the same rows. None unless asked for."""
+    The rest is what a server's own greedy answer would show: it is taken from the answer mark's row up to the row that first goes
+    wrong, since from there on greedy decoding would have read other tokens.
+    probability [n, 4]: of the most probable token, in the first row, the least and the mean logarithm of all rows; mean entropy (nats).
+    mass [n, layers, G]: the index branch's probability mass inside the selection (coverage), mean over the first observed rows;
+    first_mass: in the answer mark's row; true_mass: the main branch's dense mass inside the selection, of the rows of mass. None
+    unless observed.
+    blocks [n]: selected blocks, mean over all rows, sparse layers and groups; widened [n]: share of those that took more than the
+    budget. None unless adaptive."""
 
     right: Tensor
     first: Tensor
     none: Tensor
     confidence: Tensor
+    probability: Tensor
     mass: Tensor | None = None
+    first_mass: Tensor | None = None
     true_mass: Tensor | None = None
+    blocks: Tensor | None = None
+    widened: Tensor | None = None
 
 
 class LongContext:
@@ -126,8 +137,9 @@ class LongContext:
         return context
 
     @torch.inference_mode()
-    def ask(self, context: Context, questions: list[tuple[list[int], list[int]]], sparse: bool, none: int, budget: int = 16, observe: int = 0) -> Replies:
-        """questions: (tokens up to and with <a>, answer tokens with <end>), of one batch. `observe`: rows from <a> on whose masses are taken."""
+    def ask(self, context: Context, questions: list[tuple[list[int], list[int]]], sparse: bool, none: int, budget: int = 16, observe: int = 0, adaptive: float = 0) -> Replies:
+        """questions: (tokens up to and with <a>, answer tokens with <end>), of one batch. `observe`: rows from <a> on whose masses are taken.
+        `adaptive`: coverage below which a row's budget in a layer and group is widened (reference.widen); 0: never."""
         config, device = self.config, self.device
         count, length = len(questions), max(len(q) + len(a) for q, a in questions) - 1
         whole, tail = context.length // BLOCK, context.length % BLOCK
@@ -146,7 +158,7 @@ class LongContext:
         begins = torch.tensor([len(q) - 1 for q, _ in questions], device=device)
         ends = torch.tensor([len(q) + len(a) - 1 for q, a in questions], device=device)
         observed = (torch.arange(count, device=device)[:, None] * length + torch.minimum(begins[:, None] + torch.arange(observe, device=device), ends[:, None] - 1)).flatten()
-        masses, true_masses = [], []
+        masses, true_masses, taken = [], [], []
         for layer in range(config.num_hidden_layers):
             q, k, v, iq, ik = self._heads(layer, x, positions, True)
 
@@ -167,9 +179,15 @@ class LongContext:
                 if whole:
                     far = block_scores(iq[None], context.ik[layer][None, : whole * BLOCK], context.length)[0]
                     best = torch.cat((far, best), -1)
-                ids = self._choose(best, own, budget)
+                ids = self._choose(best, own, budget * ADAPTIVE_WIDENING if adaptive > 0 else budget)
+                far_ik = context.ik[layer][: whole * BLOCK].float() if adaptive > 0 or observe else None
+                if adaptive > 0:
+                    every = torch.arange(count * length, device=device)
+                    parts = (self._index_mass(far_ik, part, iq, near, visible, whole, length, extra) for part in every.split(16))
+                    ids = torch.cat([widen(ids[part], mass, budget, adaptive) for part, mass in zip(every.split(16), parts)])
+                    taken.append((ids >= 0).sum(-1).unflatten(0, (count, length)))
                 if observe:
-                    inside, true_inside = self._masses(layer, context, observed, q, k, iq, near, own_k, visible, ids, whole, length, extra)
+                    inside, true_inside = self._masses(layer, context, observed, q, far_ik, iq, near, own_k, visible, ids, whole, length, extra)
                     masses.append(inside)
                     true_masses.append(true_inside)
                 physical = torch.where(ids < whole, ids, ids + asked[:, None, None] * extra)
@@ -200,30 +218,54 @@ class LongContext:
         hit[where] = logits.argmax(-1) == targets
         right = hit.view(count, length).all(1)
         first_rows = torch.searchsorted(where, torch.arange(count, device=device) * length + begins)
-        first = logits[first_rows].softmax(-1)
-        return Replies(
-            right.cpu(), hit[where[first_rows]].cpu(), (first.argmax(-1) == none).cpu(), first.amax(-1).cpu(),
-            torch.stack(masses, 1).cpu() if masses else None, torch.stack(true_masses, 1).cpu() if true_masses else None,
-        )  # fmt: skip
+        # Rows that greedy decoding computes from the same tokens: up to and with the first one that goes wrong.
+        missed = (~hit).view(count, length).cumsum(1)
+        shared = is_answer & (missed - (~hit).view(count, length).long() == 0)
+        spread = logits.log_softmax(-1)
+        best_log = torch.zeros(count * length, device=device)
+        entropy = torch.zeros(count * length, device=device)
+        best_log[where] = spread.amax(-1)
+        entropy[where] = -(spread.exp() * spread).sum(-1)
+        best_log, entropy = best_log.view(count, length) * shared, entropy.view(count, length) * shared
+        confidence = spread[first_rows].amax(-1).exp()
+        probability = torch.stack((confidence, best_log.amin(1).exp(), best_log.sum(1) / shared.sum(1), entropy.sum(1) / shared.sum(1)), 1)
+        replies = Replies(right.cpu(), hit[where[first_rows]].cpu(), (logits[first_rows].argmax(-1) == none).cpu(), confidence.cpu(), probability.cpu())
+        if masses:
+            mass, true_mass = torch.stack(masses, 2), torch.stack(true_masses, 2)  # [n, observed rows, layers, G]
+            seen = (torch.arange(observe, device=device) < shared.sum(1, keepdim=True))[:, :, None, None]
+            replies.first_mass = mass[:, 0].cpu()
+            replies.mass, replies.true_mass = (((of * seen).sum(1) / seen.sum(1)).cpu() for of in (mass, true_mass))
+        if taken:
+            counts = torch.stack(taken, 2).float()  # [n, L, sparse layers, G]
+            asked_rows = (rows < ends[:, None])[:, :, None, None].expand_as(counts)
+            replies.blocks, replies.widened = (((of * asked_rows).sum((1, 2, 3)) / asked_rows.sum((1, 2, 3))).cpu() for of in (counts, (counts > budget).float()))
+        return replies
 
-    def _masses(self, layer, context, observed, q, k, iq, near, own_k, visible, ids, whole, length, extra):
-        """Index mass and dense main mass inside the selection, [n, G] each, mean over a question's observed rows."""
+    def _index_mass(self, far_ik: Tensor, part: Tensor, iq: Tensor, near: Tensor, visible: Tensor, whole: int, length: int, extra: int) -> Tensor:
+        """The index branch's probability mass of every block, for the rows `part`: fp32 [rows, G, blocks]."""
+        of, row = part // length, part % length
+        far = torch.einsum("rge,te->rgt", iq[part].float(), far_ik)
+        scores = torch.cat((far, near[of, :, row]), -1) * self.config.index_dim**-0.5
+        seen = torch.cat((torch.ones(len(part), whole * BLOCK, dtype=torch.bool, device=part.device), visible[row]), 1)[:, None]
+        return scores.masked_fill(~seen, HIDDEN).softmax(-1).unflatten(-1, (whole + extra, BLOCK)).sum(-1)
+
+    def _masses(self, layer, context, observed, q, far_ik, iq, near, own_k, visible, ids, whole, length, extra):
+        """Index mass and dense main mass inside the selection, [n, observed rows, G] each."""
         config, groups = self.config, self.config.num_key_value_heads
         per = len(observed) // (len(q) // length)
-        index_scale, scale = config.index_dim**-0.5, config.head_dim**-0.5
+        scale = config.head_dim**-0.5
         inside_all, true_all = [], []
-        far_ik, far_k = context.ik[layer][: whole * BLOCK].float(), context.k[layer][: whole * BLOCK].float()
+        far_k = context.k[layer][: whole * BLOCK].float()
         for part in observed.split(16):
             of, row = part // length, part % length
-            keep = torch.zeros(len(part), groups, whole + extra, dtype=torch.bool, device=part.device)
-            chosen = ids[part]
-            keep.scatter_(2, chosen.clamp_min(0), True)
-            seen = torch.cat((torch.ones(len(part), whole * BLOCK, dtype=torch.bool, device=part.device), visible[row]), 1)[:, None]
-            scores = torch.cat((torch.einsum("rge,te->rgt", iq[part].float(), far_ik), near[of, :, row]), -1) * index_scale
-            weights = scores.masked_fill(~seen, HIDDEN).softmax(-1).unflatten(-1, (whole + extra, BLOCK)).sum(-1)
+            # One column more takes the empty slots.
+            keep = torch.zeros(len(part), groups, whole + extra + 1, dtype=torch.bool, device=part.device)
+            keep = keep.scatter_(2, ids[part].masked_fill(ids[part] < 0, whole + extra), True)[..., :-1]
+            weights = self._index_mass(far_ik, part, iq, near, visible, whole, length, extra)
             inside_all.append((weights * keep).sum(-1))
+            seen = torch.cat((torch.ones(len(part), whole * BLOCK, dtype=torch.bool, device=part.device), visible[row]), 1)[:, None]
             queries = q[part].unflatten(1, (groups, -1)).float()
             dense = torch.cat((torch.einsum("rghd,tgd->rght", queries, far_k), torch.einsum("rghd,rtgd->rght", queries, own_k[of].float())), -1) * scale
             mass = dense.masked_fill(~seen[:, None], HIDDEN).softmax(-1).mean(2).unflatten(-1, (whole + extra, BLOCK)).sum(-1)
             true_all.append((mass * keep).sum(-1))
-        return (torch.cat(parts).unflatten(0, (-1, per)).mean(1) for parts in (inside_all, true_all))
+        return (torch.cat(parts).unflatten(0, (-1, per)) for parts in (inside_all, true_all))

@@ -44,6 +44,29 @@ def to_bf16(x: Tensor) -> Tensor:
     return x.float().to(torch.bfloat16).to(x.dtype)
 
 
+ADAPTIVE_WIDENING = 4  # adaptive selection takes at most so many times the model's budget: 16, 32, 64 blocks
+
+
+def widen(ids: Tensor, mass: Tensor, budget: int, threshold: float) -> Tensor:
+    """Adaptive selection: how many of its best blocks each (row, group) keeps.
+
+    ids int64 [..., W]: blocks in the order of the selection, own block first, -1 where there are no more; W at least `budget` or all
+    blocks. mass [..., blocks]: the index branch's probability mass of every block. Begins with `budget` blocks and doubles as long as
+    the mass inside is below `threshold`, up to ADAPTIVE_WIDENING times; a threshold of 1 or more always widens. Returns ids with -1
+    in the slots that are not taken.
+    """
+    inside = mass.gather(-1, ids.clamp_min(0)).masked_fill(ids < 0, 0).cumsum(-1)
+    taken = torch.full_like(ids[..., :1], budget)
+    wider = 2 * budget
+    while wider <= ADAPTIVE_WIDENING * budget:
+        low = inside.gather(-1, (taken - 1).clamp_max(ids.shape[-1] - 1)) < threshold
+        if threshold >= 1:
+            low = torch.ones_like(low)
+        taken = torch.where(low & (taken == wider // 2), wider, taken)
+        wider *= 2
+    return ids.masked_fill(torch.arange(ids.shape[-1], device=ids.device) >= taken, -1)
+
+
 @dataclasses.dataclass
 class LayerTrace:
     """What the golden values keep of one layer, for the asked rows."""
@@ -78,7 +101,7 @@ class Reference:
         first, second = x[..., :half], x[..., half : 2 * half]
         return torch.cat((first * cos - second * sin, second * cos + first * sin, x[..., 2 * half :]), -1)
 
-    def _attend(self, layer: int, h: Tensor, cos: Tensor, sin: Tensor, sparse: bool, rows: list[int], block_base: int):
+    def _attend(self, layer: int, h: Tensor, cos: Tensor, sin: Tensor, sparse: bool, rows: list[int], block_base: int, adaptive: float, adaptive_from: int):
         """h [T, D] -> attention output [T, H * d], and the selection of the asked rows."""
         config, prefix, length = self.config, f"model.layers.{layer}.self_attn.", len(h)
         heads, groups, dim = config.num_attention_heads, config.num_key_value_heads, config.head_dim
@@ -118,6 +141,14 @@ class Reference:
                 order = torch.sort(best, dim=-1, descending=True, stable=True)
                 top = min(config.topk_blocks, blocks)
                 keep = torch.zeros_like(best, dtype=torch.bool).scatter_(2, order.indices[..., :top], order.values[..., :top] > -math.inf)
+                if adaptive > 0 and end > adaptive_from:
+                    wide = min(ADAPTIVE_WIDENING * config.topk_blocks, blocks)
+                    ids = order.indices[..., :wide].masked_fill(order.values[..., :wide] == -math.inf, -1)
+                    mass = F.pad((scores * config.index_dim**-0.5).softmax(-1), (0, blocks * BLOCK - end)).unflatten(-1, (blocks, BLOCK)).sum(-1)
+                    ids = widen(ids, mass, config.topk_blocks, adaptive)
+                    widened = torch.zeros(*best.shape[:2], blocks + 1, dtype=torch.bool, device=h.device)
+                    widened.scatter_(2, ids.masked_fill(ids < 0, blocks), True)
+                    keep = torch.where((row >= adaptive_from)[None, :, None], widened[..., :blocks], keep)
                 mask = mask & keep.repeat_interleave(BLOCK, -1)[..., :end]
                 for asked in rows:
                     if begin <= asked < end:
@@ -135,9 +166,10 @@ class Reference:
         return out, selected_rows, torch.stack(gaps).float().cpu() if gaps else torch.empty(0, groups)
 
     @torch.no_grad()
-    def run(self, tokens: Tensor, sparse: bool = True, rows: list[int] | None = None, offset: int = 0):
-        """tokens int64 [T] at positions offset + 0..T-1 (offset a multiple of 128). Returns (final hidden [T, D] after the
-        last norm, traces of the asked rows per layer)."""
+    def run(self, tokens: Tensor, sparse: bool = True, rows: list[int] | None = None, offset: int = 0, adaptive: float = 0, adaptive_from: int = 0):
+        """tokens int64 [T] at positions offset + 0..T-1 (offset a multiple of 128). Rows from `adaptive_from` on (those of a question)
+        widen their selection where coverage is below `adaptive` (see widen); 0: never. Returns (final hidden [T, D] after the last
+        norm, traces of the asked rows per layer)."""
         assert offset % BLOCK == 0
         rows = rows or []
         tokens = tokens.to(self.device)
@@ -148,7 +180,7 @@ class Reference:
         for layer in range(self.config.num_hidden_layers):
             prefix = f"model.layers.{layer}."
             h = self._norm(x, prefix + "input_layernorm.weight")
-            attended, selected, gaps = self._attend(layer, h, cos, sin, sparse, rows, offset // BLOCK)
+            attended, selected, gaps = self._attend(layer, h, cos, sin, sparse, rows, offset // BLOCK, adaptive, adaptive_from)
             x = x + self._matmul(attended, prefix + "self_attn.o_proj.weight")
             h = self._norm(x, prefix + "post_attention_layernorm.weight")
             gate = F.silu(self._matmul(h, prefix + "mlp.gate_proj.weight"))
