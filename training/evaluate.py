@@ -47,7 +47,7 @@ def replies_of(model: LongContext, context: Context, questions: list, sparse: bo
         got = model.ask(context, [(questions[i][1], questions[i][2]) for i in part], sparse, contexts.NONE, budget, observe if sparse else 0, adaptive)
         for at, i in enumerate(part):
             out[i] = {"right": bool(got.right[at]), "first": bool(got.first[at]), "none": bool(got.none[at]), "confidence": round(float(got.confidence[at]), 4)}
-            out[i]["probability"] = rounded(got.probability[at].tolist())
+            out[i] |= {"probability": rounded(got.probability[at].tolist()), "refusal": rounded(got.refusal[at].tolist(), 3), "otherwise": bool(got.otherwise[at])}
             if got.mass is not None:
                 out[i] |= {name: rounded(mass[at].tolist()) for name, mass in (("mass", got.mass), ("first_mass", got.first_mass), ("true_mass", got.true_mass))}
             if got.blocks is not None:
@@ -59,13 +59,13 @@ def replies_of(model: LongContext, context: Context, questions: list, sparse: bo
 def record_of(one: dict, observe: int) -> dict:
     """What calibrate_coverage.py reads of one question: features of the sparse answer, and whether either mode was right.
 
-    mass, first_mass, true_mass [layer][group] and the probabilities: as long_context.Replies defines them."""
+    mass, first_mass, true_mass [layer][group], the probabilities and refusal: as long_context.Replies defines them."""
     sparse = one["sparse"]
     first, least, log_mean, entropy = sparse["probability"]
     return {key: one[key] for key in ("set", "context", "length", "family", "group")} | {
         "rows": observe, "mass": sparse["mass"], "first_mass": sparse["first_mass"], "true_mass": sparse["true_mass"],
         "first_probability": first, "least_probability": least, "mean_log_probability": log_mean, "entropy": entropy,
-        "none": sparse["none"], "sparse_right": sparse["right"], "dense_right": one["dense"]["right"] if "dense" in one else None,
+        "none": sparse["none"], "refusal": sparse["refusal"], "right_otherwise": sparse["otherwise"], "sparse_right": sparse["right"], "dense_right": one["dense"]["right"] if "dense" in one else None,
     }  # fmt: skip
 
 

@@ -12,6 +12,7 @@ import pathlib
 
 import checkpoint
 import torch
+from contexts import NONE
 from model import Config, row_scales
 from safetensors.torch import save_file
 
@@ -35,9 +36,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--checkpoint", type=pathlib.Path, required=True)
     parser.add_argument("--out", type=pathlib.Path, required=True)
+    parser.add_argument("--refusal-scale", type=float, default=1.0, help="factor on the row of <none>, and so on its logit (fit_refusal.py)")
     arguments = parser.parse_args()
     config = Config.from_file(arguments.checkpoint / "config.json")
-    tensors = quantised(checkpoint.load(arguments.checkpoint))
+    weights = checkpoint.load(arguments.checkpoint)
+    weights["model.embed_tokens.weight"][NONE] *= arguments.refusal_scale
+    tensors = quantised(weights)
     arguments.out.mkdir(parents=True, exist_ok=True)
     save_file(tensors, str(arguments.out / "model.safetensors"), metadata={"format": "pt"})
     (arguments.out / "config.json").write_text(json.dumps(config.to_json(), indent=2) + "\n", encoding="utf-8")

@@ -38,6 +38,7 @@ class Replies:
     mass [n, layers, G]: the index branch's probability mass inside the selection (coverage), mean over the first observed rows;
     first_mass: in the answer mark's row; true_mass: the main branch's dense mass inside the selection, of the rows of mass. None
     unless observed.
+    refusal [n, 2]: logits of <none> and of the best other token in the answer mark's row; otherwise [n]: right if <none> could not be said.
     blocks [n]: selected blocks, mean over all rows, sparse layers and groups; widened [n]: share of those that took more than the
     budget. None unless adaptive."""
 
@@ -46,6 +47,8 @@ class Replies:
     none: Tensor
     confidence: Tensor
     probability: Tensor
+    refusal: Tensor
+    otherwise: Tensor
     mass: Tensor | None = None
     first_mass: Tensor | None = None
     true_mass: Tensor | None = None
@@ -229,7 +232,14 @@ class LongContext:
         best_log, entropy = best_log.view(count, length) * shared, entropy.view(count, length) * shared
         confidence = spread[first_rows].amax(-1).exp()
         probability = torch.stack((confidence, best_log.amin(1).exp(), best_log.sum(1) / shared.sum(1), entropy.sum(1) / shared.sum(1)), 1)
-        replies = Replies(right.cpu(), hit[where[first_rows]].cpu(), (logits[first_rows].argmax(-1) == none).cpu(), confidence.cpu(), probability.cpu())
+        said = logits[first_rows]
+        other, other_token = said.index_fill(1, torch.tensor([none], device=device), -torch.inf).max(-1)
+        refusal = torch.stack((said[:, none], other), 1)
+        rest = hit.clone()
+        rest[where[first_rows]] = other_token == targets[first_rows]
+        replies = Replies(
+            right.cpu(), hit[where[first_rows]].cpu(), (said.argmax(-1) == none).cpu(), confidence.cpu(), probability.cpu(), refusal.cpu(), rest.view(count, length).all(1).cpu()
+        )  # fmt: skip
         if masses:
             mass, true_mass = torch.stack(masses, 2), torch.stack(true_masses, 2)  # [n, observed rows, layers, G]
             seen = (torch.arange(observe, device=device) < shared.sum(1, keepdim=True))[:, :, None, None]

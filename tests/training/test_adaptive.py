@@ -170,3 +170,17 @@ def test_masses_stop_at_the_first_wrong_row(both):
     assert torch.allclose(got.mass[1], got.first_mass[1])  # one row only
     assert not torch.allclose(got.mass[0], got.first_mass[0])
     assert bool((got.true_mass >= 0).all()) and bool((got.true_mass <= 1.0001).all())
+
+
+def test_what_would_be_answered_without_refusing(both):
+    fast, plain = both
+    generator = torch.Generator().manual_seed(7)
+    tokens, question = torch.randint(1, 512, (700,), generator=generator), torch.randint(1, 512, (5,), generator=generator).tolist()
+    context = fast.prefill(tokens, True, 2)
+    said = plain.logits(plain.run(torch.cat((tokens, torch.tensor(question))))[0][-1:])[0]
+    best, second, third = said.topk(3).indices.tolist()
+    got = fast.ask(context, [(question, [second]), (question, [third]), (question, [best])], True, none=best, budget=2)
+    assert got.right.tolist() == [False, False, True]
+    assert got.none.all()
+    assert got.otherwise.tolist() == [True, False, False]
+    assert torch.allclose(got.refusal[0], said[[best, second]].float(), atol=0.1)
