@@ -90,7 +90,8 @@ class SetMaker(contexts.ContextMaker):
             take(self._question(documents, everything))
         made = {"tokens": tokens, "questions": questions}
         if self.keep_texts:
-            made["texts"] = {"documents": [[placed.title, placed.text] for placed in documents], "questions": texts}
+            # As a user's file has them: paragraphs parted by an empty line, which the server's reflow makes one newline again.
+            made["texts"] = {"documents": [[placed.title, placed.text.replace("\n", "\n\n")] for placed in documents], "questions": texts}
         return made
 
 

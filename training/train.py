@@ -70,11 +70,11 @@ PLANS = {
     # What the bundled weights end with: more kinds of text and questions, longer contexts with more questions behind them, and the right
     # keys against those of many other contexts. Two processes.
     "last": [
-        Stage(2048, 32, 235, 0.3, negatives=7, quantise=True, bank=65536, rate=(0.8, 0.8)),
-        Stage(8192, 8, 225, 0.25, rows=64, negatives=7, quantise=True, bank=65536, rate=(0.8, 0.6)),
+        Stage(2048, 32, 235, 0.3, negatives=3, quantise=True, bank=16384, rate=(0.8, 0.8)),
+        Stage(8192, 8, 225, 0.25, rows=64, negatives=3, quantise=True, bank=65536, rate=(0.8, 0.6)),
         Stage(32768, 2, 255, 0.2, rows=128, negatives=1, quantise=True, bank=262144, rate=(0.6, 0.35)),
         Stage(131072, 1, 180, 0.2, rows=256, negatives=0, quantise=True, bank=262144, rate=(0.35, 0.15)),
-        Stage(8192, 8, 110, 0.25, rows=64, negatives=7, sparse=True, quantise=True, bank=262144, rate=(0.15, 0.05)),
+        Stage(8192, 8, 110, 0.25, rows=64, negatives=3, sparse=True, quantise=True, bank=262144, rate=(0.15, 0.05)),
         Stage(32768, 2, 95, 0.2, rows=128, negatives=1, sparse=True, quantise=True, bank=262144, rate=(0.05, 0.0)),
     ],
     # The dense twin sees the same tokens without an index branch, is then given a new one (the rest frozen), and goes on sparsely.
