@@ -2,6 +2,8 @@
 
     python3 tests/golden/make_golden.py tiny
     python3 tests/golden/make_golden.py default --pages pages.jsonl.xz
+    python3 tests/golden/make_golden.py adaptive     # tests/golden/tiny/int8/adaptive.safetensors
+    python3 tests/golden/make_golden.py coverage     # tests/golden/coverage.json
 
 The forward pass is training/reference.py in fp64 on the CPU: independent of the engine, it rounds to bf16 where the engine does.
 See README.md beside this file for every field and for the tolerances, which this script measures and writes into the files.
@@ -25,7 +27,7 @@ sys.path.insert(0, str(ROOT / "training"))
 
 from export import quantised  # noqa: E402
 from model import Config, Lectern, tensor_names  # noqa: E402
-from reference import Reference, load_weights  # noqa: E402
+from reference import ADAPTIVE_WIDENING, Reference, load_weights  # noqa: E402
 
 TOP = 8
 LAYER_ROWS = 6
@@ -174,12 +176,53 @@ def default_tokens(pages: pathlib.Path) -> torch.Tensor:
     return torch.tensor(ids + [4, *encode("What does the option -R of ls do?"), 5])
 
 
+ADAPTIVE_THRESHOLDS = (0.25, 0.47)  # between 16 and 32 blocks, and between 32 and 64, for these weights
+
+
+def adaptive() -> None:
+    """The int8 model over more blocks than the widest selection, the last rows widened: fields in README.md."""
+    folder, question, count = HERE / "tiny" / "int8", 24, 9001
+    config, weights = load_weights(folder)
+    tokens = torch.randint(0, config.vocab_size, (count,), generator=torch.Generator().manual_seed(12))
+    rows = list(range(count - question, count))
+    widest = ADAPTIVE_WIDENING * config.topk_blocks
+    selected = torch.full((len(ADAPTIVE_THRESHOLDS), config.num_hidden_layers, question, config.num_key_value_heads, widest), -1, dtype=torch.int32)
+    for number, threshold in enumerate(ADAPTIVE_THRESHOLDS):
+        _, traces = Reference(config, weights).run(tokens, True, rows, adaptive=threshold, adaptive_from=rows[0])
+        for layer, trace in enumerate(traces):
+            for row, per_group in enumerate(trace.selected):
+                for group, blocks in enumerate(per_group):
+                    selected[number, layer, row, group, : len(blocks)] = torch.tensor(blocks, dtype=torch.int32)
+        print(threshold, "blocks taken:", dict(zip(*(part.tolist() for part in (selected[number] >= 0).sum(-1).unique(return_counts=True)))))
+    path = folder / "adaptive.safetensors"
+    save_file({"tokens": tokens.to(torch.int32), "thresholds": torch.tensor(ADAPTIVE_THRESHOLDS), "selected": selected}, str(path))
+    path.chmod(0o644)
+
+
+def coverage() -> None:
+    """A calibration fitted on synthetic records, and what it says of some answers."""
+    sys.path.insert(0, str(ROOT / "tests/training"))
+    import calibrate_coverage
+    import synthetic_records
+
+    made = calibrate_coverage.calibrate(synthetic_records.made(3000, seed=1))
+    answers = []
+    for answer in synthetic_records.made(24, seed=5):
+        features = calibrate_coverage.features_of(answer)
+        answer = {key: answer[key] for key in ("mass", "first_mass", "first_probability", "least_probability", "mean_log_probability", "entropy", "none")}
+        answer |= {part: calibrate_coverage.figure(made[part], features) for part in ("attention", "risk")}
+        answers.append(answer | {"low": answer["risk"] >= made["threshold"]})
+    (HERE / "coverage.json").write_text(json.dumps({"calibration": made, "answers": answers}, indent=1) + "\n", encoding="utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("which", choices=("tiny", "default"))
+    parser.add_argument("which", choices=("tiny", "default", "adaptive", "coverage"))
     parser.add_argument("--pages", type=pathlib.Path)
     parser.add_argument("--quick", action="store_true", help="fp32 alone; fp32_deviation is then 0 and says nothing")
     arguments = parser.parse_args()
+    if arguments.which in ("adaptive", "coverage"):
+        return adaptive() if arguments.which == "adaptive" else coverage()
     if arguments.which == "default":
         save_file(golden(ROOT / "models/default", default_tokens(arguments.pages), 64, 16, arguments.quick), str(HERE / "default.safetensors"))
         return
