@@ -20,6 +20,11 @@
 // its training scale, over the tokens j <= position(i):
 //   lse_visible = ln sum exp(s / sqrt(dim)),  lse_selected = the same over the selected blocks,
 //   coverage    = exp(lse_selected - lse_visible).
+//
+// Widening (adaptive selection), where `first_topk` is set: every (row, head) begins with its
+// first_topk best blocks, the own one among them, and doubles them, up to topk, as long as its
+// coverage is below `widen_below`. So the selection is always a prefix of the same order, decided
+// before any attention runs and, like the selection itself, by the row alone.
 
 #include <cstdint>
 
@@ -50,9 +55,14 @@ struct IndexSelectParams {
   float* lse_visible = nullptr;      // [rows][heads] written for flagged rows; null if flagged is
   float* lse_selected = nullptr;     // [rows][heads] likewise
 
+  // Widening, see above. 0: none, every row takes topk blocks. Else 1..topk; costs every row the
+  // second pass over its keys.
+  int32_t first_topk = 0;
+  float widen_below = 0;  // 1 or more: always to topk
+
   // [rows][heads] or null: m of the worst selected earlier block minus m of the best one left out
   // (>= 0; 0 is a tie); infinity where nothing was left out, or only the own block fits (topk 1).
-  // For tests of the selection contract.
+  // For tests of the selection contract; REQUIRES: first_topk 0.
   float* margin = nullptr;
 };
 void IndexSelect(const IndexSelectParams& params);

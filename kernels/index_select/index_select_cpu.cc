@@ -261,9 +261,20 @@ class BestBlocks {
 
 int OwnBlock(const IndexSelectParams& p, int row) { return p.positions[row] / kBlockTokens; }
 
-// Writes one (row, head)'s answer from its best earlier blocks, best first.
+// Slots [0, free] of one (row, head): `free` earlier blocks and the own one, ascending, -1 behind.
+void FillSlots(const IndexSelectParams& p, int64_t query, int own, const int32_t* earlier,
+               size_t free) {
+  int32_t* out = p.selected + query * p.topk;
+  std::copy_n(earlier, free, out);
+  out[free] = own;
+  std::sort(out, out + free);
+  std::fill(out + free + 1, out + p.topk, -1);
+}
+
+// Writes one (row, head)'s answer from its best earlier blocks, best first. `order`, if not null,
+// keeps them in that order, -1 behind.
 void WriteSelection(const IndexSelectParams& p, int64_t query, int own,
-                    std::vector<Candidate>& best) {
+                    std::vector<Candidate>& best, int32_t* order) {
   const size_t free = std::min(best.size(), static_cast<size_t>(p.topk - 1));
   if (p.margin != nullptr) {
     const bool cut = free > 0 && free < best.size();
@@ -274,11 +285,12 @@ void WriteSelection(const IndexSelectParams& p, int64_t query, int own,
     }
     p.margin[query] = margin;
   }
-  int32_t* out = p.selected + query * p.topk;
-  for (size_t i = 0; i < free; ++i) out[i] = best[i].block;
-  out[free] = own;
-  std::sort(out, out + free);
-  std::fill(out + free + 1, out + p.topk, -1);
+  int32_t blocks[kMaxTopk];
+  for (size_t i = 0; i < free; ++i) blocks[i] = best[i].block;
+  FillSlots(p, query, own, blocks, free);
+  if (order == nullptr) return;
+  std::copy_n(blocks, free, order);
+  std::fill(order + free, order + p.topk, -1);
 }
 
 // A tile of queries against a range of blocks.
@@ -291,7 +303,9 @@ struct Job {
 class Selection {
  public:
   explicit Selection(const IndexSelectParams& p)
-      : p_(p), keep_(p.margin != nullptr ? p.topk : p.topk - 1) {}
+      : p_(p), keep_(p.margin != nullptr ? p.topk : p.topk - 1) {
+    if (Widens()) order_.resize(static_cast<size_t>(p.rows) * p.heads * p.topk);
+  }
 
   void Run() {
     Plan();
@@ -300,10 +314,15 @@ class Selection {
 #pragma omp parallel for schedule(dynamic, 1) num_threads(threads) if (jobs > 1)
     for (int64_t j = 0; j < jobs; ++j) RunJob(j);
     if (splits_ > 1) Merge();
-    if (p_.flagged != nullptr) Coverage();
+    if (p_.flagged != nullptr || Widens()) Coverage();
   }
 
  private:
+  bool Widens() const { return p_.first_topk > 0 && p_.first_topk < p_.topk; }
+  // Rows that see no more blocks than this keep all of them.
+  int Narrowest() const { return Widens() ? p_.first_topk : p_.topk; }
+  int32_t* Order(int64_t query) { return Widens() ? order_.data() + query * p_.topk : nullptr; }
+
   // Queries that must be scored, in tiles; rows whose visible blocks all fit are answered here.
   void Plan() {
     int last = 0;
@@ -312,10 +331,10 @@ class Selection {
       assert(p_.positions[row] >= 0 && own < p_.blocks);
       for (int h = 0; h < p_.heads; ++h) {
         const int64_t query = int64_t{row} * p_.heads + h;
-        if (own <= p_.topk - 1 || p_.topk == 1) {
+        if (own <= Narrowest() - 1 || p_.topk == 1) {
           std::vector<Candidate> all;
           for (int b = 0; b < own && p_.topk > 1; ++b) all.push_back({0, b});
-          WriteSelection(p_, query, own, all);
+          WriteSelection(p_, query, own, all, Order(query));
         } else {
           scored_.push_back(query);
           last = std::max(last, own);
@@ -380,8 +399,8 @@ class Selection {
       return;
     }
     for (int i = 0; i < job.count; ++i) {
-      WriteSelection(p_, scored_[static_cast<size_t>(job.first_query + i)], own[i],
-                     best[static_cast<size_t>(i)].Sorted());
+      const int64_t query = scored_[static_cast<size_t>(job.first_query + i)];
+      WriteSelection(p_, query, own[i], best[static_cast<size_t>(i)].Sorted(), Order(query));
     }
   }
 
@@ -394,19 +413,21 @@ class Selection {
           all.Add(partial_[j + static_cast<size_t>(s)][static_cast<size_t>(i)]);
         }
         const int64_t query = scored_[static_cast<size_t>(jobs_[j].first_query + i)];
-        WriteSelection(p_, query, OwnBlock(p_, static_cast<int>(query / p_.heads)), all.Sorted());
+        WriteSelection(p_, query, OwnBlock(p_, static_cast<int>(query / p_.heads)), all.Sorted(),
+                       Order(query));
       }
     }
   }
 
   void Coverage() {
     for (int row = 0; row < p_.rows; ++row) {
-      if (p_.flagged[row] == 0) continue;
-      for (int h = 0; h < p_.heads; ++h) CoverageOf(row, h);
+      const bool flagged = p_.flagged != nullptr && p_.flagged[row] != 0;
+      if (!flagged && !(Widens() && OwnBlock(p_, row) > p_.first_topk - 1)) continue;
+      for (int h = 0; h < p_.heads; ++h) CoverageOf(row, h, flagged);
     }
   }
 
-  void CoverageOf(int row, int head) {
+  void CoverageOf(int row, int head, bool flagged) {
     const int64_t query = int64_t{row} * p_.heads + head;
     const int blocks = OwnBlock(p_, row) + 1;
     const int last_tokens = p_.positions[row] % kBlockTokens + 1;
@@ -422,21 +443,33 @@ class Selection {
             p_.dim, scale, block_lse_.data() + begin});
     }
     // Summed in fp64 in ascending order, so that threads do not show.
-    const int32_t* selected = p_.selected + query * p_.topk;
     double top = -kInfinity;
     for (float lse : block_lse_) top = std::max(top, double{lse});
-    double all = 0, in = 0;
-    int next = 0;
-    for (int b = 0; b < blocks; ++b) {
-      const double mass_of_block = std::exp(block_lse_[static_cast<size_t>(b)] - top);
-      all += mass_of_block;
-      if (next < p_.topk && selected[next] == b) {
-        in += mass_of_block;
-        ++next;
-      }
-    }
+    double all = 0;
+    for (float lse : block_lse_) all += std::exp(lse - top);
+    if (Widens()) Widen(query, blocks, top, all);
+    if (!flagged) return;
     p_.lse_visible[query] = static_cast<float>(top + std::log(all));
-    p_.lse_selected[query] = static_cast<float>(top + std::log(in));
+    p_.lse_selected[query] = static_cast<float>(top + std::log(MassInside(query, top)));
+  }
+
+  // Of the blocks in the query's slots, relative to exp(top).
+  double MassInside(int64_t query, double top) const {
+    const int32_t* selected = p_.selected + query * p_.topk;
+    double in = 0;
+    for (int i = 0; i < p_.topk && selected[i] >= 0; ++i) {
+      in += std::exp(block_lse_[static_cast<size_t>(selected[i])] - top);
+    }
+    return in;
+  }
+
+  void Widen(int64_t query, int blocks, double top, double all) {
+    for (int taken = p_.first_topk;; taken = std::min(2 * taken, p_.topk)) {
+      const int free = std::min(taken, blocks) - 1;
+      FillSlots(p_, query, blocks - 1, Order(query), static_cast<size_t>(free));
+      if (taken == p_.topk || taken >= blocks) return;
+      if (p_.widen_below < 1 && MassInside(query, top) >= p_.widen_below * all) return;
+    }
   }
 
   const IndexSelectParams& p_;
@@ -446,6 +479,7 @@ class Selection {
   std::vector<Job> jobs_;        // tile-major, splits_ of a tile side by side
   std::vector<std::vector<BestBlocks>> partial_;
   std::vector<float> block_lse_;
+  std::vector<int32_t> order_;  // where rows widen: [query][topk] earlier blocks, best first
 };
 
 }  // namespace
@@ -454,6 +488,8 @@ void IndexSelect(const IndexSelectParams& p) {
   assert(p.heads > 0 && p.dim > 0 && p.dim % 16 == 0 && p.dim <= kMaxHeadDim);
   assert(p.topk >= 1 && p.topk <= kMaxTopk && p.q_row_stride >= int64_t{p.heads} * p.dim);
   assert(p.flagged == nullptr || (p.lse_visible != nullptr && p.lse_selected != nullptr));
+  assert(p.first_topk >= 0 && p.first_topk <= p.topk);
+  assert(p.first_topk == 0 || p.margin == nullptr);
   if (p.rows == 0) return;
   Selection(p).Run();
 }

@@ -54,24 +54,36 @@ void SelectOne(const IndexSelectParams& p, int row, int head) {
     p.margin[out] =
         std::isnan(margin) ? 0.0f : static_cast<float>(margin);  // both -infinity: a tie
   }
+  const double scale = 1.0 / std::sqrt(static_cast<double>(p.dim));
+  // ln sum exp over the tokens of the given blocks.
+  const auto mass_of = [&](const std::vector<int>& blocks) {
+    std::vector<double> tokens;
+    for (int b : blocks) {
+      for (double s : scores[b]) tokens.push_back(s * scale);
+    }
+    return LogSumExp(tokens);
+  };
+  std::vector<int> every;
+  for (int b = 0; b <= own; ++b) every.push_back(b);
   order.resize(free);
+  if (p.first_topk > 0) {
+    size_t taken = static_cast<size_t>(p.first_topk);
+    while (taken < static_cast<size_t>(p.topk) && taken < every.size()) {
+      std::vector<int> inside(order.begin(), order.begin() + static_cast<int64_t>(taken) - 1);
+      inside.push_back(own);
+      if (p.widen_below < 1 && std::exp(mass_of(inside) - mass_of(every)) >= p.widen_below) break;
+      taken = std::min(2 * taken, static_cast<size_t>(p.topk));
+    }
+    order.resize(std::min(order.size(), taken - 1));
+  }
   order.push_back(own);
   std::sort(order.begin(), order.end());
   std::fill_n(p.selected + out * p.topk, p.topk, -1);
   std::copy(order.begin(), order.end(), p.selected + out * p.topk);
 
   if (p.flagged == nullptr || p.flagged[row] == 0) return;
-  const double scale = 1.0 / std::sqrt(static_cast<double>(p.dim));
-  std::vector<double> visible, selected;
-  for (int b = 0; b <= own; ++b) {
-    const bool in = std::binary_search(order.begin(), order.end(), b);
-    for (double s : scores[b]) {
-      visible.push_back(s * scale);
-      if (in) selected.push_back(s * scale);
-    }
-  }
-  p.lse_visible[out] = static_cast<float>(LogSumExp(visible));
-  p.lse_selected[out] = static_cast<float>(LogSumExp(selected));
+  p.lse_visible[out] = static_cast<float>(mass_of(every));
+  p.lse_selected[out] = static_cast<float>(mass_of(order));
 }
 
 }  // namespace

@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
+#include <map>
 #include <numeric>
 
 #include "tests/kernels/support/inputs.h"
@@ -39,6 +41,8 @@ struct Options {
   int topk = 16;
   bool coverage = true;
   bool margin = true;
+  int first_topk = 0;
+  float widen_below = 0;
 };
 
 using Kernel = void (*)(const IndexSelectParams&);
@@ -70,6 +74,8 @@ Answer Select(Kernel kernel, const Context& context, const Bf16* q,
     p.lse_selected = a.inside.data();
   }
   if (o.margin) p.margin = a.margin.data();
+  p.first_topk = o.first_topk;
+  p.widen_below = o.widen_below;
   kernel(p);
   return a;
 }
@@ -236,6 +242,99 @@ TEST(IndexSelect, OnlyFlaggedRowsAreWritten) {
     EXPECT_EQ(visible[i] != -99, flags[i] != 0);
     EXPECT_EQ(inside[i] != -99, flags[i] != 0);
   }
+}
+
+// Queries and keys at a scale where 16 of 80 blocks hold anything from little to most of the mass.
+struct Widening {
+  static constexpr int kDim = 64, kTokens = 128 * 80 + 17, kRows = 40;
+  Context context{testing::NormalBf16s(int64_t{kTokens} * kDim, 1), kTokens, kDim};
+  Bf16s q = testing::NormalBf16s(kRows * 2 * kDim, 2);
+  std::vector<int32_t> positions = Range(kTokens - kRows, kRows);
+
+  Answer Run(Kernel kernel, const Options& o) const {
+    return Select(kernel, context, q.data(), positions, o);
+  }
+};
+
+int CountSelected(const Answer& a, size_t query, int topk) {
+  const auto begin = a.selected.begin() + static_cast<int64_t>(query) * topk;
+  return static_cast<int>(
+      std::count_if(begin, begin + topk, [](int32_t block) { return block >= 0; }));
+}
+
+TEST(IndexSelect, WideningStopsWhereCoverageSuffices) {
+  const Widening w;
+  const Options plain{.margin = false};
+  const Answer at16 = w.Run(IndexSelect, plain);
+  const Answer at32 = w.Run(IndexSelect, {.topk = 32, .margin = false});
+  const Answer at64 = w.Run(IndexSelect, {.topk = 64, .margin = false});
+  const auto coverage = [](const Answer& a, size_t i) {
+    return std::exp(double{a.inside[i]} - double{a.visible[i]});
+  };
+  std::map<int, int> rows_of_count;
+  for (const float below : {0.05f, 0.3f, 0.5f, 0.55f, 0.6f, 0.8f, 0.95f}) {
+    const Options o{.topk = 64, .margin = false, .first_topk = 16, .widen_below = below};
+    const Answer got = w.Run(IndexSelect, o);
+    const Answer want = w.Run(IndexSelectReference, o);
+    for (size_t i = 0; i < got.visible.size(); ++i) {
+      const int count = CountSelected(got, i, 64);
+      const bool near =
+          std::abs(coverage(at16, i) - below) < 1e-5 || std::abs(coverage(at32, i) - below) < 1e-5;
+      if (near) continue;
+      const int expected = coverage(at16, i) >= below ? 16 : coverage(at32, i) >= below ? 32 : 64;
+      ASSERT_EQ(count, expected) << below << " " << i;
+      const Answer& same = expected == 16 ? at16 : expected == 32 ? at32 : at64;
+      const auto begin = got.selected.begin() + static_cast<int64_t>(i) * 64;
+      ASSERT_TRUE(std::equal(begin, begin + count,
+                             same.selected.begin() + static_cast<int64_t>(i) * expected));
+      ASSERT_EQ(got.inside[i], same.inside[i]);
+      ASSERT_EQ(got.visible[i], same.visible[i]);
+      ASSERT_EQ(CountSelected(want, i, 64), expected);
+      ++rows_of_count[count];
+    }
+  }
+  EXPECT_EQ(rows_of_count.size(), 3u);  // the inputs show all three
+}
+
+TEST(IndexSelect, WideningNeverAndAlways) {
+  const Widening w;
+  for (Kernel kernel : {IndexSelect, IndexSelectReference}) {
+    const Answer at16 = w.Run(kernel, {.margin = false});
+    const Answer never =
+        w.Run(kernel, {.topk = 64, .margin = false, .first_topk = 16, .widen_below = 0});
+    for (size_t i = 0; i < at16.visible.size(); ++i) {
+      ASSERT_EQ(CountSelected(never, i, 64), 16);
+      for (size_t slot = 0; slot < 16; ++slot) {
+        ASSERT_EQ(never.selected[i * 64 + slot], at16.selected[i * 16 + slot]);
+      }
+    }
+    const Answer at64 = w.Run(kernel, {.topk = 64, .margin = false});
+    const Answer always =
+        w.Run(kernel, {.topk = 64, .margin = false, .first_topk = 16, .widen_below = 1});
+    EXPECT_EQ(always.selected, at64.selected);
+    EXPECT_EQ(always.inside, at64.inside);
+  }
+}
+
+TEST(IndexSelect, WideningOfShortRowsAndWithoutCoverage) {
+  const int dim = 32, tokens = 128 * 20 + 5;
+  const Context context(testing::NormalBf16s(int64_t{tokens} * dim, 3), tokens, dim);
+  // 1, 16, 17 and 21 visible blocks.
+  const std::vector<int32_t> positions = {5, 128 * 16 - 1, 128 * 16, tokens - 1};
+  const Bf16s q = testing::NormalBf16s(4 * 2 * dim, 4);
+  const Options o{
+      .topk = 64, .coverage = false, .margin = false, .first_topk = 16, .widen_below = 1};
+  const Answer got = Select(IndexSelect, context, q.data(), positions, o);
+  EXPECT_EQ(got.selected, Select(IndexSelectReference, context, q.data(), positions, o).selected);
+  const int visible[] = {1, 16, 17, 21};
+  for (size_t i = 0; i < 8; ++i) EXPECT_EQ(CountSelected(got, i, 64), visible[i / 2]);
+  // A budget that is no power of two times the first ends at the budget.
+  const Options odd{
+      .topk = 18, .coverage = false, .margin = false, .first_topk = 5, .widen_below = 1};
+  EXPECT_EQ(Select(IndexSelect, context, q.data(), positions, odd).selected,
+            Select(IndexSelectReference, context, q.data(), positions,
+                   {.topk = 18, .coverage = false, .margin = false})
+                .selected);
 }
 
 }  // namespace
