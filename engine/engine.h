@@ -55,6 +55,9 @@ struct EngineOptions {
   // Memory that requests may hold between them besides the pool and the index keys. What needs more
   // waits, or is refused with MEMORY_LIMIT_EXCEEDED.
   int64_t request_bytes = int64_t{4} << 30;
+  // For questions that do not say: coverage below which a token's selection in a layer and group
+  // widens to twice, then four times the model's blocks; 0: never, 1: always.
+  double adaptive_coverage = 0;
 };
 
 // Receives one answer. Called on the engine's step thread, one call at a time, in the order

@@ -138,14 +138,15 @@ absl::StatusOr<std::unique_ptr<LocalEngine>> LocalEngine::Open(const EngineOptio
           .index_slots = engine->memory_->index_pool().capacity_slots(),
           .index_slot_bytes = engine->memory_->index_pool().slot_bytes()},
       NowUs);
-  engine->answers_ =
-      std::make_unique<Answers>(Answers::Surroundings{.store = engine->store_.get(),
-                                                      .model = engine->model_.get(),
-                                                      .memory = engine->memory_.get(),
-                                                      .scheduler = engine->scheduler_.get(),
-                                                      .counters = &engine->counters_,
-                                                      .room = engine->room_.get(),
-                                                      .clock_us = NowUs});
+  engine->answers_ = std::make_unique<Answers>(
+      Answers::Surroundings{.store = engine->store_.get(),
+                            .model = engine->model_.get(),
+                            .memory = engine->memory_.get(),
+                            .scheduler = engine->scheduler_.get(),
+                            .counters = &engine->counters_,
+                            .room = engine->room_.get(),
+                            .adaptive_coverage = options.adaptive_coverage,
+                            .clock_us = NowUs});
   engine->ingest_ =
       std::make_unique<Ingest>(Ingest::Surroundings{.store = engine->store_.get(),
                                                     .model = engine->model_.get(),

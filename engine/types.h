@@ -179,6 +179,7 @@ struct AskRequest {
   int max_tokens = 0;
   Sampling sampling;
   int evidence_limit = 0;
+  std::optional<double> adaptive_coverage;  // absent: EngineOptions::adaptive_coverage
   int64_t deadline_us = 0;  // 0: none; past it the answer ends with DEADLINE_EXCEEDED
 };
 
@@ -186,6 +187,7 @@ struct RetrieveRequest {
   Target target;
   std::string query;
   int limit = 0;
+  std::optional<double> adaptive_coverage;
   int64_t deadline_us = 0;
 };
 
@@ -206,6 +208,10 @@ struct Coverage {
   double lower = 0;
   double upper = 0;
   double min_row = 0;
+  bool calibrated = false;
+  std::optional<double> attention;  // if calibrated and known to the calibration
+  std::optional<double> risk;       // if calibrated; of answers only
+  bool low = false;
 };
 
 struct Usage {
@@ -218,6 +224,9 @@ struct Usage {
   int64_t queue_time_us = 0;
   int64_t time_to_first_token_us = 0;
   int64_t total_time_us = 0;
+  int64_t selections = 0;
+  int64_t selected_blocks = 0;
+  int64_t widened_selections = 0;
 };
 
 enum class FinishReason { kStop, kMaxTokens };

@@ -73,6 +73,7 @@ absl::StatusOr<std::unique_ptr<Ticket>> Answers::Ask(const storage::Corpus& corp
   LECTERN_ASSIGN_OR_RETURN(
       const int32_t evidence_limit,
       InRange(request.evidence_limit, kDefaultEvidence, kMaxEvidence, "evidence_limit"));
+  LECTERN_ASSIGN_OR_RETURN(const float widen_below, WidenBelow(request.adaptive_coverage));
   // A turn appends to its session's tail: one question at a time, and what Resolve reads must still
   // hold when it runs.
   std::shared_ptr<SessionLock> session_lock;
@@ -83,6 +84,7 @@ absl::StatusOr<std::unique_ptr<Ticket>> Answers::Ask(const storage::Corpus& corp
   question.max_tokens = max_tokens;
   question.sampling = request.sampling;
   question.evidence_limit = evidence_limit;
+  question.widen_below = widen_below;
   question.deadline_us = request.deadline_us;
   return Submit(std::move(question), std::move(sink), std::move(session_lock));
 }
@@ -92,9 +94,11 @@ absl::StatusOr<std::unique_ptr<Ticket>> Answers::Retrieve(
     std::function<void(absl::StatusOr<Retrieval>)> done) {
   LECTERN_ASSIGN_OR_RETURN(const int32_t limit,
                            InRange(request.limit, kDefaultRetrieved, kMaxEvidence, "limit"));
+  LECTERN_ASSIGN_OR_RETURN(const float widen_below, WidenBelow(request.adaptive_coverage));
   LECTERN_ASSIGN_OR_RETURN(Question question, Resolve(corpus, request.target, request.query));
   question.retrieve = true;
   question.evidence_limit = limit;
+  question.widen_below = widen_below;
   question.deadline_us = request.deadline_us;
   const std::string generation = UidName("g", question.generation.uid);
   return Submit(std::move(question),
@@ -107,6 +111,16 @@ absl::StatusOr<std::unique_ptr<Ticket>> Answers::Retrieve(
                                       .usage = answer->usage});
                      }},
                 nullptr);
+}
+
+absl::StatusOr<float> Answers::WidenBelow(std::optional<double> adaptive_coverage) const {
+  const double value = adaptive_coverage.value_or(around_.adaptive_coverage);
+  if (!(value >= 0 && value <= 1)) {
+    return InvalidArgument("ARGUMENT_OUT_OF_RANGE",
+                           fmt::format("adaptive_coverage is {}: it may be 0 to 1", value),
+                           {{"field", "adaptive_coverage"}});
+  }
+  return static_cast<float>(value);
 }
 
 absl::StatusOr<Question> Answers::Resolve(const storage::Corpus& corpus, const Target& target,

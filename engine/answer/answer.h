@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <string>
 
@@ -34,6 +35,7 @@ class Answers {
     Scheduler* scheduler = nullptr;
     Counters* counters = nullptr;
     DiskRoom* room = nullptr;
+    double adaptive_coverage = 0;  // of questions that do not say
     std::function<int64_t()> clock_us;
   };
 
@@ -66,6 +68,8 @@ class Answers {
     uint64_t uid_;
   };
 
+  // The coverage below which a question widens its selection.
+  absl::StatusOr<float> WidenBelow(std::optional<double> adaptive_coverage) const;
   absl::StatusOr<Question> Resolve(const storage::Corpus& corpus, const Target& target,
                                    const std::string& text);
   absl::StatusOr<std::shared_ptr<SessionLock>> LockSession(const storage::Corpus& corpus,

@@ -66,11 +66,10 @@ absl::Status ObservedMass::OnLayer(const LayerObservation& o) {
       }
     }
     if (baseline_row_ || o.index_lse_visible == nullptr) continue;
-    RowCoverage& coverage = coverage_[o.positions[row]];
+    std::vector<double>& coverage = coverage_[o.positions[row]];
     for (int64_t pair = int64_t{row} * kv_heads; pair < int64_t{row + 1} * kv_heads; ++pair) {
-      coverage.sum += std::min(
-          1.0, std::exp(double{o.index_lse_selected[pair]} - double{o.index_lse_visible[pair]}));
-      ++coverage.terms;
+      coverage.push_back(std::min(
+          1.0, std::exp(double{o.index_lse_selected[pair]} - double{o.index_lse_visible[pair]})));
     }
   }
   return absl::OkStatus();
@@ -96,12 +95,26 @@ Coverage ObservedMass::coverage() const {
   double sum = 0;
   result.min_row = 1;
   for (const auto& [position, row] : coverage_) {
-    const double mean = row.sum / static_cast<double>(row.terms);
+    const double mean =
+        std::accumulate(row.begin(), row.end(), 0.0) / static_cast<double>(row.size());
     sum += mean;
     result.min_row = std::min(result.min_row, mean);
   }
   result.mean = result.lower = result.upper = sum / static_cast<double>(coverage_.size());
   return result;
+}
+
+std::optional<CoverageFeatures> ObservedMass::CalibrationFeatures(int rows) const {
+  if (coverage_.empty()) return std::nullopt;
+  CoverageFeatures features;
+  features.first_mass = coverage_.begin()->second;
+  features.mass.assign(features.first_mass.size(), 0);
+  int taken = 0;
+  for (auto row = coverage_.begin(); row != coverage_.end() && taken < rows; ++row, ++taken) {
+    for (size_t i = 0; i < features.mass.size(); ++i) features.mass[i] += row->second[i];
+  }
+  for (double& mass : features.mass) mass /= taken;
+  return features;
 }
 
 }  // namespace lectern::engine

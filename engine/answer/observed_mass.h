@@ -13,10 +13,12 @@
 #include <array>
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <utility>
 #include <vector>
 
 #include "engine/kv/kv_memory.h"
+#include "engine/model/coverage_calibration.h"
 #include "engine/model/decoder.h"
 #include "engine/types.h"
 
@@ -44,6 +46,8 @@ class ObservedMass final : public AttentionObserver {
   std::map<int32_t, BlockMass> Blocks() const;
 
   Coverage coverage() const;
+  // The masses that a calibration reads, of the first `rows` rows; none if every layer is dense.
+  std::optional<CoverageFeatures> CalibrationFeatures(int rows) const;
 
  private:
   const int heads_;
@@ -52,12 +56,8 @@ class ObservedMass final : public AttentionObserver {
   std::map<std::pair<int, int>, std::map<int32_t, float>> baseline_;  // by (layer, head)
   std::map<int32_t, std::map<int32_t, float>> looked_;         // by row's position, then block
   std::map<int32_t, std::array<float, kBlockTokens>> tokens_;  // by block
-  // Coverage of each row: summed over sparse layers and groups, and how many terms.
-  struct RowCoverage {
-    double sum = 0;
-    int64_t terms = 0;
-  };
-  std::map<int32_t, RowCoverage> coverage_;  // by position
+  // Coverage of each row by sparse layer and group, by position.
+  std::map<int32_t, std::vector<double>> coverage_;
 };
 
 }  // namespace lectern::engine

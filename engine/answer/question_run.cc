@@ -73,7 +73,7 @@ Run::Wish QuestionRun::NextWish() const {
 }
 
 absl::StatusOr<StepSegment> QuestionRun::Prepare(int64_t tokens) {
-  StepSegment segment = {.context = context_.get()};
+  StepSegment segment = {.context = context_.get(), .widen_below = question_.widen_below};
   if (phase_ == Phase::kReading) {
     const int64_t size = static_cast<int64_t>(question_.prompt.size());
     segment.tokens = std::span(question_.prompt)
@@ -95,6 +95,9 @@ absl::StatusOr<StepSegment> QuestionRun::Prepare(int64_t tokens) {
 }
 
 absl::Status QuestionRun::AfterStep(SegmentResult result) {
+  answer_.usage.selections += result.selected.selections;
+  answer_.usage.selected_blocks += result.selected.blocks;
+  answer_.usage.widened_selections += result.selected.widened;
   switch (phase_) {
     case Phase::kReading: {
       const int64_t tokens = context_->token_count() - question_.token_count - read_;
@@ -120,6 +123,8 @@ absl::Status QuestionRun::AfterStep(SegmentResult result) {
 }
 
 absl::Status QuestionRun::OnLogits(std::vector<float> logits) {
+  const CoverageCalibration* calibration = around_.model->calibration();
+  if (calibration != nullptr && sampled_ < calibration->probability_rows()) certainty_.Add(logits);
   const PromptLayout& layout = around_.model->layout();
   // An answer is text, or <none> alone, and ends with <end>: the layout's other marks are not the
   // model's to say.
@@ -186,13 +191,28 @@ absl::Status QuestionRun::Finish() {
   LECTERN_ASSIGN_OR_RETURN(answer_.evidence,
                            FindEvidence(observed_, *around_.catalog, question_.generation,
                                         question_.context_index, question_.evidence_limit));
-  answer_.coverage = observed_.coverage();
+  answer_.coverage = CalibratedCoverage();
   answer_.usage.disk_bytes = context_->moved().disk;
   answer_.usage.memory_bytes = context_->moved().memory;
   answer_.usage.total_time_us = around_.clock_us() - question_.accepted_us;
   if (question_.session.has_value() && !question_.retrieve) LECTERN_RETURN_IF_ERROR(CommitTurn());
   Complete();
   return absl::OkStatus();
+}
+
+Coverage QuestionRun::CalibratedCoverage() const {
+  Coverage coverage = observed_.coverage();
+  const CoverageCalibration* calibration = around_.model->calibration();
+  if (calibration == nullptr) return coverage;
+  std::optional<CoverageFeatures> features = observed_.CalibrationFeatures(calibration->rows());
+  if (!features.has_value()) return coverage;
+  coverage.calibrated = true;
+  coverage.attention = calibration->Attention(*features);
+  if (question_.retrieve) return coverage;
+  features->tokens = certainty_.Summary(answer_.not_in_documents);
+  coverage.risk = calibration->Risk(*features);
+  coverage.low = *coverage.risk >= calibration->threshold();
+  return coverage;
 }
 
 // The turn, its blocks and the session's new length become durable together.

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "engine/answer/observed_mass.h"
+#include "engine/answer/token_certainty.h"
 #include "engine/engine.h"
 #include "engine/kv/context.h"
 #include "engine/kv/prefix_chain.h"
@@ -39,6 +40,7 @@ struct Question {
   int32_t max_tokens = 0;
   Sampling sampling;
   int32_t evidence_limit = 0;
+  float widen_below = 0;  // adaptive selection, see StepSegment
   int64_t deadline_us = 0;
   int64_t accepted_us = 0;
 };
@@ -80,6 +82,7 @@ class QuestionRun final : public Run {
   void Emit(std::string_view text);
   absl::Status CloseAnswer(std::vector<TokenId> unwritten);
   absl::Status Finish();
+  Coverage CalibratedCoverage() const;
   absl::Status CommitTurn();
   void Complete();
 
@@ -89,6 +92,7 @@ class QuestionRun final : public Run {
   std::unique_ptr<Context> context_;
   std::optional<LevelGuard> open_;
   ObservedMass observed_;
+  TokenCertainty certainty_;
   StreamingDecoder decoder_;
 
   Phase phase_ = Phase::kReading;

@@ -45,7 +45,10 @@ json ToJson(const Usage& u) {
           {"memory_bytes", u.memory_bytes},
           {"queue_time_us", u.queue_time_us},
           {"time_to_first_token_us", u.time_to_first_token_us},
-          {"total_time_us", u.total_time_us}};
+          {"total_time_us", u.total_time_us},
+          {"selections", u.selections},
+          {"selected_blocks", u.selected_blocks},
+          {"widened_selections", u.widened_selections}};
 }
 
 Usage UsageFrom(const json& j) {
@@ -57,7 +60,31 @@ Usage UsageFrom(const json& j) {
           .memory_bytes = j.at("memory_bytes"),
           .queue_time_us = j.at("queue_time_us"),
           .time_to_first_token_us = j.at("time_to_first_token_us"),
-          .total_time_us = j.at("total_time_us")};
+          .total_time_us = j.at("total_time_us"),
+          // Absent from turns that an earlier version stored.
+          .selections = j.value("selections", int64_t{0}),
+          .selected_blocks = j.value("selected_blocks", int64_t{0}),
+          .widened_selections = j.value("widened_selections", int64_t{0})};
+}
+
+json ToJson(const Coverage& c) {
+  json out = {{"mean", c.mean}, {"lower", c.lower}, {"upper", c.upper}, {"min_row", c.min_row}};
+  if (c.calibrated) out["low"] = c.low;
+  if (c.attention.has_value()) out["attention"] = *c.attention;
+  if (c.risk.has_value()) out["risk"] = *c.risk;
+  return out;
+}
+
+Coverage CoverageFrom(const json& j) {
+  Coverage c = {.mean = j.at("mean"),
+                .lower = j.at("lower"),
+                .upper = j.at("upper"),
+                .min_row = j.at("min_row"),
+                .calibrated = j.contains("low"),
+                .low = j.value("low", false)};
+  if (j.contains("attention")) c.attention = j.at("attention").get<double>();
+  if (j.contains("risk")) c.risk = j.at("risk").get<double>();
+  return c;
 }
 
 }  // namespace
@@ -65,7 +92,6 @@ Usage UsageFrom(const json& j) {
 std::string TurnRecord::Serialize() const {
   json evidence = json::array();
   for (const Evidence& e : turn.answer.evidence) evidence.push_back(ToJson(e));
-  const Coverage& c = turn.answer.coverage;
   const json record = {
       {"format", kFormat},
       {"number", turn.number},
@@ -74,8 +100,7 @@ std::string TurnRecord::Serialize() const {
       {"max_tokens_reached", turn.answer.finish_reason == FinishReason::kMaxTokens},
       {"not_in_documents", turn.answer.not_in_documents},
       {"evidence", evidence},
-      {"coverage",
-       {{"mean", c.mean}, {"lower", c.lower}, {"upper", c.upper}, {"min_row", c.min_row}}},
+      {"coverage", ToJson(turn.answer.coverage)},
       {"usage", ToJson(turn.answer.usage)},
       {"create_time_us", turn.create_time_us},
       {"tail_tokens", tail_tokens}};
@@ -100,11 +125,7 @@ absl::StatusOr<TurnRecord> TurnRecord::Parse(const std::string& bytes) {
         j.at("max_tokens_reached").get<bool>() ? FinishReason::kMaxTokens : FinishReason::kStop;
     answer.not_in_documents = j.at("not_in_documents");
     for (const json& e : j.at("evidence")) answer.evidence.push_back(EvidenceFrom(e));
-    const json& c = j.at("coverage");
-    answer.coverage = {.mean = c.at("mean"),
-                       .lower = c.at("lower"),
-                       .upper = c.at("upper"),
-                       .min_row = c.at("min_row")};
+    answer.coverage = CoverageFrom(j.at("coverage"));
     answer.usage = UsageFrom(j.at("usage"));
     record.tail_tokens = j.at("tail_tokens").get<std::vector<int32_t>>();
     return record;

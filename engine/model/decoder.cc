@@ -36,6 +36,19 @@ kernels::WeightRows Rows(const Bf16Matrix& matrix) {
 // context serve.
 constexpr size_t kFetchBlocksMax = 2048;
 
+// selected: [selections][slots], -1 behind the last.
+SelectionCounts Count(std::span<const int32_t> selected, int32_t slots, int32_t budget) {
+  SelectionCounts counts;
+  for (size_t first = 0; first < selected.size(); first += static_cast<size_t>(slots)) {
+    const auto begin = selected.begin() + static_cast<int64_t>(first);
+    const int64_t taken = std::find(begin, begin + slots, -1) - begin;
+    ++counts.selections;
+    counts.blocks += taken;
+    counts.widened += taken > budget ? 1 : 0;
+  }
+  return counts;
+}
+
 // Memory that the kernels may read in whole cache lines.
 template <typename T>
 class Buffer {
@@ -384,7 +397,11 @@ absl::Status Decoder::Attend(int layer_number, size_t part_number) {
 
   // Select.
   BlockRows choice(part.rows, kv_heads);
-  const int32_t slots = layer.sparse ? options_.selected_blocks : visible_blocks;
+  const int32_t budget = options_.selected_blocks;
+  const bool widens = segment.widen_below > 0 && visible_blocks > budget;
+  const int32_t widest =
+      widens ? std::min(kAdaptiveWidening * budget, int32_t{kernels::kMaxTopk}) : budget;
+  const int32_t slots = layer.sparse ? widest : visible_blocks;
   if (layer.sparse) {
     batch.selected.resize(static_cast<size_t>(part.rows) * kv_heads * slots);
     batch.flagged.assign(static_cast<size_t>(part.rows), 0);
@@ -403,7 +420,12 @@ absl::Status Decoder::Attend(int layer_number, size_t part_number) {
                           .selected = batch.selected.data(),
                           .flagged = observed > 0 ? batch.flagged.data() : nullptr,
                           .lse_visible = observed > 0 ? batch.lse_visible.data() : nullptr,
-                          .lse_selected = observed > 0 ? batch.lse_selected.data() : nullptr});
+                          .lse_selected = observed > 0 ? batch.lse_selected.data() : nullptr,
+                          .first_topk = widens ? budget : 0,
+                          .widen_below = segment.widen_below});
+    part.result->selected.Add(
+        Count(std::span(batch.selected).first(static_cast<size_t>(part.rows) * kv_heads * slots),
+              slots, budget));
     choice.FromSelection(batch.selected.data(), slots, visible_blocks);
   } else {
     choice.AllVisible(positions, visible_blocks);

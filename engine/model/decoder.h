@@ -59,6 +59,9 @@ class AttentionObserver {
 // Decode rows of one step, over all segments that are not tiled.
 inline constexpr int32_t kMaxDecodeRows = 64;
 
+// Adaptive selection takes at most so many times the model's blocks: 16, then 32, then 64.
+inline constexpr int32_t kAdaptiveWidening = 4;
+
 struct StepSegment {
   Context* context =
       nullptr;  // REQUIRES: Reserve(tokens.size()) succeeded; no two segments share a context
@@ -66,13 +69,32 @@ struct StepSegment {
   bool tiled =
       true;  // the numeric contract above; false: decode rows (at most kMaxDecodeRows per step)
   bool wants_logits = false;  // of its last token
+  // Adaptive selection: a token's blocks in a sparse layer and group are doubled, up to
+  // kAdaptiveWidening times the model's, while their coverage is below this (1: always), before
+  // attention runs. 0: never. Only behind a stored context: what prefill leaves in a cache is made
+  // with the model's own budget.
+  float widen_below = 0;
   AttentionObserver* observer = nullptr;
   int32_t observed_from = 0;  // with an observer: tokens [observed_from, size) are observed
+};
+
+// What the sparse layers of a segment chose. A selection is one token's in one layer and KV group.
+struct SelectionCounts {
+  int64_t selections = 0;
+  int64_t blocks = 0;   // of all of them
+  int64_t widened = 0;  // those that took more than the model's budget
+
+  void Add(const SelectionCounts& other) {
+    selections += other.selections;
+    blocks += other.blocks;
+    widened += other.widened;
+  }
 };
 
 struct SegmentResult {
   absl::Status status;  // not OK: the context is unchanged but for garbage in its reserved tail
   std::vector<float> logits;  // [vocab_size] if wanted
+  SelectionCounts selected;
 };
 
 struct DecoderOptions {

@@ -73,15 +73,25 @@ absl::StatusOr<std::unique_ptr<ServingModel>> ServingModel::Load(const std::stri
   LECTERN_ASSIGN_OR_RETURN(model->decoder_, Decoder::Create(model->checkpoint_.get(), options));
 
   const int threads = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
-  model->fingerprint_ =
-      ModelFingerprint({.weights = HashWeights(model->checkpoint_->files(), threads),
-                        .tokenizer = tokenizer_json,
-                        .config = &config,
-                        .attention = options.attention,
-                        .block_tokens = static_cast<int32_t>(kBlockTokens),
-                        .selection_blocks = options.selected_blocks,
-                        .prompt_layout = kPromptLayoutName,
-                        .text_extractor_version = kTextExtractorVersion});
+  const Sha256Digest weights = HashWeights(model->checkpoint_->files(), threads);
+  const std::string calibration_path = directory + "/" + std::string(kCoverageCalibrationFile);
+  const auto sparse_layers =
+      std::count(options.attention.begin(), options.attention.end(), LayerAttention::kSparse);
+  if (sparse_layers > 0 && std::filesystem::exists(calibration_path, ignored)) {
+    LECTERN_ASSIGN_OR_RETURN(const std::string json, ReadFile(calibration_path));
+    absl::StatusOr<CoverageCalibration> calibration = CoverageCalibration::Parse(
+        json, static_cast<int>(sparse_layers), config.num_kv_heads, ToHex(weights));
+    if (!calibration.ok()) return Annotate(calibration.status(), directory);
+    model->calibration_ = *std::move(calibration);
+  }
+  model->fingerprint_ = ModelFingerprint({.weights = weights,
+                                          .tokenizer = tokenizer_json,
+                                          .config = &config,
+                                          .attention = options.attention,
+                                          .block_tokens = static_cast<int32_t>(kBlockTokens),
+                                          .selection_blocks = options.selected_blocks,
+                                          .prompt_layout = kPromptLayoutName,
+                                          .text_extractor_version = kTextExtractorVersion});
   model->provenance_ = kernels::KernelProvenance();
   return model;
 }

@@ -5,10 +5,12 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/status/statusor.h"
 #include "engine/model/checkpoint.h"
+#include "engine/model/coverage_calibration.h"
 #include "engine/model/decoder.h"
 #include "engine/model/fingerprint.h"
 #include "engine/text/prompt_layout.h"
@@ -19,8 +21,8 @@ namespace lectern::engine {
 class ServingModel {
  public:
   // force_dense: full attention in every layer, a fingerprint of its own. Errors: those of
-  // Checkpoint::Load, Tokenizer::LoadFile, PromptLayout::Create and Decoder::Create; NOT_FOUND
-  // MODEL_NOT_FOUND when there is no such directory.
+  // Checkpoint::Load, Tokenizer::LoadFile, PromptLayout::Create, Decoder::Create and
+  // CoverageCalibration::Parse; NOT_FOUND MODEL_NOT_FOUND when there is no such directory.
   static absl::StatusOr<std::unique_ptr<ServingModel>> Load(const std::string& directory,
                                                             bool force_dense);
 
@@ -33,6 +35,10 @@ class ServingModel {
   const Sha256Digest& fingerprint() const { return fingerprint_; }
   // What computes here: stored with every block.
   const std::string& provenance() const { return provenance_; }
+  // Null if the directory has none, or nothing is ever left out (force_dense).
+  const CoverageCalibration* calibration() const {
+    return calibration_.has_value() ? &*calibration_ : nullptr;
+  }
   const std::string& name() const { return name_; }  // of the directory
   int64_t parameters() const;
   bool dense() const { return dense_; }
@@ -48,6 +54,7 @@ class ServingModel {
   std::unique_ptr<Tokenizer> tokenizer_;
   std::unique_ptr<PromptLayout> layout_;
   std::unique_ptr<Decoder> decoder_;
+  std::optional<CoverageCalibration> calibration_;
   Sha256Digest fingerprint_{};
   std::string provenance_;
 };

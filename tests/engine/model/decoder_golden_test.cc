@@ -5,47 +5,16 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
-#include <fstream>
 #include <map>
-#include <nlohmann/json.hpp>
 
 #include "engine/kv/context.h"
 #include "engine/model/checkpoint.h"
 #include "engine/model/decoder.h"
 #include "storage/store.h"
+#include "tests/engine/model/golden_file.h"
 
 namespace lectern::engine {
 namespace {
-
-// A golden file: named tensors of int32 and fp32.
-class Golden {
- public:
-  explicit Golden(const std::string& path) {
-    std::ifstream file(path, std::ios::binary);
-    uint64_t size = 0;
-    file.read(reinterpret_cast<char*>(&size), sizeof(size));
-    std::string header(size, '\0');
-    file.read(header.data(), static_cast<std::streamsize>(size));
-    header_ = nlohmann::json::parse(header);
-    data_.assign(std::istreambuf_iterator<char>(file), {});
-  }
-
-  template <typename T>
-  std::vector<T> Get(const std::string& name) const {
-    const auto& entry = header_.at(name);
-    EXPECT_EQ(entry.at("dtype"), (std::is_same_v<T, float> ? "F32" : "I32")) << name;
-    const size_t begin = entry.at("data_offsets")[0];
-    const size_t end = entry.at("data_offsets")[1];
-    std::vector<T> values((end - begin) / sizeof(T));
-    std::memcpy(values.data(), data_.data() + begin, end - begin);
-    return values;
-  }
-
- private:
-  nlohmann::json header_;
-  std::string data_;
-};
 
 // What one row selected, [layers][kv_heads][16].
 class SelectionRecorder final : public AttentionObserver {
