@@ -44,6 +44,7 @@ def main() -> None:
     tensors = quantised(weights)
     arguments.out.mkdir(parents=True, exist_ok=True)
     save_file(tensors, str(arguments.out / "model.safetensors"), metadata={"format": "pt"})
+    (arguments.out / "coverage_calibration.json").unlink(missing_ok=True)  # of other weights: the server would refuse to start with it
     (arguments.out / "config.json").write_text(json.dumps(config.to_json(), indent=2) + "\n", encoding="utf-8")
     size = sum(path.stat().st_size for path in arguments.out.iterdir())
     cached = config.num_hidden_layers * config.num_key_value_heads * config.head_dim * 2 * 2
