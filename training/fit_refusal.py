@@ -5,7 +5,7 @@
     python3 training/export.py --refusal-scale FACTOR ...
 
 Prints, for each factor, how many unanswerable questions are recognised, how many answerable ones are refused, and exact match
-over both; the one with the best exact match among those that recognise enough is named last. export.py multiplies the row of
+over both, and last the factor to take: the most careful one that still refuses few of the answerable. export.py multiplies the row of
 <none> with it: the row is a token's that no document contains, so that nothing else changes.
 """
 
@@ -14,7 +14,7 @@ import gzip
 import json
 import pathlib
 
-RECOGNISED = 0.85  # of the unanswerable questions: the least that is wanted
+REFUSED = 0.05  # of the answerable questions: the most that is put up with
 
 
 def figures(records: list[dict], factor: float) -> tuple[float, float, float]:
@@ -33,11 +33,9 @@ def figures(records: list[dict], factor: float) -> tuple[float, float, float]:
     return recognised / max(1, unanswerable), refused / max(1, len(records) - unanswerable), right / max(1, len(records))
 
 
-def best(records: list[dict], factors: list[float]) -> float:
-    """The factor of the highest exact match among those that recognise enough; of all, where none does."""
-    found = {factor: figures(records, factor) for factor in factors}
-    enough = [factor for factor in factors if found[factor][0] >= RECOGNISED] or factors
-    return max(enough, key=lambda factor: found[factor][2])
+def chosen(records: list[dict], factors: list[float]) -> float:
+    """The largest factor that refuses at most REFUSED of the answerable questions; the smallest of all, where none does."""
+    return max((factor for factor in factors if figures(records, factor)[1] <= REFUSED), default=min(factors))
 
 
 def main() -> None:
@@ -49,7 +47,7 @@ def main() -> None:
     factors = [round(0.6 + 0.02 * step, 2) for step in range(26)]
     for factor in factors:
         print("{:.2f}: {:6.2%} of the unanswerable recognised, {:6.2%} of the answerable refused, {:6.2%} right".format(factor, *figures(records, factor)))
-    print(best(records, factors))
+    print(chosen(records, factors))
 
 
 if __name__ == "__main__":
