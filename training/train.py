@@ -1,4 +1,5 @@
-"""One training run of at most ten minutes; goes on from a checkpoint's shards.
+"""One training run; goes on from a checkpoint's shards. A plan's stages take five minutes at most each and are checkpointed one
+by one: --stages cuts a plan into runs as short as a machine's lease.
 
     python3 training/train.py --plan first --pages pages.jsonl.xz --tokenizer models/default/tokenizer.json --out DIR
     torchrun --nproc-per-node 2 training/train.py --plan shared --resume DIR --out DIR2 ...
@@ -290,6 +291,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=max(1, (os.cpu_count() or 2) - 2), help="processes that make batches")
     parser.add_argument("--page-limit", type=int, default=0, help="train on a sample of the pages (tests)")
     parser.add_argument("--scale", type=float, default=1.0, help="factor on every stage's seconds and steps")
+    parser.add_argument("--stages", default=":", help="only these of the plan, as a slice: 0:2 the first two, 2: the others")
     parser.add_argument("--layers", type=int, default=8)
     parser.add_argument("--width", type=int, default=512)
     arguments = parser.parse_args()
@@ -311,7 +313,7 @@ def main() -> None:
     print(f"{len(page_list)} pages, {sum(len(page['ids']) for page in page_list) / 1e6:.1f}M tokens, {time.time() - started:.0f} s", flush=True)
     stages = [
         dataclasses.replace(stage, seconds=stage.seconds * arguments.scale, steps=math.ceil(stage.steps * arguments.scale))
-        for stage in PLANS[arguments.plan]
+        for stage in PLANS[arguments.plan][slice(*(int(end) if end else None for end in arguments.stages.split(":")))]
     ]
     # Seeds follow the shape, so that a twin's stage of the same shape is fed the same sequences.
     seeds = [(arguments.seed * 10 + rank) * 1000 + stage.length // 256 + 500 * stage.sparse + 250 * (stage.index == "alone") for stage in stages]
