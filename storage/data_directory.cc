@@ -110,7 +110,7 @@ absl::Status DataDirectory::ReadFormat() {
     for (fs::directory_iterator it(path_, error), end; !error && it != end; it.increment(error)) {
       const std::string name = it->path().filename();
       if (name == "LOCK" || name == "db" || name == "load" || name == "WATERMARK" ||
-          name == "FORMAT.new" || name == "lost+found") {
+          name == "MANIFEST_MARK" || name == "FORMAT.new" || name == "lost+found") {
         continue;
       }
       return Refused(OpenFailure::kForeign,

@@ -25,6 +25,7 @@ class DataDirectory {
   std::string database() const { return path_ + "/db"; }
   std::string load() const { return path_ + "/load"; }
   std::string watermark() const { return path_ + "/WATERMARK"; }
+  std::string manifest_mark() const { return path_ + "/MANIFEST_MARK"; }
 
  private:
   explicit DataDirectory(std::string path) : path_(std::move(path)) {}

@@ -138,6 +138,8 @@ struct DiskUsage {
 struct BackgroundCounters {
   uint64_t flushes = 0;      // memtables written to tables
   uint64_t compactions = 0;  // rewritings of tables, by its own choice or asked for
+  uint64_t outages = 0;      // times that a failed write stopped all writing
+  uint64_t recoveries = 0;   // times that it went on
 };
 
 class KeyValueStore {

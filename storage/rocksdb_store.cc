@@ -7,13 +7,10 @@
 #include <array>
 #include <atomic>
 #include <cerrno>
-#include <chrono>
-#include <condition_variable>
+#include <cinttypes>
 #include <cstring>
 #include <filesystem>
 #include <map>
-#include <mutex>
-#include <thread>
 
 #include <fmt/format.h>
 #include <rocksdb/convenience.h>
@@ -27,18 +24,17 @@
 #include "storage/background_listener.h"
 #include "storage/fail_point.h"
 #include "storage/info_log.h"
+#include "storage/manifest_mark.h"
 #include "storage/recoverable_file_system.h"
 #include "storage/rocksdb_cursor.h"
 #include "storage/rocksdb_tuning.h"
 #include "storage/watermark.h"
+#include "storage/write_gate.h"
 
 namespace lectern::storage {
 namespace {
 
 namespace fs = std::filesystem;
-
-// How long a write that failed waits for RocksDB to be ready for the next attempt.
-constexpr std::chrono::seconds kResumePatience(5);
 
 rocksdb::Slice ToSlice(std::string_view text) { return {text.data(), text.size()}; }
 std::string_view ToView(const rocksdb::Slice& slice) { return {slice.data(), slice.size()}; }
@@ -112,12 +108,17 @@ class RocksStore final : public KeyValueStore {
   explicit RocksStore(const RocksDbOptions& options)
       : options_(options),
         env_(rocksdb::NewCompositeEnv(NewRecoverableFileSystem(
-            options.file_system != nullptr ? options.file_system
-                                           : rocksdb::FileSystem::Default()))) {}
+            options.file_system != nullptr ? options.file_system : rocksdb::FileSystem::Default(),
+            &files_, &manifest_mark_))) {}
 
   ~RocksStore() override {
     if (db_ == nullptr) return;
-    EndResuming();
+    // What can be flushed is flushed here, since a flush of RocksDB's own that fails while it
+    // closes makes it wait for ever; so does a recovery that is still under way.
+    Flush().IgnoreError();
+    files_.closing = true;
+    rocksdb::CancelAllBackgroundWork(db_.get(), /*wait=*/true);
+    gate_.AwaitRecovery(files_.holds);
     for (rocksdb::ColumnFamilyHandle* handle : handles_) {
       if (handle != nullptr) db_->DestroyColumnFamilyHandle(handle);
     }
@@ -159,10 +160,8 @@ class RocksStore final : public KeyValueStore {
 
   absl::Status Flush() override {
     const std::vector<rocksdb::ColumnFamilyHandle*> all(handles_.begin(), handles_.end());
-    absl::Status status =
-        Attempt("flush", [&] { return db_->Flush(rocksdb::FlushOptions(), all); });
-    KeepLogReplaceable();
-    return status;
+    return Attempt(WriteGate::Entry::kWrite, "flush",
+                   [&] { return db_->Flush(rocksdb::FlushOptions(), all); });
   }
 
   absl::Status Expunge(ColumnFamily family) override;
@@ -171,12 +170,24 @@ class RocksStore final : public KeyValueStore {
   BackgroundCounters Background() const override { return background_->Counters(); }
   absl::StatusOr<uint64_t> Checkpoint(const std::string& directory) override;
 
-  // Runs a write; where the store stopped writing (disk full, I/O error), asks it to resume and
-  // tries once more. Repeating is safe: every write of ours sets the same keys to the same values.
+  // Runs a write; where the store stopped writing (disk full, I/O error), waits a bounded time for
+  // it to recover and tries once more. Repeating is safe: every write of ours sets the same keys to
+  // the same values.
   template <typename Operation>
-  absl::Status Attempt(std::string_view doing, const Operation& operation) {
-    rocksdb::Status status = operation();
-    if (status.IsIOError() && Resume()) status = operation();
+  absl::Status Attempt(WriteGate::Entry entry, std::string_view doing, const Operation& operation) {
+    constexpr int kAttempts = 2;
+    rocksdb::Status status;
+    for (int attempt = 0; attempt < kAttempts; ++attempt) {
+      status = gate_.Enter(entry);
+      if (!status.ok()) break;
+      status = operation();
+      const bool failed = status.IsIOError();
+      const bool edit = entry == WriteGate::Entry::kEdit;
+      if (failed && edit) db_->DisableFileDeletions();  // see MendManifest
+      gate_.Leave(entry);
+      if (!failed) break;
+      if (edit) MendManifest();
+    }
     return ToStatus(status, doing);
   }
 
@@ -214,14 +225,6 @@ class RocksStore final : public KeyValueStore {
     if (!db_->Get(TunedReadOptions(family), LogHandle(family), ToSlice(key), &ignored).ok()) return;
     hidden->Delete(family, std::string(key));
   }
-  // Whether writing is possible, resuming it if it can be: a deletion of no key.
-  absl::Status Probe() {
-    return Attempt("write", [&] {
-      rocksdb::WriteBatch nothing;
-      rocksdb::Status status = nothing.Delete(LogHandle(ColumnFamily::kCatalog), kNoKey);
-      return status.ok() ? WriteToLog(rocksdb::WriteOptions(), &nothing) : status;
-    });
-  }
   std::string NextLoadFile() {
     return fmt::format("{}/{:06}.sst", options_.load_directory, next_load_file_++);
   }
@@ -237,30 +240,27 @@ class RocksStore final : public KeyValueStore {
     db_->GetIntProperty(family, name, &value);
     return value;
   }
-  rocksdb::Status WriteToLog(const rocksdb::WriteOptions& options, rocksdb::WriteBatch* write);
-  bool Resume();
-  void EndResuming();
-  void KeepLogReplaceable();
+  rocksdb::Status WriteNothing(bool to_log);
+  rocksdb::Status AfterRecovery();
+  rocksdb::Status RecoverAnew();
+  void MendManifest();
   uint64_t LogNumber() const;
 
   const RocksDbOptions options_;
+  FileSystemState files_;
+  ManifestMark manifest_mark_{options_.manifest_mark};
   const StoreSizes sizes_ = SizesFor(options_.disk_cap);
   const std::unique_ptr<rocksdb::Env> env_;
   std::shared_ptr<rocksdb::Cache> block_cache_ = NewBlockCache();
-  const std::shared_ptr<BackgroundListener> background_ = std::make_shared<BackgroundListener>();
+  WriteGate gate_{[this] { return AfterRecovery(); }, [this] { return RecoverAnew(); }};
+  const std::shared_ptr<BackgroundListener> background_ =
+      std::make_shared<BackgroundListener>(&gate_);
   std::unique_ptr<Watermark> watermark_;  // may be null
   std::unique_ptr<rocksdb::DB> db_;
   // By ColumnFamily, then those beside kSplitFamilies.
   std::array<rocksdb::ColumnFamilyHandle*, kColumnFamilyCount + kSplitFamilies.size()> handles_ =
       {};
   std::atomic<uint64_t> next_load_file_ = 0;
-  std::mutex resume_mutex_;
-  std::condition_variable resume_ended_;
-  std::thread resumer_;       // all below: guarded by resume_mutex_
-  bool resuming_ = false;     // resumer_ is at work
-  bool resumed_ = false;      // what it came to
-  uint64_t suspect_log_ = 0;  // the log of the first failed write since resuming; 0: none
-  std::atomic<bool> log_broken_ = false;
 };
 
 uint64_t RocksStore::LogNumber() const {
@@ -268,61 +268,50 @@ uint64_t RocksStore::LogNumber() const {
   return db_->GetCurrentWalFile(&log).ok() ? log->LogNumber() : 0;
 }
 
-// RocksDB replaces a log that a write failed on by flushing memtables. With all of them empty it
-// does not, and the next write to the broken log ends the process by an assertion (Debian's package
-// has them on). So one memtable is never left empty: a deletion of no key, in no log, keeps it so.
-void RocksStore::KeepLogReplaceable() {
+// A deletion of no key: it makes a memtable that is not empty.
+rocksdb::Status RocksStore::WriteNothing(bool to_log) {
   rocksdb::WriteOptions options;
-  options.disableWAL = true;
-  db_->Delete(options, LogHandle(ColumnFamily::kCatalog), kNoKey).PermitUncheckedError();
+  options.disableWAL = !to_log;
+  return db_->Delete(options, LogHandle(ColumnFamily::kCatalog), kNoKey);
 }
 
-rocksdb::Status RocksStore::WriteToLog(const rocksdb::WriteOptions& options,
-                                       rocksdb::WriteBatch* write) {
-  if (log_broken_) {
-    return rocksdb::Status::ShutdownInProgress(
-        "a write to the log failed and the log could not be replaced: restart the server");
-  }
-  const uint64_t log = LogNumber();
-  rocksdb::Status status = db_->Write(options, write);
-  if (status.IsIOError()) {
-    std::lock_guard lock(resume_mutex_);
-    if (suspect_log_ == 0) suspect_log_ = log;
-  }
-  return status;
+// RocksDB may have come to an end with the log that failed still in use: where there was nothing to
+// flush, or where a flush had failed before the log did. The next write to it would end the process
+// by an assertion.
+rocksdb::Status RocksStore::AfterRecovery() {
+  const bool in_use = files_.broken_log != 0 && LogNumber() == files_.broken_log;
+  return in_use ? RecoverAnew() : rocksdb::Status::OK();
 }
 
-// True when writing may go on. RocksDB's own call waits for compactions, and these are tried again
-// and again for as long as the disk fails them: it is waited for only so long, and goes on behind
-// us until it has ended.
-bool RocksStore::Resume() {
-  std::unique_lock lock(resume_mutex_);
-  if (!resuming_) {
-    if (resumer_.joinable()) resumer_.join();
-    resuming_ = true;
-    resumer_ = std::thread([this] {
-      const bool resumed = db_->Resume().ok();
-      std::lock_guard done(resume_mutex_);
-      if (resumed) {
-        // Should memtables have been switched just before the write that failed, none was flushed.
-        if (LogNumber() == suspect_log_) log_broken_ = true;
-        suspect_log_ = 0;
-        KeepLogReplaceable();
-      }
-      resumed_ = resumed && !log_broken_;
-      resuming_ = false;
-      resume_ended_.notify_all();
-    });
-  }
-  return resume_ended_.wait_for(lock, kResumePatience, [this] { return !resuming_; }) && resumed_;
+// Has the automatic recovery begin, also where it gave up (two errors at once can make it), with
+// something to flush and a log to replace: by a new log that cannot be made.
+rocksdb::Status RocksStore::RecoverAnew() {
+  // Only clears the error where the recovery gave up; what else it leaves behind (write_gate.h) the
+  // automatic one removes.
+  rocksdb::Status status = db_->Resume();
+  if (!status.ok()) return status.IsBusy() ? status : rocksdb::Status::Aborted(status.ToString());
+  status = WriteNothing(/*to_log=*/false);
+  // A log that was never written to is not replaced.
+  if (status.ok() && LogNumber() != files_.broken_log) status = WriteNothing(/*to_log=*/true);
+  if (!status.ok()) return status;
+  files_.refuse_log = true;
+  status = db_->Flush(rocksdb::FlushOptions(), LogHandle(ColumnFamily::kCatalog));
+  files_.refuse_log = false;
+  return status.ok() ? rocksdb::Status::IOError("no recovery could be begun") : status;
 }
 
-void RocksStore::EndResuming() {
-  {
-    std::lock_guard lock(resume_mutex_);
-    if (resuming_) rocksdb::CancelAllBackgroundWork(db_.get(), /*wait=*/false);
+// After an edit that failed, the manifest waits to be begun anew, which the next edit does.
+// RocksDB's recovery from another error that comes before asserts that it knows of this one, by
+// file deletions being disabled; so they are, and a flush makes the next edit: it mends the
+// manifest, or fails in a way that RocksDB recovers from, enabling deletions.
+void RocksStore::MendManifest() {
+  if (!gate_.Enter(WriteGate::Entry::kWrite).ok()) return;
+  rocksdb::Status status = WriteNothing(/*to_log=*/false);
+  if (status.ok()) {
+    status = db_->Flush(rocksdb::FlushOptions(), LogHandle(ColumnFamily::kCatalog));
   }
-  if (resumer_.joinable()) resumer_.join();
+  gate_.Leave(WriteGate::Entry::kWrite);
+  if (status.ok()) db_->EnableFileDeletions(/*force=*/false);
 }
 
 absl::Status RocksStore::EmptyLoadDirectory() {
@@ -354,6 +343,13 @@ absl::Status RocksStore::Open() {
     db_options.allow_fallocate = false;
   }
   db_options.info_log = OpenInfoLog(options_.directory, sizes_.info_log);
+  if (absl::Status status = manifest_mark_.Open(); !status.ok()) return status;
+  const absl::StatusOr<uint64_t> cut = manifest_mark_.Apply(options_.directory);
+  if (!cut.ok()) return cut.status();
+  if (*cut > 0) {
+    rocksdb::Warn(db_options.info_log.get(),
+                  "%" PRIu64 " bytes at the end of the manifest were never synced: cut off", *cut);
+  }
   db_options.listeners.push_back(background_);
   std::vector<rocksdb::ColumnFamilyDescriptor> descriptors;
   for (int i = 0; i < kColumnFamilyCount; ++i) {
@@ -388,7 +384,6 @@ absl::Status RocksStore::Open() {
   }
   db_.reset(db);
   std::copy(handles.begin(), handles.end(), handles_.begin());
-  KeepLogReplaceable();
   LECTERN_FAIL_POINT(kOpenDatabaseOpened);
   if (options_.watermark.empty()) return absl::OkStatus();
   absl::StatusOr<std::unique_ptr<Watermark>> watermark = Watermark::Open(options_.watermark);
@@ -444,7 +439,8 @@ absl::Status RocksStore::Write(const Batch& batch, Durability durability) {
   options.sync = durability == Durability::kSynced;
   // Everything up to here is in the log before this batch, and is synced with it.
   const uint64_t sequence_before = db_->GetLatestSequenceNumber();
-  absl::Status status = Attempt("write", [&] { return WriteToLog(options, &write); });
+  absl::Status status =
+      Attempt(WriteGate::Entry::kWrite, "write", [&] { return db_->Write(options, &write); });
   if (status.ok() && options.sync && watermark_ != nullptr) {
     LECTERN_KILL_POINT(kLogWritten);
     watermark_->Raise(sequence_before + batch.operations().size());
@@ -463,8 +459,11 @@ absl::StatusOr<uint64_t> RocksStore::Checkpoint(const std::string& directory) {
   rocksdb::Checkpoint* made = nullptr;
   rocksdb::Status status = rocksdb::Checkpoint::Create(db_.get(), &made);
   const std::unique_ptr<rocksdb::Checkpoint> checkpoint(made);
-  if (status.ok()) status = checkpoint->CreateCheckpoint(directory);
-  KeepLogReplaceable();
+  if (status.ok()) status = gate_.Enter(WriteGate::Entry::kWrite);
+  if (status.ok()) {
+    status = checkpoint->CreateCheckpoint(directory);
+    gate_.Leave(WriteGate::Entry::kWrite);
+  }
   if (!status.ok()) return ToStatus(status, fmt::format("copy to {}", directory));
   return sequence;
 }
@@ -509,12 +508,9 @@ class RocksBulkLoad final : public BulkLoad {
       argument.options = TunedIngestOptions();
     }
     if (arguments.empty()) return absl::OkStatus();
-    // A store that has stopped writing must resume first: RocksDB 7.8 does not refuse to ingest
-    // then, and Debian's build ends the process by an assertion.
-    absl::Status status = store_->Probe();
-    if (!status.ok()) return status;
-    status =
-        store_->Attempt("ingest", [&] { return store_->db()->IngestExternalFiles(arguments); });
+    const absl::Status status = store_->Attempt(WriteGate::Entry::kEdit, "ingest", [&] {
+      return store_->db()->IngestExternalFiles(arguments);
+    });
     if (!status.ok() || hidden_.empty()) return status;
     return store_->Write(hidden_, Durability::kBuffered);
   }
@@ -556,7 +552,7 @@ absl::Status RocksStore::DropFiles(rocksdb::ColumnFamilyHandle* family, std::str
                                    std::string_view end) {
   const rocksdb::Slice first = ToSlice(begin);
   const rocksdb::Slice last = ToSlice(end);
-  return Attempt("drop files", [&] {
+  return Attempt(WriteGate::Entry::kEdit, "drop files", [&] {
     return rocksdb::DeleteFilesInRange(db_.get(), family, &first, &last, /*include_end=*/false);
   });
 }
@@ -567,7 +563,8 @@ absl::Status RocksStore::Compact(rocksdb::ColumnFamilyHandle* family, std::strin
   const rocksdb::Slice last = ToSlice(end);
   rocksdb::CompactRangeOptions options;
   options.exclusive_manual_compaction = false;
-  return Attempt("compact", [&] { return db_->CompactRange(options, family, &first, &last); });
+  return Attempt(WriteGate::Entry::kCompaction, "compact",
+                 [&] { return db_->CompactRange(options, family, &first, &last); });
 }
 
 absl::Status RocksStore::ReclaimRange(ColumnFamily family, std::string_view begin,
@@ -588,8 +585,8 @@ absl::Status RocksStore::ReclaimRange(ColumnFamily family, std::string_view begi
       rocksdb::WriteBatch mixed;
       rocksdb::Status status = mixed.DeleteRange(bulk, ToSlice(begin), ToSlice(end));
       if (!status.ok()) return ToStatus(status, "delete a range");
-      absl::Status deleted =
-          Attempt("delete a range", [&] { return WriteToLog(rocksdb::WriteOptions(), &mixed); });
+      absl::Status deleted = Attempt(WriteGate::Entry::kWrite, "delete a range",
+                                     [&] { return db_->Write(rocksdb::WriteOptions(), &mixed); });
       if (deleted.ok()) deleted = Compact(bulk, begin, end);
       if (!deleted.ok()) return deleted;
     }
@@ -604,7 +601,7 @@ absl::Status RocksStore::Expunge(ColumnFamily family) {
   options.exclusive_manual_compaction = false;
   // The last level, too: what was deleted may lie there beside its tombstone.
   options.bottommost_level_compaction = rocksdb::BottommostLevelCompaction::kForceOptimized;
-  return Attempt("expunge",
+  return Attempt(WriteGate::Entry::kCompaction, "expunge",
                  [&] { return db_->CompactRange(options, LogHandle(family), nullptr, nullptr); });
 }
 

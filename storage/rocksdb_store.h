@@ -17,6 +17,7 @@ struct RocksDbOptions {
   std::string directory;       // of the database; created if its parent exists
   std::string load_directory;  // bulk files under construction; same file system; emptied at open
   std::string watermark;       // file that witnesses how far writes were acknowledged; empty: none
+  std::string manifest_mark;   // file that witnesses how far the manifest was synced; empty: none
   bool direct_reads = false;   // bypass the page cache for tables: honest cold reads
   // Bytes that the directory is meant to stay under; 0: no limit. Buffers, log and files are sized
   // by it. Whoever writes asks first whether there is room (Usage).
@@ -28,8 +29,8 @@ struct RocksDbOptions {
 // Opens or creates. kFailedPrecondition: another process holds it, or a newer program wrote it.
 // kDataLoss: damaged. kPermissionDenied: the directory cannot be written.
 //
-// After kResourceExhausted the store keeps serving reads; each later write first asks RocksDB to
-// resume, so writing works again once space has returned.
+// After kResourceExhausted the store keeps serving reads, and writing works again once space has
+// returned.
 absl::StatusOr<std::unique_ptr<KeyValueStore>> OpenRocksDbStore(const RocksDbOptions& options);
 
 }  // namespace lectern::storage

@@ -1,6 +1,7 @@
 #include "storage/rocksdb_tuning.h"
 
 #include <algorithm>
+#include <limits>
 
 #include <rocksdb/filter_policy.h>
 #include <rocksdb/table.h>
@@ -46,6 +47,9 @@ constexpr uint64_t kBytesPerSync = 1 * kMiB;
 // Two compactions and flushes at a time: compaction only ever touches the small share that came
 // through the log.
 constexpr int kBackgroundJobs = 2;
+
+// Between two attempts to write again what a failed write left in memory.
+constexpr uint64_t kRecoveryMicroseconds = 500'000;
 
 // A manifest is rewritten past this size; each ingest adds a few hundred bytes to it.
 constexpr uint64_t kMaxManifestBytes = 64 * kMiB;
@@ -99,9 +103,11 @@ rocksdb::DBOptions TunedDbOptions(const StoreSizes& sizes, bool direct_reads) {
   options.use_direct_reads = direct_reads;
   // Whatever was lost with the power, what is left is a prefix without a hole.
   options.wal_recovery_mode = rocksdb::WALRecoveryMode::kPointInTimeRecovery;
-  // After a write error we resume ourselves, with the next write: what happens when is then the
-  // caller's doing.
-  options.max_bgerror_resume_count = 0;
+  // After a write error RocksDB tries to recover for as long as it takes (write_gate.h).
+  options.max_bgerror_resume_count = std::numeric_limits<int>::max();
+  options.bgerror_resume_retry_interval = kRecoveryMicroseconds;
+  // The store flushes before it closes (rocksdb_store.cc).
+  options.avoid_flush_during_shutdown = true;
   // A missing or shortened log, or a table file put in another's place, is found at open.
   options.track_and_verify_wals_in_manifest = true;
   options.verify_sst_unique_id_in_manifest = true;

@@ -271,6 +271,7 @@ absl::StatusOr<std::unique_ptr<Store>> Store::Open(const StoreOptions& options) 
   rocksdb.directory = (*directory)->database();
   rocksdb.load_directory = (*directory)->load();
   rocksdb.watermark = (*directory)->watermark();
+  rocksdb.manifest_mark = (*directory)->manifest_mark();
   rocksdb.direct_reads = options.direct_reads;
   rocksdb.disk_cap = options.disk_cap;
   absl::StatusOr<std::unique_ptr<KeyValueStore>> database = OpenRocksDbStore(rocksdb);

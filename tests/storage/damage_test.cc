@@ -179,7 +179,7 @@ TEST_F(DamageTest, IsDetectedOrChangesNothing) {
 
 TEST_F(DamageTest, AFileThatIsGoneIsALossAndNothingToRetry) {
   for (const fs::path& target : Targets(Killed())) {
-    if (!target.filename().string().starts_with("MANIFEST") && target.extension() != ".sst") {
+    if (!target.filename().string().starts_with("MANIFEST-") && target.extension() != ".sst") {
       continue;
     }
     SCOPED_TRACE(target.filename());

@@ -123,7 +123,8 @@ class Disk {
   std::map<std::string, File> files_;  // guarded by mutex_
 };
 
-IOStatus NoPower() { return IOStatus::IOError("the power is gone"); }
+// Not an I/O error, from which the store would hope to recover.
+IOStatus NoPower() { return IOStatus::Corruption("the power is gone"); }
 
 class DiskFile final : public rocksdb::FSWritableFileOwnerWrapper {
  public:
@@ -231,6 +232,7 @@ std::unique_ptr<Store> OpenOn(const std::string& directory, Disk* disk) {
   options.directory = directory + "/db";
   options.load_directory = directory + "/load";
   options.watermark = directory + "/WATERMARK";
+  options.manifest_mark = directory + "/MANIFEST_MARK";
   if (disk != nullptr) options.file_system = std::make_shared<DiskFileSystem>(disk);
   return Must(Store::OpenOn(Must(OpenRocksDbStore(options)), StoreOptions()));
 }

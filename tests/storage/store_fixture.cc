@@ -41,6 +41,7 @@ std::unique_ptr<KeyValueStore> OpenTwin(Twin twin, const std::string& directory)
   RocksDbOptions options;
   options.directory = directory + "/db";
   options.load_directory = directory + "/load";
+  options.manifest_mark = directory + "/MANIFEST_MARK";
   return Must(OpenRocksDbStore(options));
 }
 
