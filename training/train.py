@@ -23,7 +23,7 @@ import contexts
 import numpy as np
 import torch
 import torch.distributed as dist
-from model import Config, Lectern, tensor_names
+from model import Config, Lectern, balance_index_gains, tensor_names
 from optimiser import Muon, orthogonalised
 from tokenizers import Tokenizer
 
@@ -68,7 +68,7 @@ PLANS = {
         Stage(8192, 8, 0, 0.22, steps=260, rows=64, negatives=7, sparse=True, quantise=True, rate=(0.35, 0.15)),
         Stage(32768, 2, 0, 0.12, steps=180, rows=128, sparse=True, quantise=True, rate=(0.15, 0.0)),
     ],
-    # What the bundled weights end with: more kinds of text and questions, longer contexts with more questions behind them, and the right
+    # After "msa": more kinds of text and questions, longer contexts with more questions behind them, and the right
     # keys against those of many other contexts. Two processes.
     "last": [
         Stage(2048, 32, 235, 0.3, negatives=3, quantise=True, bank=16384, rate=(0.8, 0.8)),
@@ -77,6 +77,13 @@ PLANS = {
         Stage(131072, 1, 180, 0.2, rows=256, negatives=0, quantise=True, bank=262144, rate=(0.35, 0.15)),
         Stage(8192, 8, 110, 0.25, rows=64, negatives=3, sparse=True, quantise=True, bank=262144, rate=(0.15, 0.05)),
         Stage(32768, 2, 95, 0.2, rows=128, negatives=1, sparse=True, quantise=True, bank=262144, rate=(0.05, 0.0)),
+    ],
+    # What the bundled weights end with: the index branch alone against the keys of many other contexts, then all of it, sparse.
+    "index": [
+        Stage(8192, 8, 60, 0.25, rows=128, negatives=3, index="alone", quantise=True, bank=65536, rate=(1.0, 0.8)),
+        Stage(32768, 2, 70, 0.2, rows=256, negatives=1, index="alone", quantise=True, bank=262144, rate=(0.8, 0.5)),
+        Stage(131072, 1, 60, 0.2, rows=512, negatives=0, index="alone", quantise=True, bank=262144, rate=(0.5, 0.3)),
+        Stage(8192, 8, 60, 0.25, rows=64, negatives=3, sparse=True, quantise=True, bank=262144, rate=(0.15, 0.0)),
     ],
     # The dense twin sees the same tokens without an index branch, is then given a new one (the rest frozen), and goes on sparsely.
     "twin": [
@@ -328,6 +335,7 @@ def main() -> None:
         if any(stage.index == "off" for stage in stages):  # the twin gets an index branch of its own
             loaded = {name: tensor for name, tensor in loaded.items() if ".index_" not in name}
         model.load_state_dict(loaded, strict=len(loaded) == len(model.state_dict()))
+        balance_index_gains(model)
     model.to(device)
     if dist.is_initialized():
         for parameter in model.parameters():

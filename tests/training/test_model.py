@@ -138,20 +138,37 @@ def test_keys_of_earlier_steps_join_the_wrong_keys():
     assert bool((losses[-1] > losses[0]).all())
 
 
-def test_wrong_keys_stand_at_the_sequence_s_own_positions():
+def test_wrong_keys_have_the_sequence_s_positions_and_today_s_gain():
     from model import rope_tables, rotate, wrong_keys
 
     config = Config()
-    raw, bank = torch.randn(3, 256, 64), torch.randn(100, 64).bfloat16()
+    bare, bank, gain = torch.randn(3, 256, 64), torch.randn(100, 64).bfloat16(), torch.rand(64) + 1
     positions = torch.stack([torch.arange(256) + 1000 * b for b in range(3)])
     cos, sin = rope_tables(positions, config)
     places = torch.randint(256, (100,))
-    wrong = wrong_keys(raw, cos, sin, 2, bank, places)
+    wrong = wrong_keys(bare, gain, cos, sin, 2, bank, places)
     assert wrong.shape == (3, 2 * 256 + 100, 64)
     for b in range(3):
-        # Of the next sequences (roll: the ones before), at this one's positions.
-        first = rotate(raw[None, b - 1, :, None], cos[None, b], sin[None, b])[0, :, 0].bfloat16()
+        # Of the sequence before, at this one's positions.
+        first = rotate(bare[None, b - 1, :, None] * gain, cos[None, b], sin[None, b])[0, :, 0].bfloat16()
         assert torch.equal(wrong[b, :256], first)
-        kept = rotate(bank[None, :, None].float(), cos[None, b, places], sin[None, b, places])[0, :, 0].bfloat16()
+        kept = rotate(bank[None, :, None].float() * gain, cos[None, b, places], sin[None, b, places])[0, :, 0].bfloat16()
         assert torch.equal(wrong[b, 512:], kept)
-    assert wrong_keys(raw[:1], cos[:1], sin[:1], 7, None, None) is None
+    assert wrong_keys(bare[:1], gain, cos[:1], sin[:1], 7, None, None) is None
+
+
+def test_balanced_gains_leave_every_score_as_it_was():
+    from model import balance_index_gains
+
+    model = tiny()
+    with torch.no_grad():
+        for layer in model.layers:
+            layer.self_attn.index_q_norm.weight += torch.rand(64) - 0.4
+            layer.self_attn.index_k_norm.weight += torch.rand(64) * 40
+    (_, before), _ = run(model, 256, False)
+    balance_index_gains(model)
+    for layer in model.layers:
+        query, key = layer.self_attn.index_q_norm.gain(), layer.self_attn.index_k_norm.gain()
+        assert torch.allclose(query.norm(), key.norm(), rtol=1e-4)
+    (_, after), _ = run(model, 256, False)
+    assert torch.allclose(before, after, rtol=0.02)
