@@ -163,8 +163,8 @@ def test_balanced_gains_leave_every_score_as_it_was():
     model = tiny()
     with torch.no_grad():
         for layer in model.layers:
-            layer.self_attn.index_q_norm.weight += torch.rand(64) - 0.4
-            layer.self_attn.index_k_norm.weight += torch.rand(64) * 2
+            for weight, most in ((layer.self_attn.index_q_norm.weight, 0.5), (layer.self_attn.index_k_norm.weight, 3)):
+                weight += torch.rand(len(weight)) * most
     (_, before), _ = run(model, 256, False)
     balance_index_gains(model)
     for layer in model.layers:
