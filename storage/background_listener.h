@@ -26,7 +26,10 @@ class BackgroundListener final : public rocksdb::EventListener {
   void OnErrorRecoveryEnd(const rocksdb::BackgroundErrorRecoveryInfo& info) override;
 
   BackgroundCounters Counters() const {
-    return {flushes_, compactions_, gate_->outages(), gate_->recoveries()};
+    return {.flushes = flushes_,
+            .compactions = compactions_,
+            .outages = gate_->outages(),
+            .recoveries = gate_->recoveries()};
   }
 
  private:

@@ -48,7 +48,8 @@ struct KvRequest {
 //
 // Reads verify everything they return: kDataLoss for damaged, stale or foreign bytes, with kind and
 // key; the caller must treat `out` as garbage then. kUnavailable for I/O errors that may pass,
-// after four attempts within half a second.
+// after four attempts within half a second. kDeadlineExceeded when the disk did not answer in
+// StoreOptions::read_timeout; that is not tried again.
 // kInvalidArgument for a layer, block or head that is not in the context.
 class ContextReader {
  public:

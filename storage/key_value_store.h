@@ -140,6 +140,7 @@ struct BackgroundCounters {
   uint64_t compactions = 0;  // rewritings of tables, by its own choice or asked for
   uint64_t outages = 0;      // times that a failed write stopped all writing
   uint64_t recoveries = 0;   // times that it went on
+  uint64_t timed_out_reads = 0;
 };
 
 class KeyValueStore {

@@ -1,7 +1,14 @@
 #include "storage/recoverable_file_system.h"
 
+#include <fcntl.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <cerrno>
 #include <charconv>
 #include <chrono>
+#include <cstring>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -12,6 +19,7 @@
 #include <xxhash.h>
 
 #include "storage/manifest_mark.h"
+#include "storage/timed_reads.h"
 
 namespace lectern::storage {
 namespace {
@@ -49,23 +57,126 @@ uint64_t NumberIn(std::string_view path, std::string_view prefix, std::string_vi
 uint64_t ManifestNumber(std::string_view path) { return NumberIn(path, "MANIFEST-", ""); }
 uint64_t LogNumber(std::string_view path) { return NumberIn(path, "", ".log"); }
 
-class ReadableFile final : public rocksdb::FSRandomAccessFileOwnerWrapper {
+// RocksDB's own reads a file by a call that waits for the disk, and does not give away the
+// descriptor with which it could be asked first whether that is necessary.
+class SystemFile final : public FSRandomAccessFile {
  public:
-  explicit ReadableFile(std::unique_ptr<FSRandomAccessFile> file)
-      : rocksdb::FSRandomAccessFileOwnerWrapper(std::move(file)) {}
+  static IOStatus Open(const std::string& name, std::shared_ptr<SystemFile>* file) {
+    const int descriptor = open(name.c_str(), O_RDONLY | O_CLOEXEC);
+    if (descriptor < 0) return Failed("open", name);
+    *file = std::shared_ptr<SystemFile>(new SystemFile(name, descriptor));
+    return IOStatus::OK();
+  }
+  ~SystemFile() override { close(descriptor_); }
+
+  IOStatus Read(uint64_t offset, size_t size, const IOOptions&, Slice* result, char* scratch,
+                IODebugContext*) const override {
+    size_t done = 0;
+    while (done < size) {
+      const ssize_t got =
+          pread(descriptor_, scratch + done, size - done, static_cast<off_t>(offset + done));
+      if (got < 0 && errno == EINTR) continue;
+      if (got < 0) return Failed("read", name_);
+      if (got == 0) break;
+      done += static_cast<size_t>(got);
+    }
+    *result = Slice(scratch, done);
+    return IOStatus::OK();
+  }
+  // True if all of it was in memory.
+  bool ReadCached(uint64_t offset, size_t size, char* scratch) const {
+    const iovec piece = {scratch, size};
+    return preadv2(descriptor_, &piece, 1, static_cast<off_t>(offset), RWF_NOWAIT) ==
+           static_cast<ssize_t>(size);
+  }
+  IOStatus Prefetch(uint64_t offset, size_t size, const IOOptions&, IODebugContext*) override {
+    if (readahead(descriptor_, static_cast<off_t>(offset), size) == 0) return IOStatus::OK();
+    return Failed("read ahead", name_);
+  }
+  void Hint(AccessPattern pattern) override {
+    const int advice = pattern == kRandom       ? POSIX_FADV_RANDOM
+                       : pattern == kSequential ? POSIX_FADV_SEQUENTIAL
+                                                : POSIX_FADV_NORMAL;
+    posix_fadvise(descriptor_, 0, 0, advice);
+  }
+  IOStatus InvalidateCache(size_t offset, size_t size) override {
+    posix_fadvise(descriptor_, static_cast<off_t>(offset), static_cast<off_t>(size),
+                  POSIX_FADV_DONTNEED);
+    return IOStatus::OK();
+  }
+
+ private:
+  SystemFile(std::string name, int descriptor) : name_(std::move(name)), descriptor_(descriptor) {}
+
+  static IOStatus Failed(const char* doing, const std::string& name) {
+    const int error = errno;
+    const std::string what = std::string(doing) + " " + name;
+    if (error == ENOENT) return IOStatus::PathNotFound(what, std::strerror(error));
+    return IOStatus::IOError(what, std::strerror(error));
+  }
+
+  const std::string name_;
+  const int descriptor_;
+};
+
+// Waits for the disk only so long.
+class TimedFile final : public rocksdb::FSRandomAccessFileWrapper {
+ public:
+  // `system` is `file`, or null where it is another's.
+  TimedFile(std::string name, std::shared_ptr<FSRandomAccessFile> file, const SystemFile* system,
+            TimedReads* reads)
+      : rocksdb::FSRandomAccessFileWrapper(file.get()),
+        name_(std::move(name)),
+        file_(std::move(file)),
+        system_(system),
+        reads_(reads) {}
 
   IOStatus Read(uint64_t offset, size_t size, const IOOptions& options, Slice* result,
                 char* scratch, IODebugContext* debug) const override {
-    return Recoverable(target()->Read(offset, size, options, result, scratch, debug), true);
+    if (system_ != nullptr && system_->ReadCached(offset, size, scratch)) {
+      *result = Slice(scratch, size);
+      return IOStatus::OK();
+    }
+    if (reads_->patience().count() == 0 || use_direct_io()) {  // direct: an aligned buffer
+      return Recoverable(file_->Read(offset, size, options, result, scratch, debug), true);
+    }
+    struct Answer {
+      std::unique_ptr<char[]> buffer;
+      Slice data;
+      IOStatus status;
+    };
+    auto answer = std::make_shared<Answer>();
+    answer->buffer = std::make_unique_for_overwrite<char[]>(size);
+    const bool ended = reads_->Run([answer, file = file_, offset, size] {
+      answer->status = file->Read(offset, size, IOOptions(), &answer->data, answer->buffer.get(),
+                                  /*dbg=*/nullptr);
+    });
+    if (!ended) return TimedOut();
+    std::memcpy(scratch, answer->data.data(), answer->data.size());
+    *result = Slice(scratch, answer->data.size());
+    return Recoverable(std::move(answer->status), true);
   }
   IOStatus MultiRead(rocksdb::FSReadRequest* requests, size_t count, const IOOptions& options,
                      IODebugContext* debug) override {
-    IOStatus status = target()->MultiRead(requests, count, options, debug);
     for (size_t i = 0; i < count; ++i) {
-      requests[i].status = Recoverable(std::move(requests[i].status), true);
+      requests[i].status = Read(requests[i].offset, requests[i].len, options, &requests[i].result,
+                                requests[i].scratch, debug);
     }
-    return Recoverable(std::move(status), true);
+    return IOStatus::OK();
   }
+
+ private:
+  IOStatus TimedOut() const {
+    IOStatus status = IOStatus::IOError(
+        kReadTimedOut, name_ + " after " + std::to_string(reads_->patience().count()) + " ms");
+    status.SetRetryable(true);
+    return status;
+  }
+
+  const std::string name_;
+  const std::shared_ptr<FSRandomAccessFile> file_;
+  const SystemFile* const system_;
+  TimedReads* const reads_;
 };
 
 class RecoverableFile final : public rocksdb::FSWritableFileOwnerWrapper {
@@ -111,7 +222,12 @@ class RecoverableFile final : public rocksdb::FSWritableFileOwnerWrapper {
 
  private:
   IOStatus Recoverable(IOStatus status) const {
-    if (!status.ok() && log_ != 0) state_->broken_log = log_;
+    if (!status.ok()) {
+      // An older one, which a flush syncs, must not take the place of the one in use.
+      uint64_t broken = state_->broken_log;
+      while (broken < log_ && !state_->broken_log.compare_exchange_weak(broken, log_)) {
+      }
+    }
     return storage::Recoverable(std::move(status), !state_->closing);
   }
 
@@ -187,16 +303,28 @@ class RecoverableDirectory final : public rocksdb::FSDirectoryWrapper {
 class RecoverableFileSystem final : public rocksdb::FileSystemWrapper {
  public:
   RecoverableFileSystem(std::shared_ptr<rocksdb::FileSystem> target, FileSystemState* state,
-                        ManifestMark* mark)
-      : rocksdb::FileSystemWrapper(std::move(target)), state_(state), mark_(mark) {}
+                        ManifestMark* mark, TimedReads* reads)
+      : rocksdb::FileSystemWrapper(std::move(target)), state_(state), mark_(mark), reads_(reads) {}
 
   const char* Name() const override { return "lectern.RecoverableFileSystem"; }
 
   IOStatus NewRandomAccessFile(const std::string& name, const FileOptions& options,
                                std::unique_ptr<FSRandomAccessFile>* file,
                                IODebugContext* debug) override {
-    IOStatus status = target()->NewRandomAccessFile(name, options, file, debug);
-    if (status.ok()) *file = std::make_unique<ReadableFile>(std::move(*file));
+    std::shared_ptr<FSRandomAccessFile> opened;
+    std::shared_ptr<SystemFile> system;
+    IOStatus status;
+    if (target() == rocksdb::FileSystem::Default().get() && !options.use_direct_reads) {
+      status = SystemFile::Open(name, &system);
+      opened = system;
+    } else {
+      std::unique_ptr<FSRandomAccessFile> others;
+      status = target()->NewRandomAccessFile(name, options, &others, debug);
+      opened = std::move(others);
+    }
+    if (status.ok()) {
+      *file = std::make_unique<TimedFile>(name, std::move(opened), system.get(), reads_);
+    }
     return storage::Recoverable(std::move(status), true);
   }
   IOStatus NewWritableFile(const std::string& name, const FileOptions& options,
@@ -255,13 +383,15 @@ class RecoverableFileSystem final : public rocksdb::FileSystemWrapper {
 
   FileSystemState* const state_;
   ManifestMark* const mark_;
+  TimedReads* const reads_;
 };
 
 }  // namespace
 
 std::shared_ptr<rocksdb::FileSystem> NewRecoverableFileSystem(
-    std::shared_ptr<rocksdb::FileSystem> target, FileSystemState* state, ManifestMark* mark) {
-  return std::make_shared<RecoverableFileSystem>(std::move(target), state, mark);
+    std::shared_ptr<rocksdb::FileSystem> target, FileSystemState* state, ManifestMark* mark,
+    TimedReads* reads) {
+  return std::make_shared<RecoverableFileSystem>(std::move(target), state, mark, reads);
 }
 
 }  // namespace lectern::storage

@@ -15,6 +15,10 @@ class FileSystem;
 namespace lectern::storage {
 
 class ManifestMark;
+class TimedReads;
+
+// In the text of the error of a read that `reads` gave up.
+inline constexpr char kReadTimedOut[] = "The disk did not answer: a read timed out";
 
 // What the store and its file system tell each other.
 struct FileSystemState {
@@ -31,8 +35,10 @@ struct FileSystemState {
 
 // Every error of a read, write, sync, rename or link of `target` becomes a retryable I/O error with
 // the same text. (Reads: a compaction that cannot read would end all writing.) Syncing a manifest
-// raises `mark`, and fails where that fails. Both must outlive the file system.
+// raises `mark`, and fails where that fails. What is read of tables and is not in memory goes
+// through `reads`. All must outlive the file system.
 std::shared_ptr<rocksdb::FileSystem> NewRecoverableFileSystem(
-    std::shared_ptr<rocksdb::FileSystem> target, FileSystemState* state, ManifestMark* mark);
+    std::shared_ptr<rocksdb::FileSystem> target, FileSystemState* state, ManifestMark* mark,
+    TimedReads* reads);
 
 }  // namespace lectern::storage

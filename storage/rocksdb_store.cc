@@ -28,6 +28,7 @@
 #include "storage/recoverable_file_system.h"
 #include "storage/rocksdb_cursor.h"
 #include "storage/rocksdb_tuning.h"
+#include "storage/timed_reads.h"
 #include "storage/watermark.h"
 #include "storage/write_gate.h"
 
@@ -86,6 +87,9 @@ absl::Status ToStatus(const rocksdb::Status& status, std::string_view doing) {
     return absl::ResourceExhaustedError(fmt::format(
         "{}. The disk cap leaves no room for it: raise the cap or delete corpora", message));
   }
+  if (status.IsIOError() && message.find(kReadTimedOut) != std::string::npos) {
+    return absl::DeadlineExceededError(message);
+  }
   if (status.IsCorruption()) return absl::DataLossError(message);
   if (status.IsIOError()) {
     if (Mentions(message, EACCES) || Mentions(message, EROFS) || Mentions(message, EPERM)) {
@@ -109,7 +113,7 @@ class RocksStore final : public KeyValueStore {
       : options_(options),
         env_(rocksdb::NewCompositeEnv(NewRecoverableFileSystem(
             options.file_system != nullptr ? options.file_system : rocksdb::FileSystem::Default(),
-            &files_, &manifest_mark_))) {}
+            &files_, &manifest_mark_, &reads_))) {}
 
   ~RocksStore() override {
     if (db_ == nullptr) return;
@@ -167,7 +171,11 @@ class RocksStore final : public KeyValueStore {
   absl::Status Expunge(ColumnFamily family) override;
 
   absl::StatusOr<DiskUsage> Usage() const override;
-  BackgroundCounters Background() const override { return background_->Counters(); }
+  BackgroundCounters Background() const override {
+    BackgroundCounters counters = background_->Counters();
+    counters.timed_out_reads = reads_.timed_out();
+    return counters;
+  }
   absl::StatusOr<uint64_t> Checkpoint(const std::string& directory) override;
 
   // Runs a write; where the store stopped writing (disk full, I/O error), waits a bounded time for
@@ -249,6 +257,7 @@ class RocksStore final : public KeyValueStore {
   const RocksDbOptions options_;
   FileSystemState files_;
   ManifestMark manifest_mark_{options_.manifest_mark};
+  TimedReads reads_{options_.read_timeout};
   const StoreSizes sizes_ = SizesFor(options_.disk_cap);
   const std::unique_ptr<rocksdb::Env> env_;
   std::shared_ptr<rocksdb::Cache> block_cache_ = NewBlockCache();
@@ -290,12 +299,14 @@ rocksdb::Status RocksStore::RecoverAnew() {
   // automatic one removes.
   rocksdb::Status status = db_->Resume();
   if (!status.ok()) return status.IsBusy() ? status : rocksdb::Status::Aborted(status.ToString());
+  // From here on: a write may make a new log as well, where the one that failed is full.
+  files_.refuse_log = true;
   status = WriteNothing(/*to_log=*/false);
   // A log that was never written to is not replaced.
   if (status.ok() && LogNumber() != files_.broken_log) status = WriteNothing(/*to_log=*/true);
-  if (!status.ok()) return status;
-  files_.refuse_log = true;
-  status = db_->Flush(rocksdb::FlushOptions(), LogHandle(ColumnFamily::kCatalog));
+  if (status.ok()) {
+    status = db_->Flush(rocksdb::FlushOptions(), LogHandle(ColumnFamily::kCatalog));
+  }
   files_.refuse_log = false;
   return status.ok() ? rocksdb::Status::IOError("no recovery could be begun") : status;
 }

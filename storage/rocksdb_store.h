@@ -1,6 +1,7 @@
 // KeyValueStore over RocksDB 7.8. Tuning, with a reason for each constant, is in rocksdb_tuning.cc.
 #pragma once
 
+#include <chrono>
 #include <memory>
 #include <string>
 
@@ -19,6 +20,9 @@ struct RocksDbOptions {
   std::string watermark;       // file that witnesses how far writes were acknowledged; empty: none
   std::string manifest_mark;   // file that witnesses how far the manifest was synced; empty: none
   bool direct_reads = false;   // bypass the page cache for tables: honest cold reads
+  // A read of a table that takes longer is given up: kDeadlineExceeded, and nothing else waits for
+  // it. 0: none is. Writes are waited for as long as they take.
+  std::chrono::milliseconds read_timeout{30'000};
   // Bytes that the directory is meant to stay under; 0: no limit. Buffers, log and files are sized
   // by it. Whoever writes asks first whether there is room (Usage).
   uint64_t disk_cap = 0;

@@ -274,6 +274,7 @@ absl::StatusOr<std::unique_ptr<Store>> Store::Open(const StoreOptions& options) 
   rocksdb.manifest_mark = (*directory)->manifest_mark();
   rocksdb.direct_reads = options.direct_reads;
   rocksdb.disk_cap = options.disk_cap;
+  rocksdb.read_timeout = options.read_timeout;
   absl::StatusOr<std::unique_ptr<KeyValueStore>> database = OpenRocksDbStore(rocksdb);
   if (!database.ok()) return database.status();
   return OpenOver(*std::move(directory), *std::move(database), options);

@@ -2,6 +2,7 @@
 // memory.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -21,8 +22,9 @@ inline constexpr uint32_t kFormatVersion = 1;
 
 struct StoreOptions {
   std::string directory;
-  bool direct_reads = false;  // bypass the page cache when reading tables
-  int reader_threads = 0;     // for batched reads; 0 = one per core, at most 8
+  bool direct_reads = false;                       // bypass the page cache when reading tables
+  int reader_threads = 0;                          // for batched reads; 0 = one per core, at most 8
+  std::chrono::milliseconds read_timeout{30'000};  // of the disk; 0: none (rocksdb_store.h)
   uint64_t disk_cap = 0;  // bytes that the directory shall stay under; 0: none (rocksdb_store.h)
   int64_t now = 0;        // creation time of the default tenant, in a new store
 };

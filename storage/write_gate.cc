@@ -65,6 +65,18 @@ void WriteGate::Reopen(std::unique_lock<std::mutex>* lock,
   }
 }
 
+// The mutex is held.
+void WriteGate::RecoverBehind() {
+  if (recoverer_.joinable()) recoverer_.join();
+  recovering_behind_ = true;
+  recoverer_ = std::thread([this] {
+    std::unique_lock lock(mutex_);
+    Reopen(&lock, recover_);
+    recovering_behind_ = false;
+  });
+  state_ = State::kReopening;
+}
+
 rocksdb::Status WriteGate::Enter(Entry entry) {
   std::unique_lock lock(mutex_);
   const auto least = Clock::now() + kLeastPatience;
@@ -75,8 +87,8 @@ rocksdb::Status WriteGate::Enter(Entry entry) {
     const auto until = std::max(least, failed_at_ + kPatience);
     if (state_ == State::kRecovered) {
       Reopen(&lock, reopen_);
-    } else if (state_ == State::kGaveUp && Clock::now() >= next_recovery_) {
-      Reopen(&lock, recover_);
+    } else if (state_ == State::kGaveUp && !recovering_behind_ && Clock::now() >= next_recovery_) {
+      RecoverBehind();
     } else if (state_ == State::kShut) {
       status = error_;
       break;
@@ -87,7 +99,9 @@ rocksdb::Status WriteGate::Enter(Entry entry) {
       status = error_;
       break;
     } else {
-      changed_.wait_until(lock, state_ == State::kGaveUp ? std::min(until, next_recovery_) : until);
+      changed_.wait_until(lock, state_ == State::kGaveUp && !recovering_behind_
+                                    ? std::min(until, next_recovery_)
+                                    : until);
     }
   }
   if (alone) --edits_waiting_;
@@ -152,6 +166,8 @@ void WriteGate::AwaitRecovery(const std::atomic<int>& holds) {
   while (state_ == State::kRecovering && holds == before && Clock::now() < until) {
     changed_.wait_for(lock, kClosingPoll);
   }
+  lock.unlock();
+  if (recoverer_.joinable()) recoverer_.join();
 }
 
 }  // namespace lectern::storage

@@ -37,10 +37,10 @@ class WriteGate {
     kCompaction,  // beside everything; only refused while writing is not possible
   };
 
-  // Called without a lock, one at a time, by those who want to enter: `reopen` after each recovery,
-  // before anybody is let in, and `recover` after one that gave up. OK: the gate opens. kAborted:
-  // it was tried in vain. kBusy: a recovery is under way. Any other error: RocksDB has reported one
-  // from which it recovers, or it was in vain.
+  // Called without a lock, one at a time: `reopen` after each recovery, by the first who wants to
+  // enter; `recover` after one that gave up, on a thread of its own, since it can hang until
+  // RocksDB is shut down. OK: the gate opens. kAborted: it was tried in vain. kBusy: a recovery is
+  // under way. Any other error: RocksDB has reported one from which it recovers, or it was in vain.
   WriteGate(std::function<rocksdb::Status()> reopen, std::function<rocksdb::Status()> recover)
       : reopen_(std::move(reopen)), recover_(std::move(recover)) {}
 
@@ -54,7 +54,7 @@ class WriteGate {
   void RecoveryEnded(const rocksdb::Status& before, const rocksdb::Status& after);
 
   // Until no recovery is under way, or one is held (the count of `holds` has grown), or so long
-  // that none will end.
+  // that none will end; then until `recover` has returned. Nobody may enter any more.
   void AwaitRecovery(const std::atomic<int>& holds);
 
   // Times that writing stopped, and that it went on.
@@ -76,6 +76,7 @@ class WriteGate {
     return counter;
   }
   void Reopen(std::unique_lock<std::mutex>* lock, const std::function<rocksdb::Status()>& how);
+  void RecoverBehind();
   bool HasRoom(Entry entry) const;
 
   const std::function<rocksdb::Status()> reopen_;
@@ -95,6 +96,8 @@ class WriteGate {
   std::thread::id editor_;
   uint64_t outages_ = 0;
   uint64_t recoveries_ = 0;
+  bool recovering_behind_ = false;  // recoverer_ is at work
+  std::thread recoverer_;
 };
 
 }  // namespace lectern::storage

@@ -1,8 +1,10 @@
 // A disk that fills up, on every write path, and has space again: typed errors, reads go on, no
 // restart. Through a file system of ours, so that it runs without privileges.
 #include <atomic>
+#include <cerrno>
 #include <chrono>
 #include <cstdint>
+#include <cstring>
 #include <future>
 #include <memory>
 #include <random>
@@ -17,17 +19,28 @@
 namespace lectern::storage {
 namespace {
 
+// Steps of writing that can fail.
+enum class Step { kCreate, kAppend, kLink };
+
 // Gives out so many bytes and then says that there is no space, or fails in another way.
 struct Quota {
   std::atomic<int64_t> bytes = INT64_MAX;
-  std::atomic<bool> io_error = false;  // EIO instead of ENOSPC
+  std::atomic<int> error = ENOSPC;
+  std::atomic<int> failing = -1;  // this Step fails, too
 
   rocksdb::IOStatus Take(size_t size) {
     if (bytes.fetch_sub(static_cast<int64_t>(size)) >= static_cast<int64_t>(size))
-      return rocksdb::IOStatus::OK();
+      return Do(Step::kAppend);
     bytes.fetch_add(static_cast<int64_t>(size));
-    return io_error ? rocksdb::IOStatus::IOError("injected")
-                    : rocksdb::IOStatus::NoSpace("injected");
+    return Error();
+  }
+  rocksdb::IOStatus Do(Step step) const {
+    return failing == static_cast<int>(step) ? Error() : rocksdb::IOStatus::OK();
+  }
+  // As RocksDB's own file system words them.
+  rocksdb::IOStatus Error() const {
+    if (error == ENOSPC) return rocksdb::IOStatus::NoSpace("injected", std::strerror(ENOSPC));
+    return rocksdb::IOStatus::IOError("injected", std::strerror(error));
   }
 };
 
@@ -62,10 +75,23 @@ class QuotaFileSystem final : public rocksdb::FileSystemWrapper {
   rocksdb::IOStatus NewWritableFile(const std::string& name, const rocksdb::FileOptions& options,
                                     std::unique_ptr<rocksdb::FSWritableFile>* file,
                                     rocksdb::IODebugContext* debug) override {
+    rocksdb::IOStatus status = quota_->Do(Step::kCreate);
     std::unique_ptr<rocksdb::FSWritableFile> opened;
-    rocksdb::IOStatus status = target()->NewWritableFile(name, options, &opened, debug);
+    if (status.ok()) status = target()->NewWritableFile(name, options, &opened, debug);
     if (status.ok()) *file = std::make_unique<QuotaFile>(std::move(opened), quota_);
     return status;
+  }
+  rocksdb::IOStatus RenameFile(const std::string& from, const std::string& to,
+                               const rocksdb::IOOptions& options,
+                               rocksdb::IODebugContext* debug) override {
+    rocksdb::IOStatus status = quota_->Do(Step::kLink);
+    return status.ok() ? target()->RenameFile(from, to, options, debug) : status;
+  }
+  rocksdb::IOStatus LinkFile(const std::string& from, const std::string& to,
+                             const rocksdb::IOOptions& options,
+                             rocksdb::IODebugContext* debug) override {
+    rocksdb::IOStatus status = quota_->Do(Step::kLink);
+    return status.ok() ? target()->LinkFile(from, to, options, debug) : status;
   }
 
  private:
@@ -190,13 +216,52 @@ TEST_F(DiskFullTest, AFlushInTheBackgroundMayFail) {
   EXPECT_OK(catalog().GetCorpus(tenant_, "in the log"));
 }
 
-TEST_F(DiskFullTest, AnIoErrorIsUnavailableAndPasses) {
-  quota_.io_error = true;
-  quota_.bytes = 0;
-  EXPECT_CODE(catalog().CreateCorpus(tenant_, {"x", "", {}}, 1), absl::StatusCode::kUnavailable);
-  ExpectServed(served_);
+// Every step of a write, with every kind of error: the caller is told of it or it did not matter,
+// what is stored is served, and afterwards all goes on in the same process.
+class FailingStepTest : public DiskFullTest, public testing::WithParamInterface<int> {};
+
+TEST_P(FailingStepTest, IsToldAndPasses) {
+  quota_.error = GetParam();
+  const absl::StatusCode code =
+      GetParam() == EIO ? absl::StatusCode::kUnavailable : absl::StatusCode::kResourceExhausted;
+  const Operation operation = Must(catalog().CreateOperation(corpus_, IngestOperation(), 1));
+  Must(catalog().BeginIngest(RequestFor(operation.uid, cache_, 30 * kBlockTokens), 1));
+  int number = 0;
+  for (const Step step : {Step::kAppend, Step::kCreate, Step::kLink}) {
+    SCOPED_TRACE(static_cast<int>(step));
+    const auto expect = [&](const absl::Status& status) {
+      EXPECT_TRUE(status.ok() || status.code() == code) << status.ToString();
+    };
+    quota_.failing = static_cast<int>(step);
+    const std::string id = "c" + std::to_string(++number);
+    const absl::Status created = catalog().CreateCorpus(tenant_, {id, "", {}}, 1).status();
+    expect(created);
+    EXPECT_TRUE(step != Step::kAppend || !created.ok());
+    const absl::Status committed =
+        catalog()
+            .CommitIngestBlocks(operation.uid, 0, cache_.Blocks(12, 28 * kBlockTokens))
+            .status();
+    EXPECT_CODE(committed, code);
+    expect(store_->Flush());
+    ExpectServed(served_);
+    quota_.failing = -1;
+    EXPECT_TRUE(created.ok() || catalog().CreateCorpus(tenant_, {id, "", {}}, 1).ok());
+    EXPECT_OK(store_->Flush());
+    EXPECT_EQ(Must(catalog().GetIngest(operation.uid)).contexts[0].end_block, 12u);
+  }
+  EXPECT_GT(Must(store_->GetStats()).background.outages, 0u);
+  Must(catalog().CommitIngestBlocks(operation.uid, 0, cache_.Blocks(12, 28 * kBlockTokens)));
+  Must(catalog().CommitIngestBlocks(operation.uid, 0, cache_.Blocks(28, 30 * kBlockTokens)));
+  ExpectServed(Must(catalog().PublishGeneration(operation.uid, SpecFor(30 * kBlockTokens), 2)));
   ExpectRecovered();
 }
+
+INSTANTIATE_TEST_SUITE_P(Errors, FailingStepTest, testing::Values(ENOSPC, EDQUOT, EIO),
+                         [](const auto& error) {
+                           return std::string(error.param == ENOSPC   ? "NoSpace"
+                                              : error.param == EDQUOT ? "Quota"
+                                                                      : "IoError");
+                         });
 
 // RocksDB repeats a compaction for as long as it fails, and resuming waits for compactions.
 TEST_F(DiskFullTest, AWriteDoesNotWaitForACompactionThatCannotEnd) {

@@ -14,12 +14,16 @@ namespace lectern::storage {
 namespace {
 
 constexpr uint64_t kTokens = 5 * kBlockTokens;
+// Longer than any read of these tests that returns.
+constexpr std::chrono::milliseconds kReadTimeout(3000);
 
 // What reads of table files meet.
 struct Trouble {
   std::atomic<int> failures = 0;  // so many reads fail
   std::atomic<int> milliseconds = 0;
   std::atomic<int> reads = 0;
+  std::atomic<bool> hang = false;  // reads do not return
+  std::atomic<int> hanging = 0;
 };
 
 class TroubledFile final : public rocksdb::FSRandomAccessFileOwnerWrapper {
@@ -32,6 +36,9 @@ class TroubledFile final : public rocksdb::FSRandomAccessFileOwnerWrapper {
                          rocksdb::IODebugContext* debug) const override {
     ++trouble_->reads;
     std::this_thread::sleep_for(std::chrono::milliseconds(trouble_->milliseconds));
+    ++trouble_->hanging;
+    while (trouble_->hang) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    --trouble_->hanging;
     if (trouble_->failures > 0) {
       --trouble_->failures;
       return rocksdb::IOStatus::IOError("Input/output error");
@@ -69,6 +76,7 @@ class SlowDiskTest : public testing::Test {
     options.directory = scratch_.path() + "/db";
     options.load_directory = scratch_.path() + "/load";
     options.file_system = std::make_shared<TroubledFileSystem>(&trouble_);
+    options.read_timeout = kReadTimeout;
     store_ = Must(Store::OpenOn(Must(OpenRocksDbStore(options)), StoreOptions()));
     const uint64_t tenant = Must(store_->catalog().GetTenant(kDefaultTenantId)).uid;
     const uint64_t corpus = Must(store_->catalog().CreateCorpus(tenant, {"c", "", {}}, 1)).uid;
@@ -86,6 +94,11 @@ class SlowDiskTest : public testing::Test {
     if (!status.ok()) return status;
     EXPECT_TRUE(kv == cache_.Kv(0, 2, kBlockTokens));
     return absl::OkStatus();
+  }
+  // The disk answers what hangs.
+  void Release() {
+    trouble_.hang = false;
+    while (trouble_.hanging > 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
   uint64_t Retries() const { return store_->blocks().Counters().read_retries - retries_; }
 
@@ -120,6 +133,38 @@ TEST_F(SlowDiskTest, ASlowReadIsCounted) {
   trouble_.milliseconds = 1050;
   EXPECT_OK(Read());
   EXPECT_EQ(store_->blocks().Counters().slow_reads, 1u);
+}
+
+TEST_F(SlowDiskTest, AReadThatHangsIsGivenUpAndHoldsNothingElse) {
+  trouble_.hang = true;
+  absl::Status status = Read();
+  EXPECT_CODE(status, absl::StatusCode::kDeadlineExceeded);
+  EXPECT_THAT(std::string(status.message()), testing::HasSubstr(scratch_.path()));
+  EXPECT_EQ(Retries(), 0u);
+  EXPECT_EQ(store_->blocks().Counters().damaged_records, 0u);
+  EXPECT_EQ(Must(store_->GetStats()).background.timed_out_reads, 1u);
+  // What is in memory is read, and writing goes on.
+  EXPECT_OK(store_->catalog().CreateCorpus(Must(store_->catalog().GetTenant(kDefaultTenantId)).uid,
+                                           {"meanwhile", "", {}}, 1));
+  // More at once than there are threads for it: all are told.
+  constexpr int kReaders = 80;
+  std::atomic<int> told = 0;
+  std::vector<std::thread> readers;
+  for (int i = 0; i < kReaders; ++i) {
+    readers.emplace_back([&] { told += absl::IsDeadlineExceeded(Read()); });
+  }
+  for (std::thread& reader : readers) reader.join();
+  EXPECT_EQ(told, kReaders);
+  EXPECT_LE(trouble_.hanging, 64);
+  Release();
+  EXPECT_OK(Read());
+  // Closing does not wait for reads that hang; they end later.
+  trouble_.hang = true;
+  EXPECT_CODE(Read(), absl::StatusCode::kDeadlineExceeded);
+  reader_.reset();
+  store_.reset();
+  EXPECT_GE(trouble_.hanging, 1);
+  Release();
 }
 
 }  // namespace
