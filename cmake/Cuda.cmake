@@ -1,20 +1,27 @@
-# CUDA where a toolkit is found: sm_90a, since WGMMA and TMA exist in no other target. Without one everything else builds.
+# CUDA where a toolkit is found: on the PATH, or at /usr/local/cuda. Without one everything else builds. Kernels are made
+# for sm_90a, since WGMMA exists in no other target.
 include_guard(GLOBAL)
-include(CheckLanguage)
 
-option(LECTERN_CUDA "Compile CUDA sources (default: if a CUDA compiler is found)" ON)
+find_program(LECTERN_NVCC nvcc HINTS /usr/local/cuda/bin)
+if(LECTERN_NVCC OR DEFINED ENV{CUDACXX})
+  set(found ON)
+else()
+  set(found OFF)
+endif()
+option(LECTERN_CUDA "Compile CUDA sources (default: if a CUDA compiler is found)" ${found})
 if(LECTERN_CUDA)
-  check_language(CUDA)
-  if(CMAKE_CUDA_COMPILER)
-    set(CMAKE_CUDA_ARCHITECTURES 90a)
-    # CMake 3.25 does not know that nvcc 13 speaks C++20: say it to the compiler, and ask nothing of CMake.
-    set(CMAKE_CUDA_STANDARD_REQUIRED OFF)
-    unset(CMAKE_CUDA_STANDARD)
-    enable_language(CUDA)
-    string(APPEND CMAKE_CUDA_FLAGS " -std=c++20")
-    find_package(CUDAToolkit REQUIRED)
-  else()
-    set(LECTERN_CUDA OFF)
-    message(STATUS "No CUDA compiler: CUDA sources are left out")
+  if(NOT DEFINED CMAKE_CUDA_COMPILER AND NOT DEFINED ENV{CUDACXX})
+    set(CMAKE_CUDA_COMPILER "${LECTERN_NVCC}")
   endif()
+  set(CMAKE_CUDA_ARCHITECTURES 90a-real)
+  # CMake 3.25 does not know that nvcc 13 speaks C++20: say it to the compiler, and ask nothing of CMake.
+  set(CMAKE_CUDA_STANDARD_REQUIRED OFF)
+  unset(CMAKE_CUDA_STANDARD)
+  # Asserts as in the C++ of the same build.
+  set(CMAKE_CUDA_FLAGS_RELWITHDEBINFO "-O3 -lineinfo" CACHE STRING "")
+  enable_language(CUDA)
+  string(APPEND CMAKE_CUDA_FLAGS " -std=c++20")
+  find_package(CUDAToolkit REQUIRED)
+else()
+  message(STATUS "CUDA sources are left out")
 endif()
