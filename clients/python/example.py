@@ -72,6 +72,8 @@ def main(path: str, question: str) -> None:
             print(event.text, end="", flush=True)
         if event.HasField("completed"):
             print()
+            if event.completed.coverage.low:
+                print("Something may have been missed; ask again with adaptive_coverage=1, or look at the document.")
             for span in event.completed.evidence:
                 print(f"{span.document}:{span.byte_begin}-{span.byte_end} {span.quote.decode(errors='replace')!r}")
 

@@ -94,7 +94,12 @@ void PrintEvidence(const google::protobuf::RepeatedPtrField<v1::Evidence>& evide
 }
 
 void PrintCoverage(const v1::Coverage& coverage) {
-  fmt::print("coverage {:.4f} (worst row {:.4f})\n", coverage.mean(), coverage.min_row());
+  fmt::print("coverage {:.4f} (worst row {:.4f}", coverage.mean(), coverage.min_row());
+  if (coverage.has_attention()) fmt::print(", attention {:.4f}", coverage.attention());
+  if (coverage.has_risk()) fmt::print(", risk of a miss {:.3f}", coverage.risk());
+  fmt::print("{})\n", coverage.calibrated() ? "" : ", not calibrated");
+  if (coverage.low())
+    fmt::print("low coverage: the answer may rest on too little; --adaptive=1 reads more\n");
 }
 
 void PrintUsage(const v1::Usage& usage) {

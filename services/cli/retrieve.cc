@@ -18,6 +18,7 @@ int Run(const std::vector<std::string>& arguments) {
   SetTarget(arguments[0], request);
   request.set_query(arguments[1]);
   request.set_limit(absl::GetFlag(FLAGS_limit));
+  SetAdaptiveCoverage(request);
   v1::RetrieveResponse response;
   Call call;
   const grpc::Status status = client.answers().Retrieve(&call.context(), request, &response);
@@ -39,7 +40,7 @@ const Command kRetrieveCommand = {
     .arguments = "CORPUS \"QUERY\" [--limit=N] [--json]",
     .summary = "Shows the spans an answer would rest on, without generating one.",
     .details = "",
-    .flags = {"limit", "session", "generation", "json", "address", "timeout"},
+    .flags = {"limit", "session", "generation", "adaptive", "json", "address", "timeout"},
     .run = Run,
 };
 

@@ -96,6 +96,7 @@ const Command kServeCommand = {
               "listen",
               "metrics_listen",
               "attention",
+              "adaptive_coverage",
               "pool_bytes",
               "index_bytes",
               "threads",

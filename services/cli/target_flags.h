@@ -1,4 +1,5 @@
-// What a question is asked of: the corpus argument, or one of its generations or sessions.
+// What a question is asked of: the corpus argument, or one of its generations or sessions; and how
+// closely it is read.
 #pragma once
 
 #include <absl/flags/declare.h>
@@ -10,6 +11,7 @@
 
 ABSL_DECLARE_FLAG(std::string, session);
 ABSL_DECLARE_FLAG(std::string, generation);
+ABSL_DECLARE_FLAG(double, adaptive);
 
 namespace lectern::services {
 
@@ -25,6 +27,13 @@ void SetTarget(const std::string& corpus, Request& request) {
   } else {
     request.set_corpus(CorpusArgument(corpus));
   }
+}
+
+// --adaptive, if it was given.
+template <typename Request>
+void SetAdaptiveCoverage(Request& request) {
+  if (const double adaptive = absl::GetFlag(FLAGS_adaptive); adaptive >= 0)
+    request.set_adaptive_coverage(adaptive);
 }
 
 }  // namespace lectern::services

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <optional>
 #include <utility>
 
 #include "engine/error/error.h"
@@ -89,6 +90,17 @@ absl::StatusOr<engine::Target> ToTarget(const Request& request, std::string_view
   return engine::InvalidArgument(reason::kTargetMissing,
                                  "name a corpus, a generation or a session to ask",
                                  {{"field", "target"}});
+}
+
+// Of Ask and Retrieve.
+template <typename Request>
+absl::StatusOr<std::optional<double>> ToAdaptiveCoverage(const Request& request) {
+  if (!request.has_adaptive_coverage()) return std::nullopt;
+  const double value = request.adaptive_coverage();
+  if (!(value >= 0 && value <= 1)) {
+    return FieldInvalid("adaptive_coverage", fmt::format("is {}; it must be 0 to 1", value));
+  }
+  return value;
 }
 
 absl::StatusOr<engine::Sampling> ToSampling(const v1::Sampling& sampling) {
@@ -252,6 +264,7 @@ absl::StatusOr<engine::AskRequest> ToAskRequest(const v1::AskRequest& request,
   LECTERN_RETURN_IF_ERROR(CheckRange(request.max_tokens(), kMaxAnswerTokens, "max_tokens"));
   LECTERN_RETURN_IF_ERROR(CheckRange(request.evidence_limit(), kMaxEvidence, "evidence_limit"));
   LECTERN_ASSIGN_OR_RETURN(out.sampling, ToSampling(request.sampling()));
+  LECTERN_ASSIGN_OR_RETURN(out.adaptive_coverage, ToAdaptiveCoverage(request));
   out.question = request.question();
   out.max_tokens = request.max_tokens();
   out.evidence_limit = request.evidence_limit();
@@ -265,6 +278,7 @@ absl::StatusOr<engine::RetrieveRequest> ToRetrieveRequest(const v1::RetrieveRequ
   engine::RetrieveRequest out;
   LECTERN_ASSIGN_OR_RETURN(out.target, ToTarget(request, tenant));
   LECTERN_RETURN_IF_ERROR(CheckRange(request.limit(), kMaxEvidence, "limit"));
+  LECTERN_ASSIGN_OR_RETURN(out.adaptive_coverage, ToAdaptiveCoverage(request));
   out.query = request.query();
   out.limit = request.limit();
   out.deadline_us = deadline_us;

@@ -33,6 +33,10 @@ v1::Coverage ToProto(const engine::Coverage& coverage) {
   out.set_lower(coverage.lower);
   out.set_upper(coverage.upper);
   out.set_min_row(coverage.min_row);
+  out.set_calibrated(coverage.calibrated);
+  if (coverage.attention.has_value()) out.set_attention(*coverage.attention);
+  if (coverage.risk.has_value()) out.set_risk(*coverage.risk);
+  out.set_low(coverage.low);
   return out;
 }
 
@@ -48,6 +52,9 @@ v1::Usage ToProto(const engine::Usage& usage) {
   *out.mutable_time_to_first_token() =
       TimeUtil::MicrosecondsToDuration(usage.time_to_first_token_us);
   *out.mutable_total_time() = TimeUtil::MicrosecondsToDuration(usage.total_time_us);
+  out.set_selections(usage.selections);
+  out.set_selected_blocks(usage.selected_blocks);
+  out.set_widened_selections(usage.widened_selections);
   return out;
 }
 

@@ -24,6 +24,9 @@ ABSL_FLAG(std::string, model_dir, "",
 ABSL_FLAG(std::string, attention, "sparse",
           "sparse: as the model's configuration says; dense: full attention with the same weights "
           "(caches of the two are not shared)");
+ABSL_FLAG(double, adaptive_coverage, 0,
+          "of questions that do not say: coverage (0 to 1) below which a token reads twice, then "
+          "four times the model's blocks in a layer; 0: never");
 ABSL_FLAG(ByteSize, pool_bytes, (ByteSize{int64_t{2} << 30}),
           "memory for keys and values of blocks in use");
 ABSL_FLAG(ByteSize, index_bytes, (ByteSize{int64_t{4} << 30}),
@@ -91,6 +94,13 @@ absl::StatusOr<engine::EngineOptions> EngineOptionsFromFlags() {
   options.disk_cap_bytes = absl::GetFlag(FLAGS_disk_cap).bytes;
   options.scrub_bytes_per_second = absl::GetFlag(FLAGS_scrub_rate).bytes;
   options.request_bytes = absl::GetFlag(FLAGS_request_bytes).bytes;
+  options.adaptive_coverage = absl::GetFlag(FLAGS_adaptive_coverage);
+  if (!(options.adaptive_coverage >= 0 && options.adaptive_coverage <= 1)) {
+    return engine::InvalidArgument(
+        reason::kFlagInvalid,
+        fmt::format("--adaptive_coverage is {}; it must be 0 to 1", options.adaptive_coverage),
+        {{"flag", "adaptive_coverage"}});
+  }
   LECTERN_RETURN_IF_ERROR(CheckAtLeast("disk_cap", options.disk_cap_bytes, 0));
   LECTERN_RETURN_IF_ERROR(CheckAtLeast("scrub_rate", options.scrub_bytes_per_second, 0));
   LECTERN_RETURN_IF_ERROR(CheckAtLeast("request_bytes", options.request_bytes, 1));

@@ -144,6 +144,17 @@ TEST_P(ApiTest, FromUploadToAnswer) {
   EXPECT_GT(asked.completed.usage().generated_tokens(), 0);
   EXPECT_GT(asked.completed.coverage().mean(), 0);
   EXPECT_LE(asked.completed.coverage().mean(), 1);
+  EXPECT_FALSE(asked.completed.coverage().calibrated());
+  EXPECT_FALSE(asked.completed.coverage().has_risk());
+  EXPECT_GT(asked.completed.usage().selections(), 0);
+  EXPECT_EQ(asked.completed.usage().selected_blocks(), 16 * asked.completed.usage().selections());
+  EXPECT_EQ(asked.completed.usage().widened_selections(), 0);
+  v1::AskRequest closely = Question("story", "What happened?");
+  closely.set_adaptive_coverage(1);
+  const Asked widened = Ask(deployment(), closely);
+  ASSERT_TRUE(widened.status.ok()) << widened.status.error_message();
+  EXPECT_EQ(widened.completed.usage().widened_selections(), widened.completed.usage().selections());
+  EXPECT_NEAR(widened.completed.coverage().mean(), 1, 1e-5) << "all there is";
   ASSERT_GT(asked.completed.evidence_size(), 0);
   for (const v1::Evidence& span : asked.completed.evidence()) {
     EXPECT_EQ(span.document(), document.name());

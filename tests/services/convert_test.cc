@@ -97,6 +97,13 @@ TEST(ToAskRequest, TargetsAndSampling) {
   request.set_max_tokens(4097);
   EXPECT_EQ(Refusal(ToAskRequest(request, "default", 0)), "FIELD_INVALID max_tokens");
   request.set_max_tokens(4096);
+  EXPECT_FALSE(ToAskRequest(request, "default", 0)->adaptive_coverage.has_value());
+  request.set_adaptive_coverage(0);
+  EXPECT_EQ(ToAskRequest(request, "default", 0)->adaptive_coverage, 0);
+  request.set_adaptive_coverage(1.01);
+  EXPECT_EQ(Refusal(ToAskRequest(request, "default", 0)), "FIELD_INVALID adaptive_coverage");
+  request.set_adaptive_coverage(0.8);
+  EXPECT_EQ(ToAskRequest(request, "default", 0)->adaptive_coverage, 0.8);
   request.set_evidence_limit(65);
   EXPECT_EQ(Refusal(ToAskRequest(request, "default", 0)), "FIELD_INVALID evidence_limit");
 }
