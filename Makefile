@@ -6,7 +6,9 @@ JOBS ?= $(shell nproc)
 CXX_FILES = git ls-files -z -- 'engine/*.h' 'engine/*.cc' 'kernels/*.h' 'kernels/*.cc' 'services/*.h' \
             'services/*.cc' 'storage/*.h' 'storage/*.cc' 'tests/*.h' 'tests/*.cc'
 
-.PHONY: all demo test bench format check-format python-client clean help
+SOAK_MINUTES ?= 60
+
+.PHONY: all demo test bench soak format check-format python-client clean help
 .DEFAULT_GOAL := all
 
 help:
@@ -14,6 +16,7 @@ help:
 	@echo 'make demo         build, serve, upload real documents, ask, kill -9, ask again'
 	@echo 'make test         build and run every test'
 	@echo 'make bench        run the benchmarks; figures go to tests/bench/results'
+	@echo 'make soak         an hour of mixed load on real processes: SOAK_MINUTES, tests/soak/soak.py'
 	@echo 'make format       clang-format every C++ file in place'
 	@echo 'make python-client  generate the Python client into clients/python'
 	@echo 'make clean        remove build/ and .venv/'
@@ -32,6 +35,12 @@ test: python-client build/dev/build.ninja
 
 bench: build/bench/build.ninja
 	cmake --build --preset bench -j $(JOBS) --target bench
+
+soak: python-client build/dev/build.ninja
+	cmake --build --preset dev -j $(JOBS) --target lectern lectern_gateway lectern_worker e2e_write_model
+	build/dev/bin/e2e_write_model build/soak/model
+	.venv/bin/python tests/soak/soak.py --bin=build/dev/bin --model=build/soak/model --work=build/soak/run \
+	  --minutes=$(SOAK_MINUTES) --results=tests/bench/results/trust.json
 
 format:
 	scripts/setup test
