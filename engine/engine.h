@@ -52,6 +52,11 @@ struct EngineOptions {
   // How fast everything stored is read and verified while the engine runs; what fails is taken out
   // of use and rebuilt (care/store_care.h). 0: only what a question stumbled on is.
   int64_t scrub_bytes_per_second = int64_t{16} << 20;
+  // Where backups go that are made while the engine runs; empty: none can be made. Made if absent
+  // (its parent must exist).
+  std::string backup_dir;
+  // How fast they are copied; 0: as fast as it goes.
+  int64_t backup_bytes_per_second = int64_t{64} << 20;
   // Memory that requests may hold between them besides the pool and the index keys. What needs more
   // waits, or is refused with MEMORY_LIMIT_EXCEEDED.
   int64_t request_bytes = int64_t{4} << 30;
@@ -179,6 +184,16 @@ class Engine {
       const RetrieveRequest& request, std::function<void(absl::StatusOr<Retrieval>)> done) = 0;
   virtual absl::StatusOr<TokenCount> CountTextTokens(std::string_view text) = 0;
   virtual absl::StatusOr<TokenCount> CountQuestionTokens(std::string_view question) = 0;
+
+  // ---- backups of everything (backup/store_backups.h) ----
+  // FAILED_PRECONDITION BACKUP_DIR_MISSING of each of them without EngineOptions::backup_dir.
+  // Begins one and returns; `id` empty: made here. FAILED_PRECONDITION BACKUP_RUNNING;
+  // ALREADY_EXISTS BACKUP_EXISTS.
+  virtual absl::StatusOr<Backup> CreateBackup(std::string_view id) = 0;
+  virtual absl::StatusOr<Backup> GetBackup(std::string_view id) = 0;
+  virtual absl::StatusOr<Page<Backup>> ListBackups(const PageRequest& page) = 0;
+  // Returns when it has ended.
+  virtual absl::StatusOr<Backup> CancelBackup(std::string_view id) = 0;
 
   // ---- the server itself ----
   virtual ModelInfo GetModel() = 0;

@@ -164,12 +164,20 @@ absl::StatusOr<std::unique_ptr<LocalEngine>> LocalEngine::Open(const EngineOptio
       StoreCare::Surroundings{.store = engine->store_.get(),
                               .ingest = engine->ingest_.get(),
                               .bytes_per_second = options.scrub_bytes_per_second});
+  LECTERN_ASSIGN_OR_RETURN(
+      engine->backups_,
+      StoreBackups::Open({.store = engine->store_.get(),
+                          .directory = options.backup_dir,
+                          .staging = options.data_dir.empty() ? "" : options.data_dir + "/backup",
+                          .bytes_per_second = options.backup_bytes_per_second,
+                          .clock_us = NowUs}));
   engine->maintenance_ = std::thread([raw = engine.get()] { raw->Maintain(); });
   return engine;
 }
 
 LocalEngine::~LocalEngine() {
   if (scheduler_ != nullptr) scheduler_->Drain(0);
+  backups_.reset();
   care_.reset();  // it begins ingests
   if (maintenance_.joinable()) {
     {
@@ -293,6 +301,20 @@ absl::StatusOr<TokenCount> LocalEngine::CountQuestionTokens(std::string_view que
   LECTERN_ASSIGN_OR_RETURN(const std::vector<TokenId> ids, model_->layout().Question(question));
   return TokenCount{.tokens = static_cast<int64_t>(ids.size()),
                     .limit_tokens = model_->layout().limits().max_question_tokens};
+}
+
+absl::StatusOr<Backup> LocalEngine::CreateBackup(std::string_view id) {
+  return backups_->Create(id);
+}
+
+absl::StatusOr<Backup> LocalEngine::GetBackup(std::string_view id) { return backups_->Get(id); }
+
+absl::StatusOr<Page<Backup>> LocalEngine::ListBackups(const PageRequest& page) {
+  return backups_->List(page);
+}
+
+absl::StatusOr<Backup> LocalEngine::CancelBackup(std::string_view id) {
+  return backups_->Cancel(id);
 }
 
 ModelInfo LocalEngine::GetModel() {

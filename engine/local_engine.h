@@ -18,6 +18,7 @@
 #include <thread>
 
 #include "engine/answer/answer.h"
+#include "engine/backup/store_backups.h"
 #include "engine/care/store_care.h"
 #include "engine/engine.h"
 #include "engine/ingest/ingest.h"
@@ -89,6 +90,11 @@ class LocalEngine final : public Engine {
   absl::StatusOr<TokenCount> CountTextTokens(std::string_view text) override;
   absl::StatusOr<TokenCount> CountQuestionTokens(std::string_view question) override;
 
+  absl::StatusOr<Backup> CreateBackup(std::string_view id) override;
+  absl::StatusOr<Backup> GetBackup(std::string_view id) override;
+  absl::StatusOr<Page<Backup>> ListBackups(const PageRequest& page) override;
+  absl::StatusOr<Backup> CancelBackup(std::string_view id) override;
+
   ModelInfo GetModel() override;
   absl::StatusOr<Stats> GetStats() override;
 
@@ -148,6 +154,7 @@ class LocalEngine final : public Engine {
   std::unique_ptr<Answers> answers_;
   std::unique_ptr<Ingest> ingest_;
   std::unique_ptr<StoreCare> care_;
+  std::unique_ptr<StoreBackups> backups_;
 
   std::mutex finishing_uploads_;  // of tenants with a disk quota
   std::atomic<int64_t> documents_{0};

@@ -165,6 +165,20 @@ struct Sampling {
   uint64_t seed = 0;
 };
 
+enum class BackupState { kRunning, kComplete, kFailed, kCancelled };
+
+// Of everything there is, not of a tenant (proto/lectern/v1/backups.proto).
+struct Backup {
+  std::string id;
+  BackupState state = BackupState::kRunning;
+  absl::Status error;  // of kFailed and kCancelled
+  int64_t bytes_total = 0;
+  int64_t bytes_done = 0;
+  int64_t create_time_us = 0;
+  int64_t end_time_us = 0;
+  std::string directory;
+};
+
 // What a question is asked of. Exactly one of generation and session may be set; neither: the
 // newest committed generation.
 struct Target {

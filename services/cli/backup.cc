@@ -33,6 +33,7 @@ const Command kBackupCommand = {
     .details =
         "Table files are linked where both directories are on one file system: that takes no time\n"
         "and no space, and guards against deletion; for a broken disk copy it to another one.\n"
+        "`lectern backups create` makes one of a server that runs.\n"
         "A backup is a data directory: `lectern verify --data_dir=BACKUP` checks it.",
     .flags = {"data_dir", "to"},
     .run = Run,

@@ -23,7 +23,9 @@ constexpr int kMaxAnswerBytes = 64 << 20;
 // What a person can do about a reason.
 std::string_view AdviceFor(std::string_view reason) {
   using Advice = std::pair<std::string_view, std::string_view>;
-  static constexpr std::array<Advice, 19> kAdvice = {{
+  static constexpr std::array<Advice, 21> kAdvice = {{
+      {"BACKUP_DIR_MISSING", "start it with --backup_dir=DIR, best on another disk"},
+      {"BACKUP_RUNNING", "`lectern backups list` shows it, `lectern backups cancel ID` ends it"},
       {"CORPUS_NOT_FOUND", "`lectern corpora list` shows what there is"},
       {"CONTEXT_TOO_LONG", "delete documents, or split the corpus in two"},
       {"CORPUS_EXISTS", "choose another id, or delete it with `lectern delete CORPUS`"},
@@ -91,6 +93,7 @@ Client::Client(std::string_view command) : command_(command), address_(TheConnec
   answers_ = v1::Answers::NewStub(channel);
   models_ = v1::Models::NewStub(channel);
   tenants_ = v1::Tenants::NewStub(channel);
+  backups_ = v1::Backups::NewStub(channel);
 }
 
 int Client::Explain(const grpc::Status& status, const Call& call) const {

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "lectern/v1/answers.grpc.pb.h"
+#include "lectern/v1/backups.grpc.pb.h"
 #include "lectern/v1/corpora.grpc.pb.h"
 #include "lectern/v1/models.grpc.pb.h"
 #include "lectern/v1/operations.grpc.pb.h"
@@ -51,6 +52,7 @@ class Client {
   v1::Answers::Stub& answers() { return *answers_; }
   v1::Models::Stub& models() { return *models_; }
   v1::Tenants::Stub& tenants() { return *tenants_; }
+  v1::Backups::Stub& backups() { return *backups_; }
 
   // Explains on stderr what the server said, with reason, request id and what to do; returns the
   // exit code that fits.
@@ -68,6 +70,7 @@ class Client {
   std::unique_ptr<v1::Answers::Stub> answers_;
   std::unique_ptr<v1::Models::Stub> models_;
   std::unique_ptr<v1::Tenants::Stub> tenants_;
+  std::unique_ptr<v1::Backups::Stub> backups_;
 };
 
 // Complains on stderr; returns kExitUsage.

@@ -42,6 +42,7 @@ extern const Command kModelCommand;
 extern const Command kStatsCommand;
 extern const Command kVerifyCommand;
 extern const Command kBackupCommand;
+extern const Command kBackupsCommand;
 extern const Command kRestoreCommand;
 extern const Command kDeleteCommand;
 extern const Command kTenantsCommand;

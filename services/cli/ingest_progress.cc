@@ -26,11 +26,17 @@ std::string Describe(const v1::IngestMetadata& metadata) {
   }
 }
 
-int End(const Client& client, const v1::Operation& operation, Progress& progress) {
+int End(const Client& client, const v1::Operation& operation, std::string_view done,
+        Progress& progress) {
   if (operation.has_error()) return client.Explain(operation.error());
   const v1::IngestMetadata& metadata = operation.metadata();
+  if (metadata.tokens_total() == 0) {  // of a rebuild: an ingest has documents
+    progress.Finish(fmt::format("nothing to rebuild: the cache of generation {} is complete",
+                                IdOf(operation.generation())));
+    return kExitOk;
+  }
   progress.Finish(fmt::format(
-      "ingested: {} tokens of {} documents, {} prefilled, {} cached, {:.1f} s; generation {}",
+      "{}: {} tokens of {} documents, {} prefilled, {} cached, {:.1f} s; generation {}", done,
       Thousands(metadata.tokens_total()), metadata.documents(),
       Thousands(metadata.tokens_done() - metadata.tokens_cached()),
       Thousands(metadata.tokens_cached()),
@@ -43,7 +49,7 @@ int End(const Client& client, const v1::Operation& operation, Progress& progress
 
 }  // namespace
 
-int FollowOperation(Client& client, const std::string& name) {
+int FollowOperation(Client& client, const std::string& name, std::string_view done) {
   Progress progress;
   while (true) {
     v1::WaitOperationRequest request;
@@ -54,7 +60,7 @@ int FollowOperation(Client& client, const std::string& name) {
     const grpc::Status status =
         client.operations().WaitOperation(&call.context(), request, &operation);
     if (!status.ok()) return client.Explain(status, call);
-    if (operation.done()) return End(client, operation, progress);
+    if (operation.done()) return End(client, operation, done, progress);
     progress.Show(Describe(operation.metadata()));
   }
 }

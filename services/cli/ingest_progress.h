@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 
 #include "services/cli/client.h"
 
@@ -11,6 +12,7 @@ namespace lectern::services {
 int IngestAndWait(Client& client, const std::string& corpus);
 
 // Waits for the operation with that name, showing progress. Returns the exit code.
-int FollowOperation(Client& client, const std::string& name);
+// `done`: what has been done when it ends well.
+int FollowOperation(Client& client, const std::string& name, std::string_view done = "ingested");
 
 }  // namespace lectern::services

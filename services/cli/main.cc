@@ -20,8 +20,9 @@ const std::vector<const Command*>& Commands() {
       &kServeCommand,    &kUploadCommand,     &kIngestCommand,    &kAskCommand,
       &kRetrieveCommand, &kCorporaCommand,    &kDocumentsCommand, &kGenerationsCommand,
       &kSessionsCommand, &kOperationsCommand, &kCountCommand,     &kModelCommand,
-      &kStatsCommand,    &kVerifyCommand,     &kBackupCommand,    &kRestoreCommand,
-      &kDeleteCommand,   &kTenantsCommand,    &kKeysCommand,      &kRebuildCommand};
+      &kStatsCommand,    &kVerifyCommand,     &kBackupCommand,    &kBackupsCommand,
+      &kRestoreCommand,  &kDeleteCommand,     &kTenantsCommand,   &kKeysCommand,
+      &kRebuildCommand};
   return *commands;
 }
 

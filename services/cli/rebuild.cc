@@ -27,7 +27,7 @@ int Run(const std::vector<std::string>& arguments) {
   Call call;
   const grpc::Status status = client.corpora().RebuildCorpus(&call.context(), request, &operation);
   if (!status.ok()) return client.Explain(status, call);
-  if (absl::GetFlag(FLAGS_wait)) return FollowOperation(client, operation.name());
+  if (absl::GetFlag(FLAGS_wait)) return FollowOperation(client, operation.name(), "rebuilt");
   if (absl::GetFlag(FLAGS_json)) {
     PrintJson(ToJson(operation));
   } else {

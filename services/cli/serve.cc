@@ -107,6 +107,8 @@ const Command kServeCommand = {
               "request_bytes",
               "disk_cap",
               "scrub_rate",
+              "backup_dir",
+              "backup_rate",
               "call_limit",
               "keys_file",
               "audit_log",

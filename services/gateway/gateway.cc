@@ -38,6 +38,12 @@ absl::Status FromTransport(const grpc::Status& status) {
 
 }  // namespace
 
+absl::Status UnreadableRequest() {
+  return engine::InvalidArgument(
+      reason::kRequestUnreadable,
+      "the call brought no request, or bytes that are none: send one message of the method's type");
+}
+
 RelayedCall::RelayedCall(Gateway& gateway, grpc::CallbackServerContext& context,
                          std::string_view method)
     : gateway_(gateway),

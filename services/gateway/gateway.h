@@ -43,11 +43,15 @@ class Gateway {
   Admission admission_;
 };
 
+// INVALID_ARGUMENT REQUEST_UNREADABLE: no request came, or bytes that are none. (One that is larger
+// than kMaxReceiveBytes gRPC refuses itself, with RESOURCE_EXHAUSTED.)
+absl::Status UnreadableRequest();
+
 // One public call and its continuation at the worker.
 class RelayedCall {
  public:
   // Establishes who calls and whether they may, returns the request id in the initial metadata, and
-  // forwards both and the deadline. `method`: "Answers/Ask".
+  // forwards both and the deadline. `method`: "Answers/Ask"; it outlives the call.
   RelayedCall(Gateway& gateway, grpc::CallbackServerContext& context, std::string_view method);
 
   // Why the call may not go on: QUEUE_FULL, SERVER_DRAINING, REQUEST_ID_INVALID, KEY_MISSING,

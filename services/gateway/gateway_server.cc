@@ -1,6 +1,7 @@
 #include "services/gateway/gateway_server.h"
 
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
+#include <grpcpp/resource_quota.h>
 
 #include <mutex>
 #include <utility>
@@ -8,6 +9,13 @@
 
 #include "engine/error/check.h"
 #include "engine/error/status_macros.h"
+#include "lectern/v1/answers.grpc.pb.h"
+#include "lectern/v1/backups.grpc.pb.h"
+#include "lectern/v1/corpora.grpc.pb.h"
+#include "lectern/v1/models.grpc.pb.h"
+#include "lectern/v1/operations.grpc.pb.h"
+#include "lectern/v1/sessions.grpc.pb.h"
+#include "lectern/v1/tenants.grpc.pb.h"
 #include "services/process/listen.h"
 #include "services/telemetry/log.h"
 
@@ -16,6 +24,13 @@ namespace {
 
 constexpr std::chrono::milliseconds kFollowPoll{500};
 constexpr std::chrono::milliseconds kStopGrace{500};
+constexpr int kStreamsPerConnection = 256;
+constexpr int kMaxHeaderBytes = 16 << 10;
+constexpr int kHandshakeTimeoutMs = 20'000;
+constexpr int kCallerKeepaliveMs = 60'000;
+constexpr int kCallerKeepaliveTimeoutMs = 20'000;
+constexpr int kConnectionIdleMs = 15 * 60'000;
+constexpr size_t kCallerMemoryBytes = size_t{512} << 20;
 constexpr int kKeepaliveMs = 20'000;
 constexpr int kKeepaliveTimeoutMs = 10'000;
 constexpr int kFirstReconnectMs = 200;
@@ -26,11 +41,24 @@ constexpr char kServiceConfig[] =
 
 const std::vector<std::string>& PublicServices() {
   static const auto* const names = new std::vector<std::string>{
-      v1::Answers::service_full_name(),    v1::Corpora::service_full_name(),
-      v1::Documents::service_full_name(),  v1::Models::service_full_name(),
-      v1::Operations::service_full_name(), v1::Sessions::service_full_name(),
-      v1::Tenants::service_full_name()};
+      v1::Answers::service_full_name(),  v1::Backups::service_full_name(),
+      v1::Corpora::service_full_name(),  v1::Documents::service_full_name(),
+      v1::Models::service_full_name(),   v1::Operations::service_full_name(),
+      v1::Sessions::service_full_name(), v1::Tenants::service_full_name()};
   return *names;
+}
+
+// What callers of whom nothing is known yet can make the server hold: streams, headers, handshakes
+// that do not end, connections that nobody uses, and the memory of all of it together.
+void BoundCallers(grpc::ServerBuilder& builder) {
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kStreamsPerConnection);
+  builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, kMaxHeaderBytes);
+  builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, kHandshakeTimeoutMs);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, kCallerKeepaliveMs);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kCallerKeepaliveTimeoutMs);
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_IDLE_MS, kConnectionIdleMs);
+  // Where it is used up, gRPC ends streams and idle connections rather than take more.
+  builder.SetResourceQuota(grpc::ResourceQuota("callers").Resize(kCallerMemoryBytes));
 }
 
 }  // namespace
@@ -40,13 +68,7 @@ GatewayServer::GatewayServer(Options options, std::shared_ptr<grpc::Channel> wor
     : security_(std::move(options.security)),
       worker_(std::move(worker)),
       gateway_(worker_, security_, metrics, options.call_limit),
-      corpora_(gateway_),
-      documents_(gateway_),
-      operations_(gateway_),
-      sessions_(gateway_),
-      answers_(gateway_),
-      models_(gateway_),
-      tenants_(gateway_) {
+      services_(MakePublicServices(gateway_)) {
   LECTERN_CHECK(security_.credentials != nullptr && security_.audit != nullptr);
 }
 
@@ -57,13 +79,8 @@ absl::StatusOr<std::unique_ptr<GatewayServer>> GatewayServer::Start(
       new GatewayServer(std::move(options), std::move(worker), metrics));
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   grpc::ServerBuilder builder;
-  builder.RegisterService(&gateway->corpora_);
-  builder.RegisterService(&gateway->documents_);
-  builder.RegisterService(&gateway->operations_);
-  builder.RegisterService(&gateway->sessions_);
-  builder.RegisterService(&gateway->answers_);
-  builder.RegisterService(&gateway->models_);
-  builder.RegisterService(&gateway->tenants_);
+  for (const auto& service : gateway->services_) builder.RegisterService(service.get());
+  BoundCallers(builder);
   LECTERN_ASSIGN_OR_RETURN(
       RunningServer running,
       StartServer(builder, listen, gateway->security_.credentials, PublicServices()));

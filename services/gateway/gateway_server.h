@@ -9,6 +9,7 @@
 #include <memory>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "services/gateway/gateway.h"
 #include "services/gateway/public_services.h"
@@ -51,13 +52,7 @@ class GatewayServer {
   const CallerSecurity security_;
   const std::shared_ptr<grpc::Channel> worker_;
   Gateway gateway_;
-  CorporaGateway corpora_;
-  DocumentsGateway documents_;
-  OperationsGateway operations_;
-  SessionsGateway sessions_;
-  AnswersGateway answers_;
-  ModelsGateway models_;
-  TenantsGateway tenants_;
+  const std::vector<std::unique_ptr<PublicService>> services_;
 
   std::unique_ptr<grpc::Server> server_;
   std::string address_;

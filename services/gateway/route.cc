@@ -171,6 +171,23 @@ Route RouteOf(const v1::DeleteTenantRequest& request, std::string_view tenant) {
   return AnyTenant(request.name(), tenant, "name");
 }
 
+Route RouteOf(const v1::CreateBackupRequest& request, std::string_view) {
+  LECTERN_RETURN_IF_ERROR(CheckNewId(request.backup_id(), "backup_id"));
+  return engine::CorpusName{};
+}
+
+Route RouteOf(const v1::GetBackupRequest& request, std::string_view) {
+  LECTERN_RETURN_IF_ERROR(ParseBackupName(request.name(), "name").status());
+  return engine::CorpusName{};
+}
+
+Route RouteOf(const v1::ListBackupsRequest&, std::string_view) { return engine::CorpusName{}; }
+
+Route RouteOf(const v1::CancelBackupRequest& request, std::string_view) {
+  LECTERN_RETURN_IF_ERROR(ParseBackupName(request.name(), "name").status());
+  return engine::CorpusName{};
+}
+
 Route RouteOf(const v1::GetModelRequest& request, std::string_view tenant) {
   return engine::CorpusName{std::string(tenant), ""};
 }

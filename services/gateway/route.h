@@ -9,6 +9,7 @@
 
 #include "engine/types.h"
 #include "lectern/v1/answers.pb.h"
+#include "lectern/v1/backups.pb.h"
 #include "lectern/v1/corpora.pb.h"
 #include "lectern/v1/models.pb.h"
 #include "lectern/v1/operations.pb.h"
@@ -58,13 +59,20 @@ Route RouteOf(const v1::ListTenantsRequest& request, std::string_view tenant);
 Route RouteOf(const v1::UpdateTenantRequest& request, std::string_view tenant);
 Route RouteOf(const v1::DeleteTenantRequest& request, std::string_view tenant);
 
+// These are about the server.
+Route RouteOf(const v1::CreateBackupRequest& request, std::string_view tenant);
+Route RouteOf(const v1::GetBackupRequest& request, std::string_view tenant);
+Route RouteOf(const v1::ListBackupsRequest& request, std::string_view tenant);
+Route RouteOf(const v1::CancelBackupRequest& request, std::string_view tenant);
 Route RouteOf(const v1::GetModelRequest& request, std::string_view tenant);
 Route RouteOf(const v1::GetStatsRequest& request, std::string_view tenant);
 
 // The name that a request is about, for the audit log: its `name`, or what it will be.
 template <typename Request>
 std::string ResourceOf(const Request& request) {
-  if constexpr (requires { request.tenant().name(); }) {
+  if constexpr (requires { request.backup_id(); }) {
+    return "backups/" + request.backup_id();
+  } else if constexpr (requires { request.tenant().name(); }) {
     if constexpr (requires { request.tenant_id(); }) {
       return "tenants/" + std::string(request.tenant_id());
     } else {

@@ -1,5 +1,5 @@
-// A unary call on its way through the gateway. The worker's answer is parsed into the caller's
-// response: nothing is copied.
+// A unary call on its way through the gateway: the caller is established, then the request is read,
+// then the worker is asked. Its answer is parsed into the caller's response: nothing is copied.
 #pragma once
 
 #include <grpcpp/grpcpp.h>
@@ -13,43 +13,55 @@
 namespace lectern::services {
 
 template <typename Request, typename Response>
-class UnaryRelay final : public grpc::ServerUnaryReactor {
- public:
-  using Method = void (WorkerApi::*)(grpc::ClientContext*, const Request*, Response*,
-                                     std::function<void(grpc::Status)>);
+using UnaryMethod = void (WorkerApi::*)(grpc::ClientContext*, const Request*, Response*,
+                                        std::function<void(grpc::Status)>);
 
+// A stream of one message each way (public_services.h says why).
+template <typename Request, typename Response>
+class UnaryRelay final : public grpc::ServerBidiReactor<Request, Response> {
+ public:
   UnaryRelay(Gateway& gateway, std::string_view name, grpc::CallbackServerContext& context,
-             const Request& request, Response& response, Method method)
-      : call_(gateway, context, name) {
-    absl::Status status = call_.accepted();
-    if (status.ok()) status = RouteOf(request, call_.tenant()).status();
-    if (status.ok()) status = call_.RecordAct(ResourceOf(request));
-    if (!status.ok()) {
-      Finish(call_.Close(status));
-      return;
+             UnaryMethod<Request, Response> method)
+      : gateway_(gateway), method_(method), call_(gateway, context, name) {
+    if (call_.accepted().ok()) {
+      this->StartRead(&request_);
+    } else {
+      this->Finish(call_.Close(call_.accepted()));
     }
-    (gateway.worker().*method)(
-        &call_.upstream(), &request, &response, [this, &response](const grpc::Status& result) {
-          if constexpr (requires(CallRecord record) { record.set_usage(response.usage()); }) {
-            if (result.ok()) call_.record().set_usage(response.usage());
-          }
-          Finish(call_.Close(result));
-        });
   }
 
+  void OnReadDone(bool ok) override {
+    absl::Status status = ok ? absl::OkStatus() : UnreadableRequest();
+    if (status.ok()) status = RouteOf(request_, call_.tenant()).status();
+    if (status.ok()) status = call_.RecordAct(ResourceOf(request_));
+    if (!status.ok()) {
+      this->Finish(call_.Close(status));
+      return;
+    }
+    (gateway_.worker().*method_)(&call_.upstream(), &request_, &response_,
+                                 [this](const grpc::Status& result) { End(result); });
+  }
   void OnCancel() override { call_.upstream().TryCancel(); }
   void OnDone() override { delete this; }
 
  private:
-  RelayedCall call_;
-};
+  void End(const grpc::Status& result) {
+    if constexpr (requires(CallRecord record) { record.set_usage(response_.usage()); }) {
+      if (result.ok()) call_.record().set_usage(response_.usage());
+    }
+    const grpc::Status status = call_.Close(result);
+    if (status.ok()) {
+      this->StartWriteAndFinish(&response_, grpc::WriteOptions(), status);
+    } else {
+      this->Finish(status);
+    }
+  }
 
-template <typename Request, typename Response>
-grpc::ServerUnaryReactor* RelayUnary(Gateway& gateway, std::string_view name,
-                                     grpc::CallbackServerContext& context, const Request& request,
-                                     Response& response,
-                                     typename UnaryRelay<Request, Response>::Method method) {
-  return new UnaryRelay<Request, Response>(gateway, name, context, request, response, method);
-}
+  Gateway& gateway_;
+  const UnaryMethod<Request, Response> method_;
+  RelayedCall call_;
+  Request request_;
+  Response response_;
+};
 
 }  // namespace lectern::services

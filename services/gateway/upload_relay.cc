@@ -8,9 +8,9 @@
 
 namespace lectern::services {
 
-UploadRelay::UploadRelay(Gateway& gateway, grpc::CallbackServerContext& context,
-                         v1::Document& response)
-    : call_(gateway, context, "Documents/UploadDocument") {
+UploadRelay::UploadRelay(Gateway& gateway, std::string_view name,
+                         grpc::CallbackServerContext& context, v1::Document& response)
+    : call_(gateway, context, name) {
   if (!call_.accepted().ok()) {
     Finish(call_.Close(call_.accepted()));
     return;

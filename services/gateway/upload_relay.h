@@ -5,6 +5,8 @@
 #include <absl/status/status.h>
 #include <grpcpp/grpcpp.h>
 
+#include <string_view>
+
 #include "lectern/v1/corpora.pb.h"
 #include "services/gateway/gateway.h"
 
@@ -19,7 +21,8 @@ namespace lectern::services {
 class UploadRelay final : public grpc::ServerReadReactor<v1::UploadDocumentRequest>,
                           public grpc::ClientWriteReactor<v1::UploadDocumentRequest> {
  public:
-  UploadRelay(Gateway& gateway, grpc::CallbackServerContext& context, v1::Document& response);
+  UploadRelay(Gateway& gateway, std::string_view name, grpc::CallbackServerContext& context,
+              v1::Document& response);
 
   // From the caller.
   void OnReadDone(bool ok) override;

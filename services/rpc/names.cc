@@ -91,6 +91,13 @@ absl::Status CheckNewId(std::string_view id, std::string_view field) {
       {{"field", std::string(field)}});
 }
 
+absl::StatusOr<std::string> ParseBackupName(std::string_view name, std::string_view field) {
+  const std::vector<std::string_view> segments = SplitBySlash(name);
+  constexpr std::string_view kPattern = "backups/{backup}";
+  if (!Matches(segments, SplitBySlash(kPattern))) return NameInvalid(name, field, kPattern);
+  return std::string(segments[1]);
+}
+
 absl::Status ParseTenantName(std::string_view name, std::string_view tenant,
                              std::string_view field) {
   return Parse(name, "tenants/{tenant}", tenant, field).status();
@@ -122,6 +129,8 @@ absl::StatusOr<engine::ResourceName> ParseResourceName(std::string_view name, Co
       engine::CorpusName{std::string(segments[1]), std::string(segments[3])},
       std::string(segments[5])};
 }
+
+std::string BackupName(std::string_view backup) { return fmt::format("backups/{}", backup); }
 
 std::string TenantName(std::string_view tenant) { return fmt::format("tenants/{}", tenant); }
 

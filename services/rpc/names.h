@@ -1,5 +1,6 @@
 // Resource names, the API's side of the engine's ids:
 //
+//   backups/{backup}
 //   tenants/{tenant}
 //   tenants/{tenant}/corpora/{corpus}
 //   tenants/{tenant}/corpora/{corpus}/{documents|generations|operations|sessions}/{id}
@@ -41,12 +42,16 @@ absl::StatusOr<engine::ResourceName> ParseResourceName(std::string_view name, Co
                                                        std::string_view tenant,
                                                        std::string_view field);
 
+// The id in "backups/{backup}".
+absl::StatusOr<std::string> ParseBackupName(std::string_view name, std::string_view field);
+
 // INVALID_ARGUMENT ID_INVALID (metadata: field). An empty id is accepted: the server makes one.
 absl::Status CheckNewId(std::string_view id, std::string_view field);
 bool IsId(std::string_view id);
 
 // Formatting.
 std::string TenantName(std::string_view tenant);
+std::string BackupName(std::string_view backup);
 std::string CorpusResourceName(const engine::CorpusName& name);
 std::string FormatResourceName(const engine::ResourceName& name, Collection collection);
 // The same of an id within `corpus`; "" of an empty id.

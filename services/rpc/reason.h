@@ -16,6 +16,7 @@ inline constexpr std::string_view kTargetMissing = "TARGET_MISSING";
 inline constexpr std::string_view kRequestIdInvalid = "REQUEST_ID_INVALID";
 inline constexpr std::string_view kUploadHeaderMissing = "UPLOAD_HEADER_MISSING";
 inline constexpr std::string_view kUploadHeaderRepeated = "UPLOAD_HEADER_REPEATED";
+inline constexpr std::string_view kRequestUnreadable = "REQUEST_UNREADABLE";
 inline constexpr std::string_view kMessageTooLarge = "MESSAGE_TOO_LARGE";
 
 // What the request names.

@@ -16,6 +16,11 @@ constexpr std::array kRules = {
     Rule{"Answers/Ask", Access::kReader},
     Rule{"Answers/CountTokens", Access::kReader},
     Rule{"Answers/Retrieve", Access::kReader},
+    // A backup holds all tenants.
+    Rule{"Backups/CancelBackup", Access::kOperator, true},
+    Rule{"Backups/CreateBackup", Access::kOperator, true},
+    Rule{"Backups/GetBackup", Access::kOperator},
+    Rule{"Backups/ListBackups", Access::kOperator},
     Rule{"Corpora/CreateCorpus", Access::kWriter},
     Rule{"Corpora/DeleteCorpus", Access::kAdmin, true},
     Rule{"Corpora/GetCorpus", Access::kReader},

@@ -11,7 +11,7 @@ enum class Role {
   kReader,
   kWriter,    // and all that readers may
   kAdmin,     // and all that writers may
-  kOperator,  // of no tenant: administers tenants, and touches nothing of theirs
+  kOperator,  // of no tenant: administers tenants and the server, and touches nothing of theirs
 };
 
 std::string_view RoleName(Role role);  // "reader", ...

@@ -11,6 +11,7 @@
 
 #include "engine/types.h"
 #include "lectern/v1/answers.pb.h"
+#include "lectern/v1/backups.pb.h"
 #include "lectern/v1/corpora.pb.h"
 #include "lectern/v1/models.pb.h"
 #include "lectern/v1/operations.pb.h"
@@ -38,6 +39,8 @@ v1::AskResponse::Started ToProto(const engine::AnswerStarted& started,
 v1::AskResponse::Completed ToProto(const engine::Answer& answer, const engine::CorpusName& corpus);
 v1::RetrieveResponse ToProto(const engine::Retrieval& retrieval, const engine::CorpusName& corpus);
 v1::Tenant ToProto(const engine::Tenant& tenant);
+// `request_id` goes into the error of one that failed.
+v1::Backup ToProto(const engine::Backup& backup, std::string_view request_id);
 v1::Model ToProto(const engine::ModelInfo& model);
 v1::Stats ToProto(const engine::Stats& stats);
 

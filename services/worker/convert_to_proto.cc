@@ -94,6 +94,20 @@ v1::IngestMetadata::Phase ToProto(engine::IngestPhase phase) {
   return v1::IngestMetadata::PHASE_UNSPECIFIED;
 }
 
+v1::Backup::State ToProto(engine::BackupState state) {
+  switch (state) {
+    case engine::BackupState::kRunning:
+      return v1::Backup::RUNNING;
+    case engine::BackupState::kComplete:
+      return v1::Backup::COMPLETE;
+    case engine::BackupState::kFailed:
+      return v1::Backup::FAILED;
+    case engine::BackupState::kCancelled:
+      return v1::Backup::CANCELLED;
+  }
+  return v1::Backup::STATE_UNSPECIFIED;
+}
+
 }  // namespace
 
 v1::Corpus ToProto(const engine::Corpus& corpus) {
@@ -245,6 +259,19 @@ v1::Tenant ToProto(const engine::Tenant& tenant) {
   usage.set_requests(tenant.usage->requests);
   usage.set_tokens_available(tenant.usage->tokens_available);
   usage.set_tokens_total(tenant.usage->tokens_total);
+  return out;
+}
+
+v1::Backup ToProto(const engine::Backup& backup, std::string_view request_id) {
+  v1::Backup out;
+  out.set_name(BackupName(backup.id));
+  out.set_state(ToProto(backup.state));
+  if (!backup.error.ok()) *out.mutable_error() = ToRpcStatus(backup.error, request_id);
+  out.set_bytes_total(backup.bytes_total);
+  out.set_bytes_done(backup.bytes_done);
+  SetTime(backup.create_time_us, out.mutable_create_time());
+  if (backup.end_time_us != 0) SetTime(backup.end_time_us, out.mutable_end_time());
+  out.set_directory(backup.directory);
   return out;
 }
 

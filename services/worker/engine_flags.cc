@@ -41,6 +41,11 @@ ABSL_FLAG(ByteSize, request_bytes, (ByteSize{int64_t{4} << 30}),
 ABSL_FLAG(ByteSize, scrub_rate, (ByteSize{int64_t{16} << 20}),
           "bytes a second at which everything stored is verified again and again; 0: only what a "
           "question stumbled on");
+ABSL_FLAG(std::string, backup_dir, "",
+          "where `lectern backups create` puts backups made while serving; best on another disk; "
+          "empty: none can be made");
+ABSL_FLAG(ByteSize, backup_rate, (ByteSize{int64_t{64} << 20}),
+          "bytes a second at which a backup is copied; 0: as fast as it goes");
 ABSL_FLAG(ByteSize, disk_cap, (ByteSize{0}),
           "what the data directory stays under, log and headroom for compaction included; caches "
           "that were not used for the longest time are evicted to make room; 0: no limit");
@@ -101,6 +106,9 @@ absl::StatusOr<engine::EngineOptions> EngineOptionsFromFlags() {
         fmt::format("--adaptive_coverage is {}; it must be 0 to 1", options.adaptive_coverage),
         {{"flag", "adaptive_coverage"}});
   }
+  options.backup_dir = absl::GetFlag(FLAGS_backup_dir);
+  options.backup_bytes_per_second = absl::GetFlag(FLAGS_backup_rate).bytes;
+  LECTERN_RETURN_IF_ERROR(CheckAtLeast("backup_rate", options.backup_bytes_per_second, 0));
   LECTERN_RETURN_IF_ERROR(CheckAtLeast("disk_cap", options.disk_cap_bytes, 0));
   LECTERN_RETURN_IF_ERROR(CheckAtLeast("scrub_rate", options.scrub_bytes_per_second, 0));
   LECTERN_RETURN_IF_ERROR(CheckAtLeast("request_bytes", options.request_bytes, 1));

@@ -4,22 +4,18 @@
 #include "engine/error/status_macros.h"
 #include "services/rpc/names.h"
 #include "services/rpc/reason.h"
+#include "services/worker/administration.h"
 #include "services/worker/convert.h"
 #include "services/worker/worker_service.h"
 
 namespace lectern::services {
-namespace {
 
-// Gateways have looked at the caller's role; a call that bears a tenant's name is no
-// administrator's.
 absl::Status CheckAdministers(const Caller& caller) {
   if (caller.tenant.empty()) return absl::OkStatus();
   return engine::Error(absl::StatusCode::kPermissionDenied, reason::kRoleInsufficient,
-                       fmt::format("tenant \"{}\" does not administer tenants", caller.tenant),
+                       fmt::format("tenant \"{}\" does not administer this server", caller.tenant),
                        {{"needed", "operator"}});
 }
-
-}  // namespace
 
 using Unary = grpc::ServerUnaryReactor;
 

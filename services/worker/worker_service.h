@@ -2,8 +2,8 @@
 // on a few threads of our own, and its callbacks feed the streams.
 //
 // Unary methods are one lambda each (corpora.cc, documents.cc, operations.cc, sessions.cc,
-// tenants.cc, answers.cc); the calls that live longer have a class: ask_call.h, upload_call.h,
-// wait_call.h.
+// tenants.cc, backups.cc, answers.cc); the calls that live longer have a class: ask_call.h,
+// upload_call.h, wait_call.h.
 #pragma once
 
 #include <absl/status/status.h>
@@ -91,6 +91,11 @@ class WorkerService final : public worker::v1::Worker::CallbackService {
   Unary* ListTenants(Context*, const v1::ListTenantsRequest*, v1::ListTenantsResponse*) override;
   Unary* UpdateTenant(Context*, const v1::UpdateTenantRequest*, v1::Tenant*) override;
   Unary* DeleteTenant(Context*, const v1::DeleteTenantRequest*, google::protobuf::Empty*) override;
+
+  Unary* CreateBackup(Context*, const v1::CreateBackupRequest*, v1::Backup*) override;
+  Unary* GetBackup(Context*, const v1::GetBackupRequest*, v1::Backup*) override;
+  Unary* ListBackups(Context*, const v1::ListBackupsRequest*, v1::ListBackupsResponse*) override;
+  Unary* CancelBackup(Context*, const v1::CancelBackupRequest*, v1::Backup*) override;
 
   Unary* GetModel(Context*, const v1::GetModelRequest*, v1::Model*) override;
   Unary* GetStats(Context*, const v1::GetStatsRequest*, v1::Stats*) override;

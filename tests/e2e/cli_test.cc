@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "tests/e2e/deployment.h"
+#include "tests/support/random_model.h"
 #include "tests/support/test_engine.h"
 
 namespace lectern::testing {
@@ -131,6 +132,68 @@ TEST_F(CliTest, CorporaGenerationsOperations) {
   EXPECT_THAT(Ok({"count", "--question", "How many?"}), HasSubstr("tokens; the limit is"));
   Ok({"delete", "shelf"});
   EXPECT_EQ(Lectern({"corpora", "get", "shelf"}).code, 1);
+}
+
+TEST_F(CliTest, ARebuildOfAWholeCacheSaysThatNothingWasToBeDone) {
+  ASSERT_EQ(Lectern({"upload", "whole", File("a.txt", RandomText(200, 6))}).code, 0);
+  const Finished rebuilt = Lectern({"rebuild", "whole"});
+  EXPECT_EQ(rebuilt.code, 0) << rebuilt.errors;
+  EXPECT_THAT(rebuilt.errors, HasSubstr("nothing to rebuild: the cache of generation "));
+  EXPECT_THAT(rebuilt.errors, ::testing::Not(HasSubstr("ingested")));
+  EXPECT_EQ(Lectern({"rebuild", "nowhere"}).code, 1);
+}
+
+// A server whose disk cap has room for two caches of three.
+TEST_F(CliTest, WhatWillBeEvictedShowsBeforeItIsAndComesBack) {
+  const TemporaryDirectory model;
+  WriteRandomModel({.layers = 4, .kv_heads = 4, .head_dim = 64, .index_dim = 32}, model.path());
+  const TemporaryDirectory data;
+  Deployment deployment(
+      {.data_dir = data.path(), .model_dir = model.path(), .engine_flags = {"--disk_cap=64MiB"}});
+  const auto lectern = [&](std::vector<std::string> arguments) {
+    arguments.insert(arguments.begin(), Program("lectern"));
+    arguments.push_back("--address=" + deployment.address());
+    return RunCommand(arguments);
+  };
+  const auto corpus = [&](const std::string& id) {
+    const Finished got = lectern({"corpora", "get", id, "--json"});
+    EXPECT_EQ(got.code, 0) << got.errors;
+    return json::parse(got.output);
+  };
+  const auto upload = [&](const std::string& id, uint64_t seed) {
+    const Finished done = lectern({"upload", id, File(id + ".txt", RandomText(1800, seed))});
+    EXPECT_EQ(done.code, 0) << done.errors;
+  };
+  upload("old", 11);
+  upload("new", 12);
+  const std::vector<std::string> question = {"ask", "new", "What happened?", "--json",
+                                             "--max-tokens=8"};
+  const std::string answer = json::parse(lectern(question).output)["answer"];
+  EXPECT_EQ(corpus("old")["eviction_rank"], 1) << "used longest ago";
+  EXPECT_EQ(corpus("new")["eviction_rank"], 2);
+  ASSERT_EQ(lectern({"corpora", "update", "old", "--pin"}).code, 0);
+  EXPECT_EQ(corpus("old")["pinned"], true);
+  EXPECT_EQ(corpus("old")["eviction_rank"], 0) << "never, while it is pinned";
+  EXPECT_EQ(corpus("new")["eviction_rank"], 1);
+
+  upload("third", 13);
+  EXPECT_EQ(corpus("old")["cache_residency"], "COMPLETE");
+  EXPECT_EQ(corpus("new")["cache_residency"], "EVICTED") << "as was announced";
+  EXPECT_THAT(lectern({"corpora", "list"}).output, HasSubstr("evicted"));
+  const Finished refused = lectern(question);
+  EXPECT_EQ(refused.code, 1);
+  EXPECT_THAT(refused.errors, HasSubstr("CACHE_EVICTED"));
+
+  ASSERT_EQ(lectern({"corpora", "update", "old", "--unpin"}).code, 0);
+  EXPECT_EQ(corpus("old")["eviction_rank"], 1);
+  const Finished rebuilt = lectern({"rebuild", "new"});
+  ASSERT_EQ(rebuilt.code, 0) << rebuilt.errors;
+  EXPECT_THAT(rebuilt.errors, HasSubstr("rebuilt: "));
+  EXPECT_EQ(corpus("new")["cache_residency"], "COMPLETE");
+  EXPECT_EQ(corpus("old")["cache_residency"], "EVICTED");
+  const json again = json::parse(lectern(question).output);
+  EXPECT_EQ(again["answer"], answer);
+  EXPECT_EQ(again["usage"]["corpus_prefill_tokens"], "0");
 }
 
 TEST_F(CliTest, MistakesAreExplained) {

@@ -24,6 +24,7 @@ class Process {
   // What it has written to its standard error so far.
   std::string Log() const;
 
+  pid_t pid() const { return pid_; }
   void Signal(int signal);
   // Waits for its end; returns the exit code, or -signal.
   int Wait();

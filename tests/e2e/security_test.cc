@@ -12,6 +12,7 @@
 
 #include "google/rpc/error_details.pb.h"
 #include "lectern/v1/answers.grpc.pb.h"
+#include "lectern/v1/backups.grpc.pb.h"
 #include "lectern/v1/corpora.grpc.pb.h"
 #include "lectern/v1/models.grpc.pb.h"
 #include "lectern/v1/operations.grpc.pb.h"
@@ -232,6 +233,8 @@ std::unique_ptr<Message> RequestAbout(const google::protobuf::MethodDescriptor& 
     update.mutable_corpus()->set_name(corpus);
     update.mutable_update_mask()->add_paths("display_name");
     request->CopyFrom(update);
+  } else if (service == "Backups") {
+    set(request.get(), "name", "backups/x");
   } else if (service == "Tenants") {
     if (name == "UpdateTenant") {
       v1::UpdateTenantRequest update;
@@ -267,9 +270,10 @@ struct Row {
 
 std::vector<Row> AllMethods() {
   std::vector<Row> rows;
-  for (const auto* file : {v1::AskRequest::descriptor()->file(), v1::Corpus::descriptor()->file(),
-                           v1::Model::descriptor()->file(), v1::Operation::descriptor()->file(),
-                           v1::Session::descriptor()->file(), v1::Tenant::descriptor()->file()}) {
+  for (const auto* file : {v1::AskRequest::descriptor()->file(), v1::Backup::descriptor()->file(),
+                           v1::Corpus::descriptor()->file(), v1::Model::descriptor()->file(),
+                           v1::Operation::descriptor()->file(), v1::Session::descriptor()->file(),
+                           v1::Tenant::descriptor()->file()}) {
     for (int i = 0; i < file->service_count(); ++i) {
       for (int j = 0; j < file->service(i)->method_count(); ++j) {
         const auto* method = file->service(i)->method(j);
@@ -284,6 +288,10 @@ std::vector<Row> AllMethods() {
 std::string LeastRole(const std::string& method) {
   static const std::map<std::string, std::string> special = {
       {"Models/GetModel", "any"},
+      {"Backups/CreateBackup", "operator"},
+      {"Backups/GetBackup", "operator"},
+      {"Backups/ListBackups", "operator"},
+      {"Backups/CancelBackup", "operator"},
       {"Models/GetStats", "operator"},
       {"Tenants/GetTenant", "reader or operator"},
       {"Corpora/DeleteCorpus", "admin"},
@@ -323,7 +331,7 @@ TEST_F(SecurityTest, EveryMethodByEveryRoleOnOwnAndOtherTenants) {
       const std::string& key = role == "operator" ? operator_ : keys_["a" + role];
       const std::string least = LeastRole(method);
       const bool about_tenants = method.starts_with("Tenants/");
-      const bool about_server = method.starts_with("Models/");
+      const bool about_server = method.starts_with("Models/") || method.starts_with("Backups/");
       if (!MayCall(role, least)) {
         EXPECT_EQ(reason(key, "a"), "ROLE_INSUFFICIENT");
         // The refusal says nothing about the name: own, another's and nobody's read the same.
@@ -357,7 +365,7 @@ TEST_F(SecurityTest, EveryMethodByEveryRoleOnOwnAndOtherTenants) {
     }
   }
   std::printf("tenant matrix: %d calls over %zu methods\n", cells, AllMethods().size());
-  EXPECT_GE(AllMethods().size(), 33u);
+  EXPECT_GE(AllMethods().size(), 37u);
 }
 
 TEST_F(SecurityTest, TheSameBytesHitOnlyInTheirOwnTenant) {
@@ -422,6 +430,79 @@ TEST_F(SecurityTest, QuotasSayWhatTheyAreAndWhenToComeBack) {
   Get<v1::Tenant>("Tenants/UpdateTenant", operator_, update);
 }
 
+// The most memory that the process ever held, in bytes.
+int64_t PeakMemory(pid_t pid) {
+  std::ifstream status("/proc/" + std::to_string(pid) + "/status");
+  for (std::string line; std::getline(status, line);) {
+    if (line.starts_with("VmHWM:")) return std::stoll(line.substr(6)) << 10;
+  }
+  return 0;
+}
+
+TEST_F(SecurityTest, WithoutAKeyNothingOfARequestIsRead) {
+  constexpr int kCalls = 48;
+  constexpr int64_t kBytes = int64_t{15} << 20;
+  v1::CountTokensRequest request;
+  request.set_parent("tenants/a");
+  request.set_text(std::string(kBytes, 'x'));
+  const grpc::Slice slice(request.SerializeAsString());
+  const grpc::ByteBuffer message(&slice, 1);
+  const int64_t before = PeakMemory(server_->pid());
+  ASSERT_GT(before, 0);
+  // All at once, on one connection, unary and streaming answers.
+  grpc::GenericStub stub(channel_);
+  grpc::CompletionQueue queue;
+  struct Pending {
+    grpc::ClientContext context;
+    grpc::ByteBuffer answer;
+    grpc::Status status;
+    std::unique_ptr<grpc::ClientAsyncResponseReader<grpc::ByteBuffer>> reader;
+  };
+  std::vector<std::unique_ptr<Pending>> calls;
+  for (int i = 0; i < kCalls; ++i) {
+    auto& call = *calls.emplace_back(std::make_unique<Pending>());
+    call.reader = stub.PrepareUnaryCall(
+        &call.context, i % 2 == 0 ? "/lectern.v1.Answers/CountTokens" : "/lectern.v1.Answers/Ask",
+        message, &queue);
+    call.reader->StartCall();
+    call.reader->Finish(&call.answer, &call.status, &call);
+  }
+  for (int i = 0; i < kCalls; ++i) {
+    void* tag = nullptr;
+    bool ok = false;
+    ASSERT_TRUE(queue.Next(&tag, &ok));
+    EXPECT_EQ(Reason(static_cast<Pending*>(tag)->status), "KEY_MISSING");
+  }
+  const int64_t held = PeakMemory(server_->pid()) - before;
+  std::printf("%d requests of %lld bytes without a key: %lld bytes held\n", kCalls,
+              static_cast<long long>(kBytes), static_cast<long long>(held));
+  EXPECT_LT(held, kBytes * 4) << "not even a tenth of what was sent";
+  // Who has a key may send that much.
+  EXPECT_NE(Reason(Call("Answers/CountTokens", keys_["areader"], request)), "REQUEST_UNREADABLE");
+  request.set_text(std::string(17 << 20, 'x'));
+  EXPECT_EQ(Call("Answers/CountTokens", keys_["areader"], request).error_code(),
+            grpc::StatusCode::RESOURCE_EXHAUSTED);
+}
+
+TEST_F(SecurityTest, ARequestThatIsNoneIsRefusedWithAReason) {
+  grpc::GenericStub stub(channel_);
+  grpc::CompletionQueue queue;
+  grpc::ClientContext context;
+  context.AddMetadata("authorization", "Bearer " + keys_["areader"]);
+  const grpc::Slice slice("\xff\xff\xff no message");
+  const auto reader = stub.PrepareUnaryCall(&context, "/lectern.v1.Corpora/GetCorpus",
+                                            grpc::ByteBuffer(&slice, 1), &queue);
+  grpc::ByteBuffer answer;
+  grpc::Status status;
+  reader->StartCall();
+  reader->Finish(&answer, &status, nullptr);
+  void* tag = nullptr;
+  bool ok = false;
+  ASSERT_TRUE(queue.Next(&tag, &ok));
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_EQ(Reason(status), "REQUEST_UNREADABLE");
+}
+
 TEST_F(SecurityTest, KeysComeAndGoWithoutARestart) {
   const std::string key = MakeKey({"--role=reader", "--tenant=a", "--note=short-lived"});
   AwaitKey(key);
@@ -449,12 +530,16 @@ TEST_F(SecurityTest, ActsOfAdministrationAreOnRecord) {
   v1::DeleteTenantRequest remove;
   remove.set_name("tenants/audited");
   ASSERT_TRUE(Call("Tenants/DeleteTenant", operator_, remove).ok());
+  v1::CreateBackupRequest backup;
+  backup.set_backup_id("audited");
+  EXPECT_EQ(Reason(Call("Backups/CreateBackup", operator_, backup)), "BACKUP_DIR_MISSING");
 
   std::vector<nlohmann::json> events;
   std::ifstream file(*folder_ / "audit.jsonl");
   for (std::string line; std::getline(file, line);) {
     const nlohmann::json event = nlohmann::json::parse(line);
-    if (event["resource"] == "tenants/audited" || event["event"] == "denied") {
+    if (event["resource"] == "tenants/audited" || event["resource"] == "backups/audited" ||
+        event["event"] == "denied") {
       events.push_back(event);
     }
   }
@@ -469,6 +554,7 @@ TEST_F(SecurityTest, ActsOfAdministrationAreOnRecord) {
   EXPECT_EQ(count("end", "Tenants/CreateTenant", "operator"), 1);
   EXPECT_EQ(count("begin", "Tenants/DeleteTenant", "operator"), 1);
   EXPECT_EQ(count("end", "Tenants/DeleteTenant", "operator"), 1);
+  EXPECT_EQ(count("begin", "Backups/CreateBackup", "operator"), 1);
   EXPECT_GE(count("denied", "Tenants/CreateTenant", "admin"), 1);
   EXPECT_EQ(events.front()["key"].get<std::string>().size(), 16u);
 }

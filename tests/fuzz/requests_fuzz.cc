@@ -98,7 +98,11 @@ constexpr Target kTargets[] = {Take<v1::CreateCorpusRequest>,
                                Take<v1::DeleteTenantRequest>,
                                Take<v1::GetModelRequest>,
                                Take<v1::GetStatsRequest>,
-                               Take<v1::RebuildCorpusRequest>};
+                               Take<v1::RebuildCorpusRequest>,
+                               Take<v1::CreateBackupRequest>,
+                               Take<v1::GetBackupRequest>,
+                               Take<v1::ListBackupsRequest>,
+                               Take<v1::CancelBackupRequest>};
 
 }  // namespace
 }  // namespace lectern::services

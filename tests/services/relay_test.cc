@@ -8,6 +8,11 @@
 #include <thread>
 
 #include "engine/error/error.h"
+#include "lectern/v1/answers.grpc.pb.h"
+#include "lectern/v1/corpora.grpc.pb.h"
+#include "lectern/v1/models.grpc.pb.h"
+#include "lectern/v1/operations.grpc.pb.h"
+#include "lectern/v1/sessions.grpc.pb.h"
 #include "services/gateway/gateway_server.h"
 #include "services/rpc/call.h"
 #include "services/rpc/errors.h"

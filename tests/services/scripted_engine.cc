@@ -146,6 +146,16 @@ absl::StatusOr<engine::Stats> ScriptedEngine::GetStats() {
 }
 
 // What no test here scripts.
+absl::StatusOr<engine::Backup> ScriptedEngine::CreateBackup(std::string_view) {
+  return NotScripted();
+}
+absl::StatusOr<engine::Backup> ScriptedEngine::GetBackup(std::string_view) { return NotScripted(); }
+absl::StatusOr<engine::Page<engine::Backup>> ScriptedEngine::ListBackups(const PageRequest&) {
+  return NotScripted();
+}
+absl::StatusOr<engine::Backup> ScriptedEngine::CancelBackup(std::string_view) {
+  return NotScripted();
+}
 absl::StatusOr<engine::Page<engine::Tenant>> ScriptedEngine::ListTenants(const PageRequest&) {
   return NotScripted();
 }

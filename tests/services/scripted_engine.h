@@ -102,6 +102,11 @@ class ScriptedEngine final : public engine::Engine {
       std::function<void(absl::StatusOr<engine::Retrieval>)> done) override;
   absl::StatusOr<engine::TokenCount> CountTextTokens(std::string_view text) override;
   absl::StatusOr<engine::TokenCount> CountQuestionTokens(std::string_view question) override;
+  absl::StatusOr<engine::Backup> CreateBackup(std::string_view id) override;
+  absl::StatusOr<engine::Backup> GetBackup(std::string_view id) override;
+  absl::StatusOr<engine::Page<engine::Backup>> ListBackups(
+      const engine::PageRequest& page) override;
+  absl::StatusOr<engine::Backup> CancelBackup(std::string_view id) override;
   engine::ModelInfo GetModel() override;
   absl::StatusOr<engine::Stats> GetStats() override;
 
