@@ -156,17 +156,7 @@ __global__ void __launch_bounds__(kThreads, 1)
           last[r] = pair[r] < 0 ? kBlock : item.position + pair[r] / a.topk - item.begin;
         }
         float d[64];
-        BeginProducts();
-#pragma unroll
-        for (int k = 0; k < kDim / 16; ++k)
-          MultiplySharedShared(
-              d,
-              RowDescriptor(q_at + qs * S::kQueryBytes + (k >> 2) * kTileRows * 128 + (k & 3) * 32),
-              RowDescriptor(k_at + s * S::kTileBytes + (k >> 2) * kBlock * 128 + (k & 3) * 32),
-              k > 0);
-        CommitProducts();
-        WaitProducts<0>();
-        PinRegisters(d);
+        MultiplyTiles<kTileRows, kDim>(d, q_at + qs * S::kQueryBytes, k_at + s * S::kTileBytes);
         __syncwarp();
         if (lane == 0) Arrive(q_empty + qs);
         if (__any_sync(kAll, min(last[0], last[1]) < kBlock - 1)) {

@@ -208,16 +208,7 @@ __global__ void __launch_bounds__(kThreads, 1)
       Wait(k_full + s, parity);
       if (__shfl_sync(kAll, mask != 0, 0)) {
         float d[64];
-        BeginProducts();
-#pragma unroll
-        for (int k = 0; k < kDim / 16; ++k)
-          MultiplySharedShared(
-              d, RowDescriptor(q_at + (k >> 2) * kWarpgroupRows * 128 + (k & 3) * 32),
-              RowDescriptor(k_at + s * S::kTileBytes + (k >> 2) * kBlock * 128 + (k & 3) * 32),
-              k > 0);
-        CommitProducts();
-        WaitProducts<0>();
-        PinRegisters(d);
+        MultiplyTiles<kWarpgroupRows, kDim>(d, q_at, k_at + s * S::kTileBytes);
         if (lane == 0) Arrive(k_empty + s);
         // The last key of the block that each row may see: -1 where it did not choose the block.
         int last[2];

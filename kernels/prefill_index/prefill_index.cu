@@ -171,16 +171,7 @@ __global__ void __launch_bounds__(Shape<kDim, kHeads>::kThreads, 1)
       const int n = block - begin, s = n % S::kStages;
       Wait(full + s, (n / S::kStages) & 1);
       float d[64];
-      BeginProducts();
-#pragma unroll
-      for (int k = 0; k < kDim / 16; ++k)
-        MultiplySharedShared(
-            d, RowDescriptor(rows_at + (k >> 2) * kWarpgroupRows * 128 + (k & 3) * 32),
-            RowDescriptor(keys_at + s * S::kTileBytes + (k >> 2) * kBlock * 128 + (k & 3) * 32),
-            k > 0);
-      CommitProducts();
-      WaitProducts<0>();
-      PinRegisters(d);
+      MultiplyTiles<kWarpgroupRows, kDim>(d, rows_at, keys_at + s * S::kTileBytes);
       if (lane == 0) Arrive(empty + s);
       float m[2] = {fmaxf(d[0], d[1]), fmaxf(d[2], d[3])};
 #pragma unroll
