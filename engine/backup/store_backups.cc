@@ -206,6 +206,9 @@ absl::StatusOr<Backup> StoreBackups::Create(std::string_view id) {
 absl::StatusOr<Backup> StoreBackups::Get(std::string_view id) {
   LECTERN_RETURN_IF_ERROR(CheckEnabled());
   const std::lock_guard lock(mutex_);
+  // One that is not complete is known here alone: who waits for it need not list every directory.
+  const auto own = own_.find(std::string(id));
+  if (own != own_.end() && own->second.state != BackupState::kComplete) return own->second;
   const std::map<std::string, Backup> known = Known();
   const auto found = known.find(std::string(id));
   if (found == known.end()) return NotFound(id);
@@ -296,7 +299,7 @@ absl::Status StoreBackups::Copy(const std::string& id) {
   LECTERN_RETURN_IF_ERROR(Sync(to));
   const fs::path target = fs::path(around_.directory) / id;
   if (rename(to.c_str(), target.c_str()) != 0) return SystemFailure(errno, "make", target);
-  if (const absl::Status status = Sync(around_.directory); !status.ok()) return status;
+  LECTERN_RETURN_IF_ERROR(Sync(around_.directory));
   const std::lock_guard lock(mutex_);
   own_[id].bytes_done = own_[id].bytes_total;  // LOCK is empty
   return absl::OkStatus();
