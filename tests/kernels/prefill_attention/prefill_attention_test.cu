@@ -146,13 +146,7 @@ Answer Attention(const Batch& b, PrefillPath path) {
   p.q_row_stride = b.shape.Heads() * b.shape.dim;
   p.k = k.get();
   p.v = v.get();
-  p.pages = l.pages;
-  p.page_table = table.get();
-  p.sequences = sequences.get();
-  p.num_sequences = static_cast<int>(l.sequences.size());
-  p.max_rows = l.max_rows;
-  p.max_tokens = l.max_tokens;
-  p.rows = l.rows;
+  l.Describe(table, sequences, p);
   p.groups = b.shape.groups;
   p.ratio = b.shape.ratio;
   p.dim = b.shape.dim;

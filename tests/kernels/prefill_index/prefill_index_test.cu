@@ -69,13 +69,7 @@ std::vector<int32_t> Select(const Batch& b, int splits) {
   p.q = q.get();
   p.q_row_stride = b.shape.heads * b.shape.dim;
   p.keys = keys.get();
-  p.pages = l.pages;
-  p.page_table = table.get();
-  p.sequences = sequences.get();
-  p.num_sequences = static_cast<int>(l.sequences.size());
-  p.max_rows = l.max_rows;
-  p.max_tokens = l.max_tokens;
-  p.rows = l.rows;
+  l.Describe(table, sequences, p);
   p.heads = b.shape.heads;
   p.dim = b.shape.dim;
   p.topk = b.shape.topk;

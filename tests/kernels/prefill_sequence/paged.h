@@ -61,6 +61,18 @@ struct Layout {
         }
     return pool;
   }
+  // The fields that say so to a kernel; both arrays are copies of this one's.
+  template <typename Params>
+  void Describe(const DeviceArray<int32_t>& on_device, const DeviceArray<PrefillSequence>& contexts,
+                Params& p) const {
+    p.pages = pages;
+    p.page_table = on_device.get();
+    p.sequences = contexts.get();
+    p.num_sequences = static_cast<int>(sequences.size());
+    p.max_rows = max_rows;
+    p.max_tokens = max_tokens;
+    p.rows = rows;
+  }
   Bf16* Key(std::vector<Bf16>& pool, int heads, int dim, const PrefillSequence& s, int token,
             int head) const {
     const int64_t page = table[s.page_begin + token / kPage];
