@@ -78,12 +78,12 @@ PLANS = {
         Stage(8192, 8, 110, 0.25, rows=64, negatives=3, sparse=True, quantise=True, bank=262144, rate=(0.15, 0.05)),
         Stage(32768, 2, 95, 0.2, rows=128, negatives=1, sparse=True, quantise=True, bank=262144, rate=(0.05, 0.0)),
     ],
-    # What the bundled weights end with: the index branch alone against the keys of many other contexts, then all of it, sparse.
-    "index": [
-        Stage(8192, 8, 60, 0.25, rows=128, negatives=3, index="alone", quantise=True, bank=65536, rate=(1.0, 0.8)),
-        Stage(32768, 2, 70, 0.2, rows=256, negatives=1, index="alone", quantise=True, bank=262144, rate=(0.8, 0.5)),
-        Stage(131072, 1, 60, 0.2, rows=512, negatives=0, index="alone", quantise=True, bank=262144, rate=(0.5, 0.3)),
-        Stage(8192, 8, 60, 0.25, rows=64, negatives=3, sparse=True, quantise=True, bank=262144, rate=(0.15, 0.0)),
+    # What the bundled weights end with, on one GPU: more stories, then the index branch alone against the keys of many other
+    # contexts, then all of it, sparse.
+    "release": [
+        Stage(8192, 8, 200, 0.25, rows=64, negatives=3, quantise=True, bank=65536, rate=(0.45, 0.2)),
+        Stage(32768, 2, 140, 0.2, rows=256, negatives=1, index="alone", quantise=True, bank=262144, rate=(1.0, 0.3)),
+        Stage(8192, 8, 100, 0.25, rows=64, negatives=3, sparse=True, quantise=True, bank=262144, rate=(0.15, 0.0)),
     ],
     # The dense twin sees the same tokens without an index branch, is then given a new one (the rest frozen), and goes on sparsely.
     "twin": [

@@ -6,7 +6,7 @@ from tasks import Document, Hold, events, invented, lookalikes, lookups, papers,
 
 SOURCES = (
     (styles.fact_document, 38),
-    (stories.document, 30),
+    (stories.document, 55),
     (papers.paper_document, 22),
     (events.event_document, 14),
     (invented.document, 14),
