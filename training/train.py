@@ -81,7 +81,7 @@ PLANS = {
     # What the bundled weights end with, on one GPU: more stories, then the index branch alone against the keys of many other
     # contexts, then all of it, sparse.
     "release": [
-        Stage(8192, 8, 200, 0.25, rows=64, negatives=3, quantise=True, bank=65536, rate=(0.45, 0.2)),
+        Stage(8192, 8, 280, 0.25, rows=64, negatives=3, quantise=True, bank=65536, rate=(0.5, 0.2)),
         Stage(32768, 2, 140, 0.2, rows=256, negatives=1, index="alone", quantise=True, bank=262144, rate=(1.0, 0.3)),
         Stage(8192, 8, 100, 0.25, rows=64, negatives=3, sparse=True, quantise=True, bank=262144, rate=(0.15, 0.0)),
     ],
