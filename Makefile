@@ -8,13 +8,14 @@ CXX_FILES = git ls-files -z -- 'engine/*.h' 'engine/*.cc' 'kernels/*.h' 'kernels
 
 SOAK_MINUTES ?= 60
 
-.PHONY: all demo test bench soak format check-format python-client clean help
+.PHONY: all demo test coverage bench soak format check-format python-client clean help
 .DEFAULT_GOAL := all
 
 help:
 	@echo 'make              build the programs: build/release/bin/lectern, lectern-worker, lectern-gateway'
 	@echo 'make demo         build, serve, upload real documents, ask, kill -9, ask again'
 	@echo 'make test         build and run every test'
+	@echo 'make coverage     line coverage of what keeps and serves documents, by every test: tests/bench/results/trust.json'
 	@echo 'make bench        run the benchmarks; figures go to tests/bench/results'
 	@echo 'make soak         an hour of mixed load on real processes: SOAK_MINUTES, tests/soak/soak.py'
 	@echo 'make format       clang-format every C++ file in place'
@@ -32,6 +33,13 @@ test: python-client build/dev/build.ninja
 	cmake --build --preset dev -j $(JOBS)
 	ctest --preset dev -j $(JOBS)
 	$(MAKE) --no-print-directory check-format
+
+coverage: python-client build/coverage/build.ninja
+	scripts/setup coverage
+	cmake --build --preset coverage -j $(JOBS)
+	find build/coverage -name '*.gcda' -delete
+	ctest --preset coverage -j $(JOBS)
+	scripts/line_coverage build/coverage --results=tests/bench/results/trust.json
 
 bench: build/bench/build.ninja
 	cmake --build --preset bench -j $(JOBS) --target bench

@@ -18,6 +18,7 @@ if(LECTERN_CCACHE)
 endif()
 
 set(LECTERN_SANITIZE "" CACHE STRING "Sanitizers for every target of ours: address,undefined or thread")
+option(LECTERN_COVERAGE "Count which lines run, in every target of ours: make coverage" OFF)
 option(LECTERN_WERROR "Warnings are errors" ON)
 option(LECTERN_FUZZ "libFuzzer drives tests/fuzz, and every target of ours is instrumented for it (clang)" OFF)
 if(LECTERN_FUZZ AND NOT CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
@@ -32,6 +33,12 @@ if(LECTERN_SANITIZE)
   target_compile_options(lectern_flags INTERFACE
     $<$<COMPILE_LANGUAGE:CXX>:-fsanitize=${LECTERN_SANITIZE};-fno-omit-frame-pointer;-fno-sanitize-recover=all>)
   target_link_options(lectern_flags INTERFACE -fsanitize=${LECTERN_SANITIZE})
+endif()
+
+if(LECTERN_COVERAGE)
+  # Atomic: counts of threads must not be lost, nor go below zero.
+  target_compile_options(lectern_flags INTERFACE $<$<COMPILE_LANGUAGE:CXX>:--coverage;-fprofile-update=atomic>)
+  target_link_options(lectern_flags INTERFACE --coverage)
 endif()
 
 if(LECTERN_FUZZ)
