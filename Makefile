@@ -20,7 +20,7 @@ help:
 	@echo 'make soak         an hour of mixed load on real processes: SOAK_MINUTES, tests/soak/soak.py'
 	@echo 'make format       clang-format every C++ file in place'
 	@echo 'make python-client  generate the Python client into clients/python'
-	@echo 'make clean        remove build/ and .venv/'
+	@echo 'make clean        remove build/, .venv/ and .cuda/'
 
 all: build/release/build.ninja
 	cmake --build --preset release -j $(JOBS)
@@ -69,4 +69,4 @@ build/%/build.ninja: scripts/packages.txt CMakePresets.json
 	@touch $@
 
 clean:
-	rm -rf build .venv clients/python/lectern
+	rm -rf build .venv .cuda clients/python/lectern

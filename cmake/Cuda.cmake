@@ -1,8 +1,8 @@
-# CUDA where a toolkit is found: on the PATH, or at /usr/local/cuda. Without one everything else builds. Kernels are made
+# CUDA where a toolkit is found: on the PATH, at /usr/local/cuda, or fetched by scripts/setup. Without one everything else builds. Kernels are made
 # for sm_90a, since WGMMA exists in no other target.
 include_guard(GLOBAL)
 
-find_program(LECTERN_NVCC nvcc HINTS /usr/local/cuda/bin)
+find_program(LECTERN_NVCC nvcc HINTS /usr/local/cuda/bin ${CMAKE_SOURCE_DIR}/.cuda/toolkit/bin)
 if(LECTERN_NVCC OR DEFINED ENV{CUDACXX})
   set(found ON)
 else()
