@@ -257,6 +257,35 @@ def test_data_outlives_the_set_and_secrets_are_files(objects):
     assert any(m["name"] == "data" and data.startswith(m["mountPath"]) for m in container(worker)["volumeMounts"])
 
 
+def backup_errors(objects):
+    """What `--backup_dir` needs, where it is given: a claim of ours that is not the data's."""
+    (worker,) = of_kind(objects, "StatefulSet")
+    directory = flags(worker).get("backup_dir")
+    if directory is None:
+        return []
+    mounts = [m for m in container(worker)["volumeMounts"] if directory.startswith(m["mountPath"] + "/") and not m.get("readOnly")]
+    volumes = {v["name"]: v for v in worker["spec"]["template"]["spec"]["volumes"]}
+    claims = {claim["metadata"]["name"]: claim for claim in of_kind(objects, "PersistentVolumeClaim")}
+    names = [volumes.get(m["name"], {}).get("persistentVolumeClaim", {}).get("claimName") for m in mounts]
+    if len(names) != 1 or names[0] not in claims:
+        return ["no claim of its own"]
+    room = size(claims[names[0]]["spec"]["resources"]["requests"]["storage"])
+    return [] if room >= 2 * size(flags(worker)["disk_cap"]) else ["the new backup does not fit beside the last one"]
+
+
+def test_backups_have_a_volume_of_their_own():
+    rendered = {overlay.name: render(overlay) for overlay in OVERLAYS}
+    assert {name: backup_errors(objects) for name, objects in rendered.items() if backup_errors(objects)} == {}
+    objects = rendered["cpu-one-node-backups"]
+    (worker,) = of_kind(objects, "StatefulSet")
+    guide = (ROOT / "deploy/OPERATIONS.md").read_text()
+    assert flags(worker)["backup_dir"] in guide
+    broken = copy.deepcopy(objects)
+    (worker,) = of_kind(broken, "StatefulSet")
+    container(worker)["args"].append("--backup_dir=/var/lib/lectern/backups")
+    assert backup_errors(broken) == ["no claim of its own"]
+
+
 def test_budgets_and_autoscaler_find_their_pods(objects):
     for budget in of_kind(objects, "PodDisruptionBudget"):
         labels = budget["spec"]["selector"]["matchLabels"].items()
