@@ -8,20 +8,19 @@
 // nothing else: not on chunk sizes, not on what else is in the batch. Residual stream fp32; every
 // matrix product takes bf16 inputs and sums in fp32 (FORMATS: kernels/matmul).
 //
-// One Decoder serves one thread at a time (the engine's step thread); it uses all OpenMP threads.
+// A backend is a Decoder (cpu_decoder.h, engine/cuda/cuda_decoder.h). One Decoder serves one thread
+// at a time (the engine's step thread); it uses all OpenMP threads.
 #pragma once
 
 #include <cstdint>
-#include <memory>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "absl/status/status.h"
-#include "absl/status/statusor.h"
 #include "engine/kv/context.h"
 #include "engine/model/checkpoint.h"
 #include "kernels/bf16/bf16.h"
-#include "kernels/matmul/matmul.h"
 
 namespace lectern::engine {
 
@@ -102,41 +101,34 @@ struct DecoderOptions {
   int32_t selected_blocks = 16;           // ignored in dense layers
 };
 
+// The forward pass on one backend (cpu_decoder.h, engine/cuda/cuda_decoder.h). The contexts' memory
+// is the source of truth on every backend: after a step the new tokens' bytes are in their tails.
 class Decoder {
  public:
-  // Packs the weights. `checkpoint` must outlive the decoder.
-  static absl::StatusOr<std::unique_ptr<Decoder>> Create(const Checkpoint* checkpoint,
-                                                         const DecoderOptions& options);
-  ~Decoder();
+  virtual ~Decoder() = default;
+  Decoder(const Decoder&) = delete;
+  Decoder& operator=(const Decoder&) = delete;
 
   // Runs one step and advances every context whose segment succeeded. One result per segment; a
   // segment fails alone (a block that cannot be read, a pool without room).
-  std::vector<SegmentResult> Step(std::span<const StepSegment> segments);
+  virtual std::vector<SegmentResult> Step(std::span<const StepSegment> segments) = 0;
+
+  // Bytes of weights that the backend made for itself, beside the checkpoint's own.
+  virtual int64_t packed_bytes() const = 0;
+  // What computes: stored with every block.
+  virtual std::string Provenance() const = 0;
 
   const ModelConfig& config() const { return checkpoint_->config(); }
+  const Checkpoint& checkpoint() const { return *checkpoint_; }
   const DecoderOptions& options() const { return options_; }
+  bool sparse(int layer) const { return options_.attention[layer] == LayerAttention::kSparse; }
   storage::Geometry geometry() const;
-  int64_t packed_bytes() const;  // of the prepacked weights, beside the checkpoint's own
 
- private:
-  struct Layer;
-  struct Batch;
+ protected:
   Decoder(const Checkpoint* checkpoint, const DecoderOptions& options);
-
-  void LayOutRows(std::span<const StepSegment> segments, std::vector<SegmentResult>* results);
-  void RunLayer(int layer);
-  void SplitHeads(const Layer& layer);
-  absl::Status Attend(int layer, size_t part);
-  void ComputeLogits();
-  void Norm(std::span<const float> gain, int64_t first_row, int64_t rows, kernels::Bf16* y) const;
-  void Project(const kernels::PackedMatrix& matrix, const kernels::Bf16* x, float* y,
-               bool add) const;
 
   const Checkpoint* const checkpoint_;
   const DecoderOptions options_;
-  std::vector<std::unique_ptr<Layer>> layers_;
-  std::unique_ptr<kernels::PackedMatrix> lm_head_;
-  std::unique_ptr<Batch> batch_;  // of the step at hand; its memory is kept from step to step
 };
 
 }  // namespace lectern::engine

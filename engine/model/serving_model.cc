@@ -11,8 +11,8 @@
 #include "engine/error/error.h"
 #include "engine/error/reason.h"
 #include "engine/error/status_macros.h"
+#include "engine/model/cpu_decoder.h"
 #include "engine/text/extractor.h"
-#include "kernels/matmul/matmul.h"
 
 namespace lectern::engine {
 namespace {
@@ -70,7 +70,7 @@ absl::StatusOr<std::unique_ptr<ServingModel>> ServingModel::Load(const std::stri
                             .selected_blocks = config.sparse.topk_blocks};
   if (force_dense)
     std::fill(options.attention.begin(), options.attention.end(), LayerAttention::kDense);
-  LECTERN_ASSIGN_OR_RETURN(model->decoder_, Decoder::Create(model->checkpoint_.get(), options));
+  LECTERN_ASSIGN_OR_RETURN(model->decoder_, CpuDecoder::Create(model->checkpoint_.get(), options));
 
   const int threads = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
   const Sha256Digest weights = HashWeights(model->checkpoint_->files(), threads);
@@ -92,7 +92,7 @@ absl::StatusOr<std::unique_ptr<ServingModel>> ServingModel::Load(const std::stri
                                           .selection_blocks = options.selected_blocks,
                                           .prompt_layout = kPromptLayoutName,
                                           .text_extractor_version = kTextExtractorVersion});
-  model->provenance_ = kernels::KernelProvenance();
+  model->provenance_ = model->decoder_->Provenance();
   return model;
 }
 

@@ -21,7 +21,7 @@ namespace lectern::engine {
 class ServingModel {
  public:
   // force_dense: full attention in every layer, a fingerprint of its own. Errors: those of
-  // Checkpoint::Load, Tokenizer::LoadFile, PromptLayout::Create, Decoder::Create and
+  // Checkpoint::Load, Tokenizer::LoadFile, PromptLayout::Create, CpuDecoder::Create and
   // CoverageCalibration::Parse; NOT_FOUND MODEL_NOT_FOUND when there is no such directory.
   static absl::StatusOr<std::unique_ptr<ServingModel>> Load(const std::string& directory,
                                                             bool force_dense);

@@ -26,6 +26,7 @@
 #include <thread>
 
 #include "engine/kv/context.h"
+#include "engine/model/cpu_decoder.h"
 #include "engine/model/serving_model.h"
 #include "kernels/matmul/matmul.h"
 #include "storage/store.h"
@@ -306,7 +307,7 @@ void PrefillAndDecode(ServingModel* model, const std::vector<int64_t>& sizes) {
 
   DecoderOptions dense_options = model->decoder().options();
   std::fill(dense_options.attention.begin(), dense_options.attention.end(), LayerAttention::kDense);
-  auto dense = Must(Decoder::Create(&model->checkpoint(), dense_options));
+  auto dense = Must(CpuDecoder::Create(&model->checkpoint(), dense_options));
   KvMemory dense_memory(
       KvShape(dense->geometry()), &store->blocks(),
       {.pool_bytes = blocks * shape.layers() * shape.kv_slot_bytes(), .index_bytes = blocks * 64});

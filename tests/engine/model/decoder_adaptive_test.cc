@@ -10,7 +10,7 @@
 
 #include "engine/kv/context.h"
 #include "engine/model/checkpoint.h"
-#include "engine/model/decoder.h"
+#include "engine/model/cpu_decoder.h"
 #include "storage/store.h"
 #include "tests/engine/model/golden_file.h"
 
@@ -73,8 +73,8 @@ class DecoderAdaptiveTest : public ::testing::Test {
   int32_t documents() const { return static_cast<int32_t>(tokens_.size()) - question_; }
 
   std::unique_ptr<Decoder> MakeDecoder(int32_t budget) const {
-    auto decoder = Decoder::Create(checkpoint_.get(),
-                                   {.attention = config().attention, .selected_blocks = budget});
+    auto decoder = CpuDecoder::Create(checkpoint_.get(),
+                                      {.attention = config().attention, .selected_blocks = budget});
     EXPECT_TRUE(decoder.ok()) << decoder.status();
     return *std::move(decoder);
   }

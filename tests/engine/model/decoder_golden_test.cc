@@ -9,7 +9,7 @@
 
 #include "engine/kv/context.h"
 #include "engine/model/checkpoint.h"
-#include "engine/model/decoder.h"
+#include "engine/model/cpu_decoder.h"
 #include "storage/store.h"
 #include "tests/engine/model/golden_file.h"
 
@@ -61,8 +61,9 @@ TEST_P(DecoderGoldenTest, LogitsAndSelectionsAgree) {
   auto checkpoint = Checkpoint::Load(root + "/" + GetParam().model);
   ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
   const ModelConfig& config = (*checkpoint)->config();
-  auto decoder = Decoder::Create(checkpoint->get(), {.attention = config.attention,
-                                                     .selected_blocks = config.sparse.topk_blocks});
+  auto decoder = CpuDecoder::Create(
+      checkpoint->get(),
+      {.attention = config.attention, .selected_blocks = config.sparse.topk_blocks});
   ASSERT_TRUE(decoder.ok()) << decoder.status();
   auto store = storage::Store::OpenInMemory({});
   ASSERT_TRUE(store.ok()) << store.status();
