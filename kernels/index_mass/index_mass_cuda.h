@@ -70,6 +70,9 @@ struct IndexMassCudaParams {
 // captured in a graph.
 int IndexMassCuda(const IndexMassCudaParams& params, CUstream_st* stream);
 
+// The definition in fp64; the same parameters, in host memory.
+void IndexMassReference(const IndexMassCudaParams& params);
+
 // Pointers are device memory.
 struct WidenSelectionCudaParams {
   // [listed][heads][score_stride] block scores; the own block's is not read. IndexMassCuda's
@@ -96,5 +99,8 @@ struct WidenSelectionCudaParams {
 // Launches on `stream`, returns and promises as above. Bytes: 4 per earlier block a few times, from
 // L2 after the first.
 int WidenSelectionCuda(const WidenSelectionCudaParams& params, CUstream_st* stream);
+
+// The definition by a full sort; the same parameters, in host memory.
+void WidenSelectionReference(const WidenSelectionCudaParams& params);
 
 }  // namespace lectern::kernels
