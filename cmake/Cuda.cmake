@@ -1,5 +1,6 @@
-# CUDA where a toolkit is found: on the PATH, at /usr/local/cuda, or fetched by scripts/setup. Without one everything else builds. Kernels are made
-# for sm_90a, since WGMMA exists in no other target.
+# CUDA where a toolkit is found: on the PATH, at /usr/local/cuda, or fetched by scripts/setup. Without one everything else
+# builds. Kernels are made for sm_90a, since WGMMA exists in no other target; a library whose kernels run on other GPUs too
+# says so (CUDA_ARCHITECTURES ${LECTERN_CUDA_PORTABLE}) and carries machine code and PTX of sm_80 besides.
 include_guard(GLOBAL)
 
 find_program(LECTERN_NVCC nvcc HINTS /usr/local/cuda/bin ${CMAKE_SOURCE_DIR}/.cuda/toolkit/bin)
@@ -8,6 +9,7 @@ if(LECTERN_NVCC OR DEFINED ENV{CUDACXX})
 else()
   set(found OFF)
 endif()
+set(LECTERN_CUDA_PORTABLE 80 90a-real)
 option(LECTERN_CUDA "Compile CUDA sources (default: if a CUDA compiler is found)" ${found})
 if(LECTERN_CUDA)
   if(NOT DEFINED CMAKE_CUDA_COMPILER AND NOT DEFINED ENV{CUDACXX})

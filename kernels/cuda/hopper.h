@@ -17,6 +17,8 @@
 
 #include <cstdint>
 
+#include "kernels/cuda/warp.h"
+
 namespace lectern::kernels::hopper {
 
 inline constexpr int kWarpgroupThreads = 128;
@@ -28,9 +30,7 @@ __host__ __device__ constexpr int TileOffset(int rows, int row, int piece) {
   return (piece >> 3) * rows * 128 + row * 128 + (((piece & 7) ^ (row & 7)) << 4);
 }
 
-__device__ __forceinline__ uint32_t SharedAddress(const void* p) {
-  return static_cast<uint32_t>(__cvta_generic_to_shared(p));
-}
+using cuda::SharedAddress;
 
 // --- Barriers
 
@@ -85,6 +85,17 @@ __device__ __forceinline__ void CopyBox(void* to, const CUtensorMap* map, int co
       "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes "
       "[%0], [%1, {%2, %3}], [%4];" ::"r"(SharedAddress(to)),
       "l"(map), "r"(column), "r"(row), "r"(SharedAddress(barrier))
+      : "memory");
+}
+
+// Neighbouring bytes to shared memory; they count on the barrier. Both addresses and the size are
+// multiples of 16.
+__device__ __forceinline__ void CopyBytes(void* to, const void* from, int bytes,
+                                          uint64_t* barrier) {
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::
+          "r"(SharedAddress(to)),
+      "l"(from), "r"(bytes), "r"(SharedAddress(barrier))
       : "memory");
 }
 

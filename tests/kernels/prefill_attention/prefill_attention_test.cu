@@ -4,7 +4,7 @@
 
 #include <set>
 
-#include "tests/kernels/prefill_sequence/device.h"
+#include "tests/kernels/cuda/device.h"
 #include "tests/kernels/prefill_sequence/paged.h"
 
 namespace lectern::kernels {

@@ -5,7 +5,7 @@
 #include <limits>
 #include <string>
 
-#include "tests/kernels/prefill_sequence/device.h"
+#include "tests/kernels/cuda/device.h"
 #include "tests/kernels/prefill_sequence/paged.h"
 
 namespace lectern::kernels {

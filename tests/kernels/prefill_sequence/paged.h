@@ -6,7 +6,7 @@
 #include <numeric>
 
 #include "kernels/prefill_sequence/prefill_sequence.h"
-#include "tests/kernels/prefill_sequence/device.h"
+#include "tests/kernels/cuda/device.h"
 
 namespace lectern::kernels::testing {
 

@@ -4,9 +4,13 @@
 
 #include <cuda_runtime.h>
 
+#include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
+#include <utility>
 #include <vector>
 
 #include "kernels/bf16/bf16.h"
@@ -20,9 +24,15 @@ inline void Check(int code, const char* what) {  // a cudaError_t
   std::exit(2);
 }
 
-inline bool HaveHopper() {
+inline bool HaveGpu() {
   int count = 0;
-  if (cudaGetDeviceCount(&count) != cudaSuccess || count == 0) return false;
+  return cudaGetDeviceCount(&count) == cudaSuccess && count > 0;
+}
+
+// False where the driver was told to run the PTX that is meant for other GPUs.
+inline bool HaveHopper() {
+  const char* ptx = std::getenv("CUDA_FORCE_PTX_JIT");
+  if (!HaveGpu() || (ptx != nullptr && ptx[0] == '1')) return false;
   cudaDeviceProp properties;
   return cudaGetDeviceProperties(&properties, 0) == cudaSuccess && properties.major == 9;
 }
@@ -30,17 +40,27 @@ inline bool HaveHopper() {
 template <typename T>
 class DeviceArray {
  public:
+  DeviceArray() = default;
   explicit DeviceArray(size_t size) : size_(size) {
     Check(cudaMalloc(&data_, size * sizeof(T) + 16), "cudaMalloc");
   }
   DeviceArray(const std::vector<T>& from) : DeviceArray(from.size()) {  // NOLINT: a copy
-    Check(cudaMemcpy(data_, from.data(), size_ * sizeof(T), cudaMemcpyHostToDevice), "copy in");
+    Set(from);
   }
   ~DeviceArray() { cudaFree(data_); }
-  DeviceArray(const DeviceArray&) = delete;
-  DeviceArray& operator=(const DeviceArray&) = delete;
+  DeviceArray(DeviceArray&& other) noexcept { *this = std::move(other); }
+  DeviceArray& operator=(DeviceArray&& other) noexcept {
+    std::swap(data_, other.data_);
+    std::swap(size_, other.size_);
+    return *this;
+  }
 
   T* get() const { return data_; }
+  size_t size() const { return size_; }
+  void Set(const std::vector<T>& from) {
+    Check(cudaMemcpy(data_, from.data(), from.size() * sizeof(T), cudaMemcpyHostToDevice),
+          "copy in");
+  }
   void Fill(int byte) { Check(cudaMemset(data_, byte, size_ * sizeof(T)), "fill"); }
   std::vector<T> Host() const {
     std::vector<T> out(size_);
@@ -50,8 +70,22 @@ class DeviceArray {
 
  private:
   T* data_ = nullptr;
-  size_t size_;
+  size_t size_ = 0;
 };
+
+// The first place where two arrays differ in bits, or -1.
+template <typename T>
+int64_t FirstDifference(const std::vector<T>& a, const std::vector<T>& b) {
+  if (a.size() != b.size()) return static_cast<int64_t>(std::min(a.size(), b.size()));
+  for (size_t i = 0; i < a.size(); ++i)
+    if (std::memcmp(&a[i], &b[i], sizeof(T)) != 0) return static_cast<int64_t>(i);
+  return -1;
+}
+
+template <typename T>
+bool SameBits(const std::vector<T>& a, const std::vector<T>& b) {
+  return a.size() == b.size() && FirstDifference(a, b) < 0;
+}
 
 // About normal with variance 1; the same on every machine.
 class Noise {
