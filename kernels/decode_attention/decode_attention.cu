@@ -112,10 +112,11 @@ __device__ __forceinline__ void WriteSlot(const DecodeAttentionParams& p, int64_
 }
 
 // A sum of nothing is a row without blocks.
+template <int kDim>
 __device__ __forceinline__ void WriteOutput(const DecodeAttentionParams& p, int64_t row_group,
                                             int head, int column, float out, float max, float sum) {
   const int64_t to = row_group * p.heads + head;
-  p.out[to * p.dim + column] =
+  p.out[to * kDim + column] =
       Bf16{__bfloat16_as_ushort(__float2bfloat16_rn(sum == 0 ? 0.0f : out / sum))};
   if (p.lse != nullptr && column == 0) p.lse[to] = (max + log2f(sum)) * kLn2;
 }
@@ -195,7 +196,7 @@ __global__ void __launch_bounds__(kTeams* kTeamThreads, kTeams == 1 ? 3 : 1)
       sum = fmaf(sum_of[i], weight, sum);
       out = fmaf(out_of[i], weight, out);
     }
-    WriteOutput(p, row_group, head, column, out, max, sum);
+    WriteOutput<kDim>(p, row_group, head, column, out, max, sum);
   }
   cluster.sync();  // nobody leaves while others read its memory
 #endif
@@ -276,8 +277,8 @@ __global__ void __launch_bounds__(kTeamThreads) AttendInTurn(DecodeAttentionPara
   }
   __syncthreads();
   for (int i = threadIdx.x; i < p.heads * kDim; i += kTeamThreads)
-    WriteOutput(p, row_group, i / kDim, i % kDim, s.out[i / kDim][i % kDim], s.max[i / kDim],
-                s.sum[i / kDim]);
+    WriteOutput<kDim>(p, row_group, i / kDim, i % kDim, s.out[i / kDim][i % kDim], s.max[i / kDim],
+                      s.sum[i / kDim]);
 }
 
 constexpr int kChooserThreads = 256;

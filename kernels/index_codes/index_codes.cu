@@ -4,6 +4,7 @@
 
 #include <cassert>
 
+#include "kernels/cuda/launch.h"
 #include "kernels/cuda/warp.h"
 #include "kernels/index_codes/rotate.h"
 
@@ -89,11 +90,9 @@ __global__ void __launch_bounds__(32 * kWarps) Encode(IndexCodesParams p) {
 int MakeIndexCodes(const IndexCodesParams& p, CUstream_st* stream) {
   assert(p.dim == 64 || p.dim == 128);
   if (p.num_chosen == 0) return 0;
-  if (p.dim == 128)
-    Encode<128><<<p.num_chosen, 32 * kWarps, 0, stream>>>(p);
-  else
-    Encode<64><<<p.num_chosen, 32 * kWarps, 0, stream>>>(p);
-  return cudaGetLastError();
+  const LaunchShape shape = {.grid = dim3(p.num_chosen), .threads = 32 * kWarps};
+  return p.dim == 128 ? Launch(Encode<128>, shape, stream, p)
+                      : Launch(Encode<64>, shape, stream, p);
 }
 
 }  // namespace lectern::kernels
