@@ -9,6 +9,8 @@
 
 #include <fmt/format.h>
 
+#include "storage/fail_point.h"
+
 namespace lectern::storage {
 namespace {
 
@@ -234,7 +236,10 @@ absl::Status LineageContextReader::ReadCurrent(const Read& read) const {
   std::chrono::milliseconds pause = kFirstPause;
   while (replaced < kReplacedReadAttempts) {
     const auto begin = std::chrono::steady_clock::now();
-    status = read();
+    status = [&]() -> absl::Status {
+      LECTERN_FAIL_POINT(kBlockRead);
+      return read();
+    }();
     if (std::chrono::steady_clock::now() - begin > kSlowRead) ++ledger_.counters().slow_reads;
     if (absl::IsAborted(status)) {
       ++replaced;

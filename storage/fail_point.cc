@@ -28,6 +28,7 @@ constexpr size_t kPoints = std::size(kTable);
 struct Action {
   enum class Kind { kNone, kKill, kError, kSleep } kind = Kind::kNone;
   uint64_t at = 1;  // how many times more the place is to be reached
+  bool stays = false;
   int64_t milliseconds = 0;
 };
 
@@ -55,7 +56,10 @@ absl::Status ParseEntry(std::string_view entry, std::array<Action, kPoints>* act
   if (found == nullptr) return Malformed(entry, "there is no such place");
   Action action;
   if (const size_t at = what.find('@'); at != std::string_view::npos) {
-    if (!ParseNumber(what.substr(at + 1), &action.at) || action.at == 0) {
+    std::string_view number = what.substr(at + 1);
+    action.stays = number.ends_with('+');
+    if (action.stays) number.remove_suffix(1);
+    if (!ParseNumber(number, &action.at) || action.at == 0) {
       return Malformed(entry, "N is not a positive number");
     }
     what = what.substr(0, at);
@@ -116,7 +120,11 @@ class Registry {
       Action& armed = actions_[static_cast<size_t>(point)];
       if (armed.kind == Action::Kind::kNone || --armed.at > 0) return absl::OkStatus();
       action = armed;
-      armed = Action();
+      if (armed.stays) {
+        armed.at = 1;
+      } else {
+        armed = Action();
+      }
     }
     switch (action.kind) {
       case Action::Kind::kNone:

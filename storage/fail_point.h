@@ -7,6 +7,7 @@
 //   kill[@N]        SIGKILL to the own process when the place is reached the N-th time (default 1)
 //   error[@N]       the step fails with kUnavailable, once
 //   sleep:MS[@N]    the step takes MS milliseconds longer, once
+// With @N+ instead of @N, the N-th time and each time after it.
 // LECTERN_FAIL_POINT_TRACE=FD writes "@NAME\n" to that descriptor each time a place is reached.
 //
 // Names are "what.state": a step about to be taken reads as a noun (commit.directory), one that was
@@ -53,6 +54,7 @@ namespace lectern::storage {
   X(kCommitPublished, "commit.published", false)          \
   X(kManifest, "publish.manifest", true)                  \
   X(kManifestPublished, "publish.published", false)       \
+  X(kBlockRead, "block.read", true)                       \
   X(kTurnCommit, "turn.commit", true)                     \
   X(kTurnCommitted, "turn.committed", false)              \
   X(kLogWrite, "log.write", true)                         \

@@ -5,7 +5,7 @@
 // (rocksdb_store.h) and an in-memory twin (memory_store.h). Nothing above this interface knows
 // which one it runs on, so all record logic is written once. Keys are compared as unsigned bytes.
 //
-// Errors, the same for both twins, mapped in one place (rocksdb_store.cc):
+// Errors, the same for both twins, mapped in one place (rocksdb_status.cc):
 //   kNotFound            the key is not there (Get, MultiGet only)
 //   kDataLoss            bytes on disk are damaged; the message names file and offset where RocksDB
 //   does kResourceExhausted   the disk, or the quota on it, is full: free space; writing works

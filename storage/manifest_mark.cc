@@ -9,7 +9,6 @@
 #include <filesystem>
 #include <fstream>
 #include <sstream>
-#include <string_view>
 
 #include <fmt/format.h>
 #include <xxhash.h>
@@ -31,6 +30,15 @@ constexpr size_t kFileBytes = kBodyBytes + sizeof(uint64_t);
 constexpr std::string_view kPrefix = "MANIFEST-";
 
 }  // namespace
+
+uint64_t ManifestNumber(std::string_view path) {
+  std::string_view name = path.substr(path.rfind('/') + 1);
+  uint64_t number = 0;
+  if (!name.starts_with(kPrefix)) return 0;
+  name.remove_prefix(kPrefix.size());
+  std::from_chars(name.data(), name.data() + name.size(), number);
+  return number;
+}
 
 ManifestMark::~ManifestMark() {
   if (file_ >= 0) close(file_);
@@ -71,10 +79,7 @@ absl::StatusOr<uint64_t> ManifestMark::Apply(const std::string& directory) {
   // New, or killed while it was made.
   if (!current && installed_.number == 0) return 0;
   std::getline(current, name);
-  uint64_t number = 0;
-  if (std::string_view(name).starts_with(kPrefix)) {
-    std::from_chars(name.data() + kPrefix.size(), name.data() + name.size(), number);
-  }
+  const uint64_t number = ManifestNumber(name);
   if (number == 0) return damaged("CURRENT names no manifest");
   if (number < installed_.number) {
     return damaged(

@@ -15,11 +15,15 @@
 #include <cstdint>
 #include <mutex>
 #include <string>
+#include <string_view>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
 namespace lectern::storage {
+
+// Of a manifest's name, with or without directories; 0: it is no manifest's.
+uint64_t ManifestNumber(std::string_view path);
 
 class ManifestMark {
  public:

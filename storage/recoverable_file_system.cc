@@ -44,18 +44,13 @@ IOStatus Recoverable(IOStatus status, bool retryable) {
   return recoverable;
 }
 
-// The number between `prefix` and `suffix`; 0: the name is another.
-uint64_t NumberIn(std::string_view path, std::string_view prefix, std::string_view suffix) {
-  std::string_view name = path.substr(path.rfind('/') + 1);
-  if (!name.starts_with(prefix) || !name.ends_with(suffix)) return 0;
-  name.remove_prefix(prefix.size());
+// 0: it is no log's name.
+uint64_t LogNumber(std::string_view path) {
+  const std::string_view name = path.substr(path.rfind('/') + 1);
   uint64_t number = 0;
-  std::from_chars(name.data(), name.data() + name.size(), number);
+  if (name.ends_with(".log")) std::from_chars(name.data(), name.data() + name.size(), number);
   return number;
 }
-
-uint64_t ManifestNumber(std::string_view path) { return NumberIn(path, "MANIFEST-", ""); }
-uint64_t LogNumber(std::string_view path) { return NumberIn(path, "", ".log"); }
 
 // RocksDB's own reads a file by a call that waits for the disk, and does not give away the
 // descriptor with which it could be asked first whether that is necessary.

@@ -1,10 +1,9 @@
 #include "storage/rocksdb_cursor.h"
 
+#include "storage/rocksdb_status.h"
+
 namespace lectern::storage {
 namespace {
-
-rocksdb::Slice ToSlice(std::string_view text) { return {text.data(), text.size()}; }
-std::string_view ToView(const rocksdb::Slice& slice) { return {slice.data(), slice.size()}; }
 
 class RocksCursor final : public Cursor {
  public:

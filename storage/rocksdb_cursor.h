@@ -19,7 +19,4 @@ std::unique_ptr<Cursor> NewRocksCursor(rocksdb::DB* db,
                                        const rocksdb::ReadOptions& options, std::string_view begin,
                                        std::string_view end);
 
-// The one place where RocksDB's errors become ours (rocksdb_store.cc).
-absl::Status ToStatus(const rocksdb::Status& status, std::string_view doing);
-
 }  // namespace lectern::storage

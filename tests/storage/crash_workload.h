@@ -21,13 +21,15 @@ struct Acknowledged {
   std::map<uint64_t, uint64_t> committed_tokens;
   std::set<uint64_t> published;
   std::map<uint64_t, uint32_t> turns;
+  std::set<uint64_t> deletions_begun;
   std::set<uint64_t> deleted;
 
   void Add(const std::string& line);
 };
 
 // Uploads, ingests in bulk and small commits, sessions, deletions, garbage collection, without an
-// end. Every step that was acknowledged is told right after. Throws when a call fails.
+// end. Every step that was acknowledged is told right after, and a
+// deletion before it is done, too. Throws when a call fails.
 class CrashWorker {
  public:
   CrashWorker(Store* store, uint64_t seed, std::function<void(const std::string&)> acknowledge);

@@ -56,6 +56,10 @@ TEST_F(FailPointTest, EveryPlaceOfStorageIsReached) {
     Must(writer->Append("words"));
     Must(writer->Commit(1, std::nullopt));
     const Generation first = Ingest(store.get(), corpus.uid, &cache, 300);
+    auto reader =
+        Must(store->blocks().OpenContext(tenant, first.contexts[0].segments, 300, SmallGeometry()));
+    ExpectContext(*reader, cache);
+    reader.reset();
     Ingest(store.get(), corpus.uid, &cache, 400);
     const Session session = Must(catalog.CreateSession(first.uid, 0, {"s", "", {}}, 1));
     Must(catalog.DeleteSession(session.uid));
@@ -98,6 +102,19 @@ TEST_F(FailPointTest, AnErrorComesOnceAndNothingOfTheStepIsSeen) {
   EXPECT_OK(catalog.CreateCorpus(tenant, {"b", "", {}}, 1));
 }
 
+TEST_F(FailPointTest, AnErrorMayStay) {
+  auto store = Must(Open(Directory()));
+  Catalog& catalog = store->catalog();
+  const uint64_t tenant = Must(catalog.GetTenant(kDefaultTenantId)).uid;
+  Must(ArmFailPoints("corpus.create=error@2+"));
+  Must(catalog.CreateCorpus(tenant, {"a", "", {}}, 1));
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_CODE(catalog.CreateCorpus(tenant, {"b", "", {}}, 1), absl::StatusCode::kUnavailable);
+  }
+  Must(ArmFailPoints(""));
+  EXPECT_OK(catalog.CreateCorpus(tenant, {"b", "", {}}, 1));
+}
+
 TEST_F(FailPointTest, KillIsSigkill) {
   auto store = Must(Open(Directory()));
   const uint64_t tenant = Must(store->catalog().GetTenant(kDefaultTenantId)).uid;
@@ -110,9 +127,9 @@ TEST_F(FailPointTest, KillIsSigkill) {
 }
 
 TEST_F(FailPointTest, WhatMakesNoSenseIsRefused) {
-  for (const char* wrong :
-       {"corpus.create", "nowhere=kill", "corpus.create=dance", "corpus.create=kill@0",
-        "corpus.create=kill@x", "log.written=error", "corpus.create=sleep:long"}) {
+  for (const char* wrong : {"corpus.create", "nowhere=kill", "corpus.create=dance",
+                            "corpus.create=kill@0", "corpus.create=kill@x", "corpus.create=error@+",
+                            "log.written=error", "corpus.create=sleep:long"}) {
     EXPECT_CODE(ArmFailPoints(wrong), absl::StatusCode::kInvalidArgument) << wrong;
   }
   EXPECT_OK(ArmFailPoints("corpus.create=sleep:1@3,log.written=kill@9"));
