@@ -28,17 +28,25 @@ def paged_attention(q, k, v, pages, starts, at):
     rows, heads, size = q.shape
     groups = k.shape[2]
     out, mass = torch.empty_like(q), torch.empty(rows, heads)
-    for row in range(rows):
-        for group in range(groups):
-            taken = pages[row, group] >= 0
-            of = pages[row, group][taken].long()
-            place = (starts[row, group][taken][:, None] + torch.arange(BLOCK)).flatten()
-            mine = slice(group * heads // groups, (group + 1) * heads // groups)
-            scores = q[row, mine].float() @ k[of, :, group].flatten(0, 1).float().T * size**-0.5
-            scores = scores.masked_fill(place > at[row], -1e30)
-            mass[row, mine] = scores.logsumexp(-1)
-            out[row, mine] = (scores.softmax(-1) @ v[of, :, group].flatten(0, 1).float()).bfloat16()
+    place = starts[..., None] + torch.arange(BLOCK)
+    hidden = ((place > at[:, None, None, None]) | (pages < 0)[..., None]).flatten(2)
+    for group in range(groups):
+        of = pages[:, group].clamp(min=0).long()
+        mine = slice(group * heads // groups, (group + 1) * heads // groups)
+        scores = q[:, mine].float() @ k[of, :, group].flatten(1, 2).float().mT * size**-0.5
+        scores = scores.masked_fill(hidden[:, group, None], -1e30)
+        mass[:, mine] = scores.logsumexp(-1)
+        out[:, mine] = (scores.softmax(-1) @ v[of, :, group].flatten(1, 2).float()).bfloat16()
     return out, mass
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """These are thousands of small operations: threads that wait for one another made them take ten times as long on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
