@@ -49,6 +49,8 @@ struct EngineOptions {
   // limit. Ingests, uploads and session turns that would exceed it evict caches or are refused with
   // DISK_CAP_EXCEEDED (room/disk_room.h).
   int64_t disk_cap_bytes = 0;
+  // How long a read of the disk is waited for; 0: as long as it takes.
+  int64_t read_timeout_ms = 30'000;
   // How fast everything stored is read and verified while the engine runs; what fails is taken out
   // of use and rebuilt (care/store_care.h). 0: only what a question stumbled on is.
   int64_t scrub_bytes_per_second = int64_t{16} << 20;

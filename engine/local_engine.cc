@@ -83,6 +83,8 @@ absl::StatusOr<std::unique_ptr<LocalEngine>> LocalEngine::Open(const EngineOptio
                                                  "headroom take a part of it",
                                                  DiskRoom::kLeastCapBytes));
   }
+  if (options.read_timeout_ms < 0)
+    return InvalidOption("read_timeout_seconds", "must be 0 or more");
   if (options.request_bytes < 1) return InvalidOption("request_bytes", "must be at least 1");
   auto engine = std::unique_ptr<LocalEngine>(new LocalEngine(options));
   if (options.threads > 0) omp_set_num_threads(options.threads);
@@ -93,6 +95,7 @@ absl::StatusOr<std::unique_ptr<LocalEngine>> LocalEngine::Open(const EngineOptio
   const storage::StoreOptions store_options = {
       .directory = options.data_dir,
       .reader_threads = options.threads,
+      .read_timeout = std::chrono::milliseconds(options.read_timeout_ms),
       .disk_cap = static_cast<uint64_t>(options.disk_cap_bytes),
       .now = NowUs()};
   absl::StatusOr<std::unique_ptr<storage::Store>> store =
@@ -122,8 +125,9 @@ absl::StatusOr<std::unique_ptr<LocalEngine>> LocalEngine::Open(const EngineOptio
                          fmt::format("{} is too little for this model: at least {} are needed",
                                      options.pool_bytes, needed_slots * shape.kv_slot_bytes()));
   }
+  engine->reads_ = std::make_unique<ReadWatch>(&engine->store_->blocks());
   engine->memory_ = std::make_unique<KvMemory>(
-      shape, &engine->store_->blocks(),
+      shape, engine->reads_.get(),
       KvMemory::Options{.pool_bytes = options.pool_bytes, .index_bytes = options.index_bytes});
   engine->scheduler_ = std::make_unique<Scheduler>(
       &engine->model_->decoder(),
@@ -163,6 +167,8 @@ absl::StatusOr<std::unique_ptr<LocalEngine>> LocalEngine::Open(const EngineOptio
   engine->care_ = std::make_unique<StoreCare>(
       StoreCare::Surroundings{.store = engine->store_.get(),
                               .ingest = engine->ingest_.get(),
+                              .reads = engine->reads_.get(),
+                              .prefill_rate = &engine->counters_.prefill_rate,
                               .bytes_per_second = options.scrub_bytes_per_second});
   LECTERN_ASSIGN_OR_RETURN(
       engine->backups_,
@@ -384,6 +390,16 @@ absl::StatusOr<Stats> LocalEngine::GetStats() {
       .repair_rebuilds = care.rebuilds,
       .read_retries = static_cast<int64_t>(blocks.read_retries),
       .slow_reads = static_cast<int64_t>(blocks.slow_reads),
+      .timed_out_reads = static_cast<int64_t>(stored->background.timed_out_reads),
+      .write_outages = static_cast<int64_t>(stored->background.outages),
+      .write_recoveries = static_cast<int64_t>(stored->background.recoveries),
+      .recomputed = care.recomputed,
+      .prefill_tokens_per_second = counters_.prefill_rate.tokens_per_second(),
+      .pending_tokens = counters_.pending_tokens.load(),
+      .pool_limit_bytes = options_.pool_bytes,
+      .index_limit_bytes = options_.index_bytes,
+      .queue_limit = options_.queue_limit,
+      .batch_limit = options_.batch_limit,
       .request_memory_bytes = request_memory_->held_bytes(),
       .request_memory_limit_bytes = request_memory_->limit_bytes()};
 }

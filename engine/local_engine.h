@@ -19,6 +19,7 @@
 
 #include "engine/answer/answer.h"
 #include "engine/backup/store_backups.h"
+#include "engine/care/read_watch.h"
 #include "engine/care/store_care.h"
 #include "engine/engine.h"
 #include "engine/ingest/ingest.h"
@@ -147,6 +148,7 @@ class LocalEngine final : public Engine {
   std::unique_ptr<DiskRoom> room_;
   std::unique_ptr<RequestMemory> request_memory_;
   std::unique_ptr<ServingModel> model_;
+  std::unique_ptr<ReadWatch> reads_;
   std::unique_ptr<KvMemory> memory_;
   Counters counters_;
   int64_t chunk_tokens_ = 0;

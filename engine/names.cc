@@ -88,7 +88,7 @@ absl::Status WithReason(const absl::Status& status, std::string_view not_found,
       case absl::StatusCode::kCancelled:
         return "CANCELLED";
       case absl::StatusCode::kDeadlineExceeded:
-        return "DEADLINE_EXCEEDED";
+        return "STORAGE_TIMED_OUT";
       default:
         return "INTERNAL";
     }

@@ -331,9 +331,21 @@ struct Stats {
   int64_t verify_walks = 0;                   // that came to their end
   std::map<std::string, int64_t> damages;     // by kind
   int64_t quarantined_generations = 0;
-  int64_t repair_rebuilds = 0;  // begun because of damage
+  int64_t repair_rebuilds = 0;  // begun by itself, because of damage or slow reads
   int64_t read_retries = 0;
   int64_t slow_reads = 0;  // that took more than a second
+  int64_t timed_out_reads = 0;
+  int64_t write_outages = 0;     // times that a failed write stopped all writing
+  int64_t write_recoveries = 0;  // times that it went on
+  // Generations computed again because their blocks were read too slowly, or not at all; by cause
+  // (care/recompute_policy.h).
+  std::map<std::string, int64_t> recomputed;
+  double prefill_tokens_per_second = 0;  // of documents, as measured last; 0: not yet
+  int64_t pending_tokens = 0;            // accepted and not computed
+  int64_t pool_limit_bytes = 0;
+  int64_t index_limit_bytes = 0;
+  int64_t queue_limit = 0;
+  int64_t batch_limit = 0;
   int64_t request_memory_bytes = 0;
   int64_t request_memory_limit_bytes = 0;
 };

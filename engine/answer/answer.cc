@@ -170,12 +170,13 @@ absl::StatusOr<Question> Answers::Resolve(const storage::Corpus& corpus, const T
                   {"serving", ToHex(around_.model->fingerprint())}});
   }
   if (generation->residency == storage::Residency::kQuarantined) {
-    return Error(absl::StatusCode::kFailedPrecondition, "CACHE_QUARANTINED",
-                 fmt::format("stored blocks of generation {} failed their checksums and are out of "
-                             "use; they are computed again from the documents: ask again when that "
-                             "has ended, or call RebuildCorpus",
-                             UidName("g", generation->uid)),
-                 {{"generation", UidName("g", generation->uid)}});
+    return Error(
+        absl::StatusCode::kFailedPrecondition, "CACHE_QUARANTINED",
+        fmt::format("stored blocks of generation {} are damaged or cannot be read in time, and "
+                    "out of use; they are computed again from the documents: ask again when that "
+                    "has ended, or call RebuildCorpus",
+                    UidName("g", generation->uid)),
+        {{"generation", UidName("g", generation->uid)}});
   }
   if (generation->residency != storage::Residency::kComplete) {
     return Error(

@@ -24,6 +24,8 @@ QuestionRun::QuestionRun(const Surroundings& surroundings, Question question, An
       around_(surroundings),
       question_(std::move(question)),
       sink_(std::move(sink)),
+      prompt_left_(&around_.counters->pending_tokens,
+                   static_cast<int64_t>(question_.prompt.size())),
       observed_(
           around_.model->config(),
           static_cast<int64_t>(question_.generation.contexts[question_.context_index].token_count)),
@@ -102,6 +104,7 @@ absl::Status QuestionRun::AfterStep(SegmentResult result) {
     case Phase::kReading: {
       const int64_t tokens = context_->token_count() - question_.token_count - read_;
       read_ += tokens;
+      prompt_left_.Computed(tokens);
       around_.counters->prefill_tokens.fetch_add(tokens, std::memory_order_relaxed);
       around_.counters->tenants.Charge(question_.tenant_uid, tokens);
       if (read_ < static_cast<int64_t>(question_.prompt.size())) return absl::OkStatus();

@@ -91,6 +91,7 @@ class QuestionRun final : public Run {
   const AnswerSink sink_;
   std::unique_ptr<Context> context_;
   std::optional<LevelGuard> open_;
+  PendingTokens prompt_left_;
   ObservedMass observed_;
   TokenCertainty certainty_;
   StreamingDecoder decoder_;

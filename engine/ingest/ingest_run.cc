@@ -25,7 +25,9 @@ IngestRun::IngestRun(const Surroundings& surroundings, storage::IngestIntent int
       around_(surroundings),
       intent_(std::move(intent)),
       plan_(std::move(plan)),
-      promise_(std::move(promise)) {
+      promise_(std::move(promise)),
+      left_(&around_.counters->pending_tokens,
+            plan_.token_count() - static_cast<int64_t>(intent_.contexts.at(0).token_count)) {
   LECTERN_CHECK(intent_.contexts.size() == 1);
 }
 
@@ -70,6 +72,8 @@ Run::Wish IngestRun::NextWish() const {
 }
 
 absl::StatusOr<StepSegment> IngestRun::Prepare(int64_t tokens) {
+  step_begin_ = std::chrono::steady_clock::now();
+  step_tokens_ = tokens;
   LECTERN_RETURN_IF_ERROR(context_->Reserve(tokens));
   return StepSegment{.context = context_.get(),
                      .tokens = std::span(plan_.tokens)
@@ -85,6 +89,10 @@ absl::Status IngestRun::AfterStep(SegmentResult result) {
   if (complete || context_->token_count() - stored >= kCommitBlocks * kBlockTokens) {
     LECTERN_RETURN_IF_ERROR(Commit(complete));
   }
+  left_.Computed(step_tokens_);
+  around_.counters->prefill_rate.Add(
+      step_tokens_,
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - step_begin_).count());
   return complete ? Publish() : absl::OkStatus();
 }
 

@@ -2,6 +2,7 @@
 // published at the end.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -56,6 +57,10 @@ class IngestRun final : public Run {
   DiskPromise promise_;
   std::unique_ptr<Context> context_;
   std::optional<LevelGuard> open_;
+  PendingTokens left_;
+  // Of the step at hand.
+  std::chrono::steady_clock::time_point step_begin_;
+  int64_t step_tokens_ = 0;
   bool done_ = false;
 };
 

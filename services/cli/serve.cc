@@ -13,8 +13,11 @@
 #include "services/process/signals.h"
 #include "services/process/version.h"
 #include "services/security/caller_security.h"
+#include "services/security/listen_security.h"
 #include "services/telemetry/http.h"
+#include "services/telemetry/levels.h"
 #include "services/telemetry/metrics.h"
+#include "services/telemetry/process_collector.h"
 #include "services/worker/engine_collector.h"
 #include "services/worker/engine_flags.h"
 #include "services/worker/worker_server.h"
@@ -38,15 +41,21 @@ absl::Status Serve() {
                            engine::Engine::Open(options));
   const auto registry = std::make_shared<prometheus::Registry>();
   const auto collector = std::make_shared<EngineCollector>(*engine);
-  CallMetrics metrics(*registry, "gateway", Version());
+  CallMetrics metrics(*registry, "gateway", Version(), PublicServiceNames());
   LECTERN_ASSIGN_OR_RETURN(const std::unique_ptr<WorkerServer> worker,
                            WorkerServer::Start("", nullptr, *engine, nullptr, {}));
   LECTERN_ASSIGN_OR_RETURN(const std::unique_ptr<GatewayServer> gateway,
                            GatewayServer::Start({listen, call_limit, std::move(security)},
                                                 worker->InProcessChannel(), metrics));
+  const auto levels = std::make_shared<Levels>();
+  AddServerLevels(*levels);
+  levels->Add("lectern_requests_in_flight_limit", "Calls of every kind that may run at once.",
+              [call_limit] { return call_limit; });
+  AddCertificateExpiries(*levels);
   LECTERN_ASSIGN_OR_RETURN(
       const std::unique_ptr<MetricsServer> http,
-      MetricsServer::Start(absl::GetFlag(FLAGS_metrics_listen), {registry, collector},
+      MetricsServer::Start(absl::GetFlag(FLAGS_metrics_listen),
+                           {registry, collector, levels, std::make_shared<ProcessCollector>()},
                            [&gateway] { return gateway->serving(); }));
   gateway->SetServing(true);
   const engine::ModelInfo model = engine->GetModel();
@@ -107,6 +116,7 @@ const Command kServeCommand = {
               "request_bytes",
               "disk_cap",
               "scrub_rate",
+              "read_timeout_seconds",
               "backup_dir",
               "backup_rate",
               "call_limit",

@@ -39,15 +39,6 @@ constexpr int kLastReconnectMs = 2'000;
 constexpr char kServiceConfig[] =
     R"({"loadBalancingConfig":[{"round_robin":{}}],"healthCheckConfig":{"serviceName":""}})";
 
-const std::vector<std::string>& PublicServices() {
-  static const auto* const names = new std::vector<std::string>{
-      v1::Answers::service_full_name(),  v1::Backups::service_full_name(),
-      v1::Corpora::service_full_name(),  v1::Documents::service_full_name(),
-      v1::Models::service_full_name(),   v1::Operations::service_full_name(),
-      v1::Sessions::service_full_name(), v1::Tenants::service_full_name()};
-  return *names;
-}
-
 // What callers of whom nothing is known yet can make the server hold: streams, headers, handshakes
 // that do not end, connections that nobody uses, and the memory of all of it together.
 void BoundCallers(grpc::ServerBuilder& builder) {
@@ -62,6 +53,15 @@ void BoundCallers(grpc::ServerBuilder& builder) {
 }
 
 }  // namespace
+
+const std::vector<std::string>& PublicServiceNames() {
+  static const auto* const names = new std::vector<std::string>{
+      v1::Answers::service_full_name(),  v1::Backups::service_full_name(),
+      v1::Corpora::service_full_name(),  v1::Documents::service_full_name(),
+      v1::Models::service_full_name(),   v1::Operations::service_full_name(),
+      v1::Sessions::service_full_name(), v1::Tenants::service_full_name()};
+  return *names;
+}
 
 GatewayServer::GatewayServer(Options options, std::shared_ptr<grpc::Channel> worker,
                              CallMetrics& metrics)
@@ -83,7 +83,7 @@ absl::StatusOr<std::unique_ptr<GatewayServer>> GatewayServer::Start(
   BoundCallers(builder);
   LECTERN_ASSIGN_OR_RETURN(
       RunningServer running,
-      StartServer(builder, listen, gateway->security_.credentials, PublicServices()));
+      StartServer(builder, listen, gateway->security_.credentials, PublicServiceNames()));
   gateway->server_ = std::move(running.server);
   gateway->address_ = std::move(running.address);
   return gateway;
@@ -99,7 +99,7 @@ void GatewayServer::SetServing(bool serving) {
   const std::lock_guard lock(serving_mutex_);
   if (refusing_ && serving) return;
   serving_ = serving;
-  services::SetServing(*server_, PublicServices(), serving);
+  services::SetServing(*server_, PublicServiceNames(), serving);
 }
 
 void GatewayServer::FollowWorker() {

@@ -62,6 +62,9 @@ class GatewayServer {
   std::thread follower_;
 };
 
+// Full names of the services that it serves.
+const std::vector<std::string>& PublicServiceNames();
+
 // A channel to a worker across the network: it is ready when the worker's health service says so,
 // and notices a dead connection within half a minute.
 std::shared_ptr<grpc::Channel> ConnectToWorker(

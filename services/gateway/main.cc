@@ -14,9 +14,12 @@
 #include "services/process/signals.h"
 #include "services/process/version.h"
 #include "services/security/caller_security.h"
+#include "services/security/listen_security.h"
 #include "services/security/tls.h"
 #include "services/telemetry/http.h"
+#include "services/telemetry/levels.h"
 #include "services/telemetry/metrics.h"
+#include "services/telemetry/process_collector.h"
 
 ABSL_FLAG(std::string, listen, "127.0.0.1:7421", "address of the public API");
 ABSL_FLAG(std::string, metrics_listen, "127.0.0.1:7422", "address of /metrics and /healthz");
@@ -38,7 +41,7 @@ absl::Status Run() {
   const int call_limit = absl::GetFlag(FLAGS_call_limit);
   LECTERN_RETURN_IF_ERROR(CheckAtLeast("call_limit", call_limit, 1));
   const auto registry = std::make_shared<prometheus::Registry>();
-  CallMetrics metrics(*registry, "gateway", Version());
+  CallMetrics metrics(*registry, "gateway", Version(), PublicServiceNames());
   const std::string worker = absl::GetFlag(FLAGS_worker);
   const std::string listen = absl::GetFlag(FLAGS_listen);
   LECTERN_ASSIGN_OR_RETURN(CallerSecurity security, CallerSecurityFromFlags(listen));
@@ -50,9 +53,18 @@ absl::Status Run() {
   LECTERN_ASSIGN_OR_RETURN(const std::unique_ptr<GatewayServer> gateway,
                            GatewayServer::Start({listen, call_limit, std::move(security)},
                                                 ConnectToWorker(worker, credentials), metrics));
-  LECTERN_ASSIGN_OR_RETURN(const std::unique_ptr<MetricsServer> http,
-                           MetricsServer::Start(absl::GetFlag(FLAGS_metrics_listen), {registry},
-                                                [&gateway] { return gateway->serving(); }));
+  const auto levels = std::make_shared<Levels>();
+  AddServerLevels(*levels);
+  levels->Add("lectern_requests_in_flight_limit", "Calls of every kind that may run at once.",
+              [call_limit] { return call_limit; });
+  AddCertificateExpiries(*levels);
+  AddCertificateExpiry(*levels, "worker_certificate", absl::GetFlag(FLAGS_worker_certificate));
+  AddCertificateExpiry(*levels, "worker_ca", absl::GetFlag(FLAGS_worker_ca));
+  LECTERN_ASSIGN_OR_RETURN(
+      const std::unique_ptr<MetricsServer> http,
+      MetricsServer::Start(absl::GetFlag(FLAGS_metrics_listen),
+                           {registry, levels, std::make_shared<ProcessCollector>()},
+                           [&gateway] { return gateway->serving(); }));
   gateway->FollowWorker();
   RunUntilTerminated(
       kProgram, {{"address", gateway->address()}, {"metrics", http->address()}, {"worker", worker}},

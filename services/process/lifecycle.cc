@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdio>
 
 #include "engine/error/error.h"
@@ -14,6 +15,8 @@ namespace {
 constexpr int kFailedStart = 1;
 // How soon a second signal is noticed.
 constexpr std::chrono::milliseconds kSignalPoll{50};
+
+std::atomic<bool> draining = false;
 
 // Whether all calls ended before `end` and before a second signal.
 bool Drain(const DrainSteps& steps, std::chrono::steady_clock::time_point end) {
@@ -35,6 +38,7 @@ void RunUntilTerminated(std::string_view program, const std::vector<LogField>& r
   const int signal = WaitForTerminationSignal();
   Log(LogLevel::kInfo, "draining", {{"signal", signal}, {"limit_ms", int64_t{drain.count()}}});
   const auto start = std::chrono::steady_clock::now();
+  draining = true;
   steps.refuse();
   const bool idle = Drain(steps, start + drain);
   steps.stop();
@@ -43,6 +47,13 @@ void RunUntilTerminated(std::string_view program, const std::vector<LogField>& r
        {"duration_ms",
         std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start)
             .count()}});
+}
+
+bool IsDraining() { return draining; }
+
+void AddServerLevels(Levels& levels) {
+  levels.Add("lectern_draining", "1 from the first SIGTERM on.",
+             [] { return IsDraining() ? 1.0 : 0.0; });
 }
 
 int ReportFailedStart(std::string_view program, const absl::Status& status) {

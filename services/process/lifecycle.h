@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "services/telemetry/levels.h"
 #include "services/telemetry/log.h"
 
 namespace lectern::services {
@@ -25,6 +26,11 @@ struct DrainSteps {
 // signal cuts that short. Returns when everything has stopped.
 void RunUntilTerminated(std::string_view program, const std::vector<LogField>& ready,
                         std::chrono::milliseconds drain, const DrainSteps& steps);
+
+// Whether that drain has begun.
+bool IsDraining();
+// What every server process tells of itself: lectern_draining.
+void AddServerLevels(Levels& levels);
 
 // "lectern serve: <message>" on stderr; returns the exit code of a failed start.
 int ReportFailedStart(std::string_view program, const absl::Status& status);

@@ -28,6 +28,18 @@ bool IsLoopback(std::string_view address) {
 
 bool ClientCertificatesRequired() { return !absl::GetFlag(FLAGS_tls_client_ca).empty(); }
 
+void AddCertificateExpiry(Levels& levels, const std::string& flag, const std::string& path) {
+  if (path.empty()) return;
+  levels.Add("lectern_certificate_expiry_time_seconds",
+             "When the first certificate in a flag's file expires, Unix time.", {"flag", flag},
+             [path] { return CertificateExpiry(path); });
+}
+
+void AddCertificateExpiries(Levels& levels) {
+  AddCertificateExpiry(levels, "tls_certificate", absl::GetFlag(FLAGS_tls_certificate));
+  AddCertificateExpiry(levels, "tls_client_ca", absl::GetFlag(FLAGS_tls_client_ca));
+}
+
 absl::StatusOr<std::shared_ptr<grpc::ServerCredentials>> CredentialsFromFlags(
     const std::string& address, bool authenticated, std::string_view how) {
   const TlsFiles files = {absl::GetFlag(FLAGS_tls_certificate), absl::GetFlag(FLAGS_tls_key),

@@ -10,6 +10,8 @@
 #include <string>
 #include <string_view>
 
+#include "services/telemetry/levels.h"
+
 namespace lectern::services {
 
 // Whether only this machine can reach "127.0.0.1:7421", "[::1]:0", "localhost:7421".
@@ -23,5 +25,10 @@ absl::StatusOr<std::shared_ptr<grpc::ServerCredentials>> CredentialsFromFlags(
 
 // Whether --tls_client_ca makes callers show certificates.
 bool ClientCertificatesRequired();
+
+// Adds lectern_certificate_expiry_time_seconds of a PEM file that a flag names; nothing for "".
+void AddCertificateExpiry(Levels& levels, const std::string& flag, const std::string& path);
+// The same of --tls_certificate and --tls_client_ca.
+void AddCertificateExpiries(Levels& levels);
 
 }  // namespace lectern::services

@@ -8,6 +8,7 @@
 #include <openssl/x509.h>
 
 #include <cstdio>
+#include <ctime>
 #include <string_view>
 
 #include "engine/error/error.h"
@@ -100,6 +101,24 @@ absl::StatusOr<std::shared_ptr<grpc::ServerCredentials>> ServerTls(const TlsFile
     options.set_cert_request_type(GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY);
   }
   return grpc::experimental::TlsServerCredentials(options);
+}
+
+std::optional<double> CertificateExpiry(const std::string& path) {
+  const Owned<FILE> file(std::fopen(path.c_str(), "re"), [](FILE* open) {
+    if (open != nullptr) std::fclose(open);
+  });
+  if (file == nullptr) return std::nullopt;
+  std::optional<double> first;
+  while (true) {
+    const Owned<X509> certificate(PEM_read_X509(file.get(), nullptr, nullptr, nullptr), X509_free);
+    if (certificate == nullptr) break;
+    std::tm end = {};
+    if (ASN1_TIME_to_tm(X509_get0_notAfter(certificate.get()), &end) != 1) continue;
+    const auto seconds = static_cast<double>(timegm(&end));
+    if (!first.has_value() || seconds < *first) first = seconds;
+  }
+  ERR_clear_error();  // of the end of the file
+  return first;
 }
 
 absl::StatusOr<std::shared_ptr<grpc::ChannelCredentials>> ChannelTls(const TlsFiles& files,

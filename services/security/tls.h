@@ -9,6 +9,7 @@
 #include <grpcpp/security/server_credentials.h>
 
 #include <memory>
+#include <optional>
 #include <string>
 
 namespace lectern::services {
@@ -41,5 +42,8 @@ absl::StatusOr<std::shared_ptr<grpc::ServerCredentials>> ServerTls(const TlsFile
 absl::StatusOr<std::shared_ptr<grpc::ChannelCredentials>> ChannelTls(const TlsFiles& files,
                                                                      const TlsFlagNames& flags,
                                                                      bool system_roots);
+
+// When the first of the certificates in a PEM file expires, Unix time; nothing if there is none.
+std::optional<double> CertificateExpiry(const std::string& path);
 
 }  // namespace lectern::services

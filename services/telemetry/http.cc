@@ -11,6 +11,7 @@
 
 #include "engine/error/error.h"
 #include "services/rpc/reason.h"
+#include "services/telemetry/levels.h"
 #include "services/telemetry/log.h"
 
 namespace lectern::services {
@@ -101,6 +102,10 @@ absl::StatusOr<std::unique_ptr<MetricsServer>> MetricsServer::Start(
     const std::string& address, std::vector<std::shared_ptr<prometheus::Collectable>> sources,
     std::function<bool()> healthy) {
   try {
+    const auto serving = std::make_shared<Levels>();
+    serving->Add("lectern_serving", "1 while /healthz says so: calls are taken.",
+                 [healthy] { return healthy() ? 1.0 : 0.0; });
+    sources.push_back(serving);
     return std::make_unique<CivetMetricsServer>(address, std::move(sources), std::move(healthy));
   } catch (const CivetException& error) {
     return engine::Error(

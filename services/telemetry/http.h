@@ -14,8 +14,9 @@ namespace lectern::services {
 
 class MetricsServer {
  public:
-  // Serves what `sources` collect on `address` ("127.0.0.1:7422"; port 0 takes a free one).
-  // `healthy` is called for every /healthz, from any thread, until the server is destroyed.
+  // Serves what `sources` collect, and the gauge lectern_serving, on `address` ("127.0.0.1:7422";
+  // port 0 takes a free one). `healthy` is called for every page, from any thread, until the server
+  // is destroyed.
   //   UNAVAILABLE LISTEN_FAILED
   static absl::StatusOr<std::unique_ptr<MetricsServer>> Start(
       const std::string& address, std::vector<std::shared_ptr<prometheus::Collectable>> sources,

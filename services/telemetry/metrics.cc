@@ -1,6 +1,12 @@
 #include "services/telemetry/metrics.h"
 
+#include <google/protobuf/descriptor.h>
+
 #include <utility>
+
+#include "engine/error/check.h"
+#include "services/rpc/errors.h"
+#include "services/telemetry/error_reasons.h"
 
 namespace lectern::services {
 namespace {
@@ -26,7 +32,7 @@ double Seconds(const google::protobuf::Duration& duration) {
 }  // namespace
 
 CallMetrics::CallMetrics(prometheus::Registry& registry, const std::string& component,
-                         const std::string& version)
+                         const std::string& version, const std::vector<std::string>& services)
     : requests_(BuildCounter()
                     .Name("lectern_requests_total")
                     .Help("Calls that finished, by method and status code.")
@@ -89,6 +95,18 @@ CallMetrics::CallMetrics(prometheus::Registry& registry, const std::string& comp
       .Register(registry)
       .Add({{"version", version}})
       .Set(1);
+  for (const std::string_view reason : kErrorReasons) {
+    errors_.Add({{"reason", std::string(reason)}});
+  }
+  for (const std::string& name : services) {
+    const google::protobuf::ServiceDescriptor* const service =
+        google::protobuf::DescriptorPool::generated_pool()->FindServiceByName(name);
+    LECTERN_CHECK(service != nullptr);
+    for (int i = 0; i < service->method_count(); ++i) {
+      requests_.Add({{"method", service->name() + "/" + service->method(i)->name()},
+                     {"code", CodeName(grpc::StatusCode::OK)}});
+    }
+  }
 }
 
 void CallMetrics::CallFinished(const std::string& method, const std::string& code,

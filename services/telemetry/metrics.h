@@ -1,18 +1,20 @@
 // What Prometheus sees of the calls. The engine's own counters are collected at scrape time
 // (services/worker/engine_collector.h). Thread-safe.
 //
-//   lectern_requests_total{method,code}            finished calls
-//   lectern_errors_total{reason}                   those that failed, by ErrorInfo.reason
-//   lectern_request_duration_seconds{method}       histogram, from the first byte to the last
-//   lectern_tenant_requests_total{tenant,code}     the same by tenant; the tenants beyond the first
-//   100 lectern_tenant_tokens_total{tenant,kind}       of a process share the label "other". kind:
-//   cached,
-//                                                  prompt or generated
-//   lectern_requests_in_flight                     accepted and not finished
-//   lectern_time_to_first_token_seconds            histogram, of answers, queue included
-//   lectern_time_per_output_token_seconds          histogram, of answers: after the first token
-//   lectern_cache_bytes_total{tier}                cached blocks read for answers; tier disk or
-//   memory lectern_build_info{version}                    1
+//   lectern_requests_total{method,code}        finished calls
+//   lectern_errors_total{reason}               those that failed, by ErrorInfo.reason
+//   lectern_request_duration_seconds{method}   histogram, from the first byte to the last
+//   lectern_tenant_requests_total{tenant,code} the same by tenant; the tenants beyond the first 100
+//                                              of a process share the label "other"
+//   lectern_tenant_tokens_total{tenant,kind}   kind: cached, prompt or generated
+//   lectern_requests_in_flight                 accepted and not finished
+//   lectern_time_to_first_token_seconds        histogram, of answers, queue included
+//   lectern_time_per_output_token_seconds      histogram, of answers: after the first token
+//   lectern_cache_bytes_total{tier}            cached blocks read for answers; tier disk or memory
+//   lectern_build_info{version}                1
+//
+// Series that are known before the first call are there from the start, at 0: code OK of every
+// method, and every reason (error_reasons.h).
 #pragma once
 
 #include <prometheus/counter.h>
@@ -26,6 +28,7 @@
 #include <set>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "lectern/v1/answers.pb.h"
 
@@ -34,9 +37,9 @@ namespace lectern::services {
 class CallMetrics {
  public:
   // `component` ("gateway", "worker") labels every series, so that the two sides of one call are
-  // never added up.
+  // never added up. `services`: full names of the gRPC services whose calls are counted.
   CallMetrics(prometheus::Registry& registry, const std::string& component,
-              const std::string& version);
+              const std::string& version, const std::vector<std::string>& services);
 
   void CallStarted() { in_flight_.Increment(); }
   void CallFinished(const std::string& method, const std::string& code, const std::string& reason,

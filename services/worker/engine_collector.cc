@@ -22,10 +22,17 @@ MetricFamily Counter(std::string name, std::string help, int64_t value) {
   return {std::move(name), std::move(help), MetricType::Counter, {metric}};
 }
 
-MetricFamily Gauge(std::string name, std::string help, int64_t value) {
+MetricFamily Gauge(std::string name, std::string help, double value) {
   ClientMetric metric;
-  metric.gauge.value = static_cast<double>(value);
+  metric.gauge.value = value;
   return {std::move(name), std::move(help), MetricType::Gauge, {metric}};
+}
+
+// At 0 from the start; storage/scrub.h has the kinds.
+std::map<std::string, int64_t> DamagesByKind(const engine::Stats& stats) {
+  std::map<std::string, int64_t> damages = stats.damages;
+  for (const char* kind : {"catalog", "document", "layout", "blocks", "hash"}) damages[kind] += 0;
+  return damages;
 }
 
 // One series for each value of `label`.
@@ -54,6 +61,14 @@ std::vector<MetricFamily> EngineCollector::Collect() const {
   return {
       Gauge("lectern_queue_requests", "Questions that wait for their first step.",
             stats.queued_requests),
+      Gauge("lectern_queue_limit_requests", "Questions that may wait or run.", stats.queue_limit),
+      Gauge("lectern_pending_tokens", "Tokens of questions and documents accepted, not computed.",
+            stats.pending_tokens),
+      Gauge("lectern_running_limit_requests", "Questions that the batch may hold.",
+            stats.batch_limit),
+      Gauge("lectern_prefill_tokens_per_second",
+            "Rate at which documents were prefilled last; 0: not yet.",
+            stats.prefill_tokens_per_second),
       Gauge("lectern_running_requests", "Questions in the running batch.", stats.running_requests),
       Gauge("lectern_open_contexts", "Contexts whose index keys are resident.",
             stats.open_contexts),
@@ -68,6 +83,7 @@ std::vector<MetricFamily> EngineCollector::Collect() const {
           MetricType::Gauge, "lectern_pool_blocks",
           "Block pool slots (one layer of one block each).", "state",
           {{"used", stats.pool_blocks_used}, {"free", stats.pool_blocks - stats.pool_blocks_used}}),
+      Gauge("lectern_pool_limit_bytes", "Memory of all these slots.", stats.pool_limit_bytes),
       Counter("lectern_pool_hits_total", "Selected blocks found in the pool.", stats.pool_hits),
       Counter("lectern_pool_misses_total", "Selected blocks read from disk.", stats.pool_misses),
       Counter("lectern_block_lookups_total", "Blocks looked up by prefix chain at ingest.",
@@ -92,21 +108,32 @@ std::vector<MetricFamily> EngineCollector::Collect() const {
       Counter("lectern_verify_walks_total", "Walks of everything stored that came to their end.",
               stats.verify_walks),
       Labelled(MetricType::Counter, "lectern_damages_total",
-               "Stored records that failed verification.", "kind", stats.damages),
+               "Stored records that failed verification.", "kind", DamagesByKind(stats)),
       Counter("lectern_quarantined_generations_total",
               "Generations taken out of use because of damage.", stats.quarantined_generations),
       Counter("lectern_read_retries_total", "Block reads tried again after an error that may pass.",
               stats.read_retries),
       Counter("lectern_slow_reads_total", "Block reads that took more than a second.",
               stats.slow_reads),
-      Counter("lectern_repair_rebuilds_total", "Rebuilds begun because of damage.",
-              stats.repair_rebuilds),
+      Counter("lectern_timed_out_reads_total", "Reads that the disk did not answer in time.",
+              stats.timed_out_reads),
+      Counter("lectern_write_outages_total", "Times that a failed write stopped all writing.",
+              stats.write_outages),
+      Counter("lectern_write_recoveries_total", "Times that writing went on after that.",
+              stats.write_recoveries),
+      Labelled(
+          MetricType::Counter, "lectern_recomputed_generations_total",
+          "Generations computed again because their blocks were read too slowly or not at all.",
+          "cause", stats.recomputed),
+      Counter("lectern_repair_rebuilds_total",
+              "Rebuilds begun by itself, because of damage or slow reads.", stats.repair_rebuilds),
       Gauge("lectern_request_memory_bytes", "Memory held by requests besides pool and index keys.",
             stats.request_memory_bytes),
       Gauge("lectern_request_memory_limit_bytes", "What it may be.",
             stats.request_memory_limit_bytes),
       Gauge("lectern_index_memory_bytes", "Bytes of resident index keys.",
             stats.memory_index_bytes),
+      Gauge("lectern_index_memory_limit_bytes", "What it may be.", stats.index_limit_bytes),
       Gauge("lectern_corpora", "Corpora stored.", stats.corpora),
       Gauge("lectern_documents", "Documents stored.", stats.documents),
       Gauge("lectern_sessions", "Sessions stored.", stats.sessions),

@@ -41,6 +41,10 @@ ABSL_FLAG(ByteSize, request_bytes, (ByteSize{int64_t{4} << 30}),
 ABSL_FLAG(ByteSize, scrub_rate, (ByteSize{int64_t{16} << 20}),
           "bytes a second at which everything stored is verified again and again; 0: only what a "
           "question stumbled on");
+ABSL_FLAG(
+    int32_t, read_timeout_seconds, 30,
+    "how long a read of the disk is waited for before whoever needs it is told; 0: as long as "
+    "it takes");
 ABSL_FLAG(std::string, backup_dir, "",
           "where `lectern backups create` puts backups made while serving; best on another disk; "
           "empty: none can be made");
@@ -98,6 +102,9 @@ absl::StatusOr<engine::EngineOptions> EngineOptionsFromFlags() {
   options.document_limit_bytes = absl::GetFlag(FLAGS_document_limit_bytes).bytes;
   options.disk_cap_bytes = absl::GetFlag(FLAGS_disk_cap).bytes;
   options.scrub_bytes_per_second = absl::GetFlag(FLAGS_scrub_rate).bytes;
+  const int64_t read_timeout_seconds = absl::GetFlag(FLAGS_read_timeout_seconds);
+  LECTERN_RETURN_IF_ERROR(CheckAtLeast("read_timeout_seconds", read_timeout_seconds, 0));
+  options.read_timeout_ms = read_timeout_seconds * 1000;
   options.request_bytes = absl::GetFlag(FLAGS_request_bytes).bytes;
   options.adaptive_coverage = absl::GetFlag(FLAGS_adaptive_coverage);
   if (!(options.adaptive_coverage >= 0 && options.adaptive_coverage <= 1)) {

@@ -14,7 +14,9 @@
 #include "services/process/version.h"
 #include "services/security/listen_security.h"
 #include "services/telemetry/http.h"
+#include "services/telemetry/levels.h"
 #include "services/telemetry/metrics.h"
+#include "services/telemetry/process_collector.h"
 #include "services/worker/engine_collector.h"
 #include "services/worker/engine_flags.h"
 #include "services/worker/worker_server.h"
@@ -39,12 +41,16 @@ absl::Status Run() {
                            engine::Engine::Open(options));
   const auto registry = std::make_shared<prometheus::Registry>();
   const auto collector = std::make_shared<EngineCollector>(*engine);
-  CallMetrics metrics(*registry, "worker", Version());
+  CallMetrics metrics(*registry, "worker", Version(), WorkerServiceNames());
   LECTERN_ASSIGN_OR_RETURN(const std::unique_ptr<WorkerServer> worker,
                            WorkerServer::Start(listen, credentials, *engine, &metrics, {}));
+  const auto levels = std::make_shared<Levels>();
+  AddServerLevels(*levels);
+  AddCertificateExpiries(*levels);
   LECTERN_ASSIGN_OR_RETURN(
       const std::unique_ptr<MetricsServer> http,
-      MetricsServer::Start(absl::GetFlag(FLAGS_metrics_listen), {registry, collector},
+      MetricsServer::Start(absl::GetFlag(FLAGS_metrics_listen),
+                           {registry, collector, levels, std::make_shared<ProcessCollector>()},
                            [&worker] { return worker->serving(); }));
   const engine::ModelInfo model = engine->GetModel();
   RunUntilTerminated(kProgram,

@@ -9,11 +9,15 @@
 #include <chrono>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "engine/engine.h"
 #include "services/worker/worker_service.h"
 
 namespace lectern::services {
+
+// Full names of the services that it serves.
+std::vector<std::string> WorkerServiceNames();
 
 class WorkerServer {
  public:

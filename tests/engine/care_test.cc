@@ -13,6 +13,7 @@
 #include "engine/data_dir.h"
 #include "engine/engine.h"
 #include "engine/error/error.h"
+#include "storage/fail_point.h"
 #include "storage/keys.h"
 #include "storage/rocksdb_store.h"
 #include "storage/store.h"
@@ -138,6 +139,70 @@ TEST_F(CareTest, WhatAnEarlierProcessQuarantinedIsRebuilt) {
   const auto engine = Open(0);
   AwaitRepair(*engine);
   EXPECT_EQ(Ask(*engine, kLibrary)->text, answer_);
+}
+
+class UnreadDiskTest : public CareTest {
+ protected:
+  void SetUp() override {
+    if (!storage::kFailPointsBuilt) GTEST_SKIP() << "built without LECTERN_FAIL_POINTS";
+  }
+  void TearDown() override { ASSERT_TRUE(storage::ArmFailPoints("").ok()); }
+
+  void AwaitRecomputed(Engine& engine, const std::string& cause) {
+    for (;;) {
+      const auto stats = engine.GetStats();
+      ASSERT_TRUE(stats.ok());
+      if (stats->recomputed.at(cause) == 1) return;
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    }
+  }
+};
+
+TEST_F(UnreadDiskTest, WhatIsReadMoreSlowlyThanItIsComputedIsComputedAgain) {
+  const std::string before = testing::StoredCacheDigest(Data(), "library");
+  {
+    const auto engine = Open(0);
+    const CorpusName fresh = {.tenant = "default", .corpus = "fresh"};
+    testing::Upload(*engine, fresh, "text", testing::RandomText(600, 7));
+    ASSERT_TRUE(testing::IngestAndWait(*engine, fresh).error.ok());
+    const Stats stats = *engine->GetStats();
+    ASSERT_GT(stats.prefill_tokens_per_second, 0);
+    EXPECT_EQ(stats.pending_tokens, 0);
+    const auto generation = engine->GetGeneration(
+        {.corpus = kLibrary, .id = engine->GetCorpus(kLibrary)->current_generation});
+    const double prefill =
+        static_cast<double>(generation->token_count) / stats.prefill_tokens_per_second;
+    const int pause_ms = 1500 + static_cast<int>(3000 * prefill);
+    ASSERT_TRUE(storage::ArmFailPoints("block.read=sleep:" + std::to_string(pause_ms)).ok());
+    const auto slow = Ask(*engine, kLibrary);
+    ASSERT_TRUE(slow.ok()) << slow.status();
+    EXPECT_EQ(slow->text, answer_);
+    AwaitRecomputed(*engine, "slow");
+    AwaitRepair(*engine);
+    EXPECT_EQ(engine->GetStats()->quarantined_generations, 0) << "nothing was damaged";
+    EXPECT_EQ(engine->GetCorpus(kShelf)->cache_residency, Residency::kComplete);
+    EXPECT_EQ(Ask(*engine, kLibrary)->text, answer_);
+  }
+  EXPECT_EQ(testing::StoredCacheDigest(Data(), "library"), before);
+}
+
+TEST_F(UnreadDiskTest, WhatCannotBeReadIsComputedAgainAfterSoManyAttempts) {
+  const std::string before = testing::StoredCacheDigest(Data(), "library");
+  {
+    const auto engine = Open(0);
+    ASSERT_TRUE(storage::ArmFailPoints("block.read=error@1+").ok());
+    for (int attempt = 0; attempt < 3; ++attempt) {
+      EXPECT_EQ(engine->GetStats()->recomputed.at("unreadable"), 0);
+      const auto refused = Ask(*engine, kLibrary);
+      EXPECT_EQ(refused.status().code(), absl::StatusCode::kUnavailable) << refused.status();
+      EXPECT_EQ(ReasonOf(refused.status()), "STORAGE_UNAVAILABLE");
+    }
+    AwaitRecomputed(*engine, "unreadable");
+    ASSERT_TRUE(storage::ArmFailPoints("").ok());
+    AwaitRepair(*engine);
+    EXPECT_EQ(Ask(*engine, kLibrary)->text, answer_);
+  }
+  EXPECT_EQ(testing::StoredCacheDigest(Data(), "library"), before);
 }
 
 TEST_F(CareTest, VerifySaysWhatIsDamagedWhomItAffectsAndWhetherItComesBack) {

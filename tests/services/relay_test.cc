@@ -103,7 +103,7 @@ class RelayTest : public ::testing::TestWithParam<Topology> {
   }
 
   std::shared_ptr<prometheus::Registry> registry_ = std::make_shared<prometheus::Registry>();
-  CallMetrics metrics_{*registry_, "gateway", "test"};
+  CallMetrics metrics_{*registry_, "gateway", "test", {}};
   ScriptedEngine engine_;
   std::unique_ptr<WorkerServer> worker_;
   std::unique_ptr<GatewayServer> gateway_;

@@ -3,14 +3,22 @@
 #include <gtest/gtest.h>
 #include <prometheus/text_serializer.h>
 
+#include <chrono>
+#include <cstdio>
 #include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
 
 #include "engine/error/error.h"
+#include "lectern/v1/answers.grpc.pb.h"
 #include "services/rpc/errors.h"
 #include "services/telemetry/call_record.h"
 #include "services/telemetry/http.h"
+#include "services/telemetry/levels.h"
 #include "services/telemetry/log.h"
 #include "services/telemetry/metrics.h"
+#include "services/telemetry/process_collector.h"
 
 namespace lectern::services {
 namespace {
@@ -46,7 +54,8 @@ class MetricsTest : public ::testing::Test {
   std::string Page() { return prometheus::TextSerializer().Serialize(registry_->Collect()); }
 
   std::shared_ptr<prometheus::Registry> registry_ = std::make_shared<prometheus::Registry>();
-  CallMetrics metrics_{*registry_, "gateway", "1.2.3"};
+  CallMetrics metrics_{
+      *registry_, "gateway", "1.2.3", {std::string(v1::Answers::service_full_name())}};
   Admission admission_{1};
 };
 
@@ -84,6 +93,64 @@ TEST_F(MetricsTest, CountsCallsErrorsAndAnswers) {
   EXPECT_THAT(page, HasSubstr("lectern_requests_in_flight{component=\"gateway\"} 0"));
   EXPECT_THAT(page, HasSubstr("lectern_build_info{component=\"gateway\",version=\"1.2.3\"} 1"));
   EXPECT_TRUE(admission_.Enter().ok()) << "a finished call has left";
+}
+
+TEST_F(MetricsTest, WhatIsKnownBeforehandIsThereAtZero) {
+  const std::string page = Page();
+  for (const char* method : {"Ask", "Retrieve", "CountTokens"}) {
+    EXPECT_THAT(page,
+                HasSubstr(std::string("lectern_requests_total{component=\"gateway\",code=\"OK\","
+                                      "method=\"Answers/") +
+                          method + "\"} 0\n"));
+  }
+  EXPECT_THAT(page,
+              HasSubstr("lectern_errors_total{component=\"gateway\",reason=\"INTERNAL\"} 0\n"));
+  EXPECT_THAT(page,
+              HasSubstr("lectern_errors_total{component=\"gateway\",reason=\"DISK_FULL\"} 0\n"));
+}
+
+std::string Serialized(const prometheus::Collectable& source) {
+  return prometheus::TextSerializer().Serialize(source.Collect());
+}
+
+TEST(Levels, AreReadWhenAskedAndLeftOutWhenUnknown) {
+  std::optional<double> second;
+  Levels levels;
+  double first = 1;
+  levels.Add("level", "A level.", {"part", "first"}, [&] { return first; });
+  levels.Add("level", "A level.", {"part", "second"}, [&] { return second; });
+  levels.Add("other", "Another.", [] { return 7; });
+  EXPECT_EQ(Serialized(levels),
+            "# HELP level A level.\n# TYPE level gauge\nlevel{part=\"first\"} 1\n"
+            "# HELP other Another.\n# TYPE other gauge\nother 7\n");
+  first = 2;
+  second = 3;
+  EXPECT_THAT(Serialized(levels), HasSubstr("level{part=\"first\"} 2\nlevel{part=\"second\"} 3\n"));
+}
+
+double Value(const std::string& page, const std::string& name) {
+  const size_t at = page.find("\n" + name + " ");
+  return at == std::string::npos ? -1 : std::stod(page.substr(at + name.size() + 2));
+}
+
+TEST(ProcessCollector, TellsWhatTheSystemSays) {
+  const ProcessCollector process;
+  const std::string before = Serialized(process);
+  const double now =
+      std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+  EXPECT_GT(Value(before, "process_start_time_seconds"), now - 24 * 3600);
+  EXPECT_LE(Value(before, "process_start_time_seconds"), now + 1);
+  EXPECT_GT(Value(before, "process_resident_memory_bytes"), 1 << 20);
+  EXPECT_GT(Value(before, "process_virtual_memory_bytes"),
+            Value(before, "process_resident_memory_bytes"));
+  EXPECT_GE(Value(before, "process_threads"), 1);
+  EXPECT_GT(Value(before, "process_max_fds"), Value(before, "process_open_fds"));
+  std::vector<std::FILE*> files;
+  for (int i = 0; i < 5; ++i) files.push_back(std::fopen("/dev/null", "r"));
+  const std::string after = Serialized(process);
+  for (std::FILE* file : files) std::fclose(file);
+  EXPECT_EQ(Value(after, "process_open_fds"), Value(before, "process_open_fds") + 5);
+  EXPECT_GE(Value(after, "process_cpu_seconds_total"), Value(before, "process_cpu_seconds_total"));
 }
 
 TEST_F(MetricsTest, TwoServersCannotShareAPort) {

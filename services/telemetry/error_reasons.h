@@ -1,0 +1,116 @@
+// The reasons with which a call can end, so that their counters exist, at 0, before the first of
+// them: a rate that begins at its first event shows nothing of it. What ends a start or an offline
+// command is not among them. tests/deploy holds the list against the sources.
+#pragma once
+
+#include <array>
+#include <string_view>
+
+namespace lectern::services {
+
+inline constexpr std::array kErrorReasons = std::to_array<std::string_view>({
+    // the request
+    "ARGUMENT_INVALID",
+    "ARGUMENT_OUT_OF_RANGE",
+    "BAD_PAGE_TOKEN",
+    "DISPLAY_NAME_INVALID",
+    "EXPIRE_TIME_PAST",
+    "FIELD_INVALID",
+    "FIELD_MASK_INVALID",
+    "FIELD_MISSING",
+    "ID_INVALID",
+    "MESSAGE_TOO_LARGE",
+    "NAME_INVALID",
+    "QUESTION_EMPTY",
+    "QUESTION_TOO_LONG",
+    "QUOTA_INVALID",
+    "REQUEST_ID_INVALID",
+    "REQUEST_UNREADABLE",
+    "SESSION_FULL",
+    "TARGET_MISSING",
+    "TEXT_NOT_UTF8",
+    "TEXT_TOO_LONG",
+    "TURN_OUT_OF_RANGE",
+    "UPLOAD_HEADER_MISSING",
+    "UPLOAD_HEADER_REPEATED",
+    "WORD_TOO_LONG",
+    // documents
+    "CHECKSUM_MISMATCH",
+    "CONTEXT_TOO_LONG",
+    "DOCUMENT_BINARY",
+    "DOCUMENT_EMPTY",
+    "DOCUMENT_NOT_UTF8",
+    "DOCUMENT_TOO_LARGE",
+    "DOCUMENT_WITHOUT_TEXT",
+    "HTML_TOO_DEEP",
+    "MEDIA_TYPE_UNKNOWN",
+    "PDF_BROKEN",
+    "PDF_ENCRYPTED",
+    "PDF_TOO_COMPLEX",
+    "PROCESS_LIMIT",
+    // names
+    "ALREADY_EXISTS",
+    "BACKUP_EXISTS",
+    "BACKUP_NOT_FOUND",
+    "CORPUS_EXISTS",
+    "CORPUS_NOT_FOUND",
+    "DOCUMENT_EXISTS",
+    "DOCUMENT_NOT_FOUND",
+    "GENERATION_NOT_FOUND",
+    "MODEL_NOT_FOUND",
+    "NOT_FOUND",
+    "OPERATION_NOT_FOUND",
+    "SESSION_EXISTS",
+    "SESSION_NOT_FOUND",
+    "TENANT_EXISTS",
+    "TENANT_NOT_FOUND",
+    // states
+    "BACKUP_DIR_FORBIDDEN",
+    "BACKUP_DIR_MISSING",
+    "BACKUP_DISK_FULL",
+    "BACKUP_FAILED",
+    "BACKUP_RUNNING",
+    "CACHE_EVICTED",
+    "CACHE_QUARANTINED",
+    "CORPUS_EMPTY",
+    "CORPUS_NOT_INGESTED",
+    "INGEST_RUNNING",
+    "MODEL_MISMATCH",
+    "SESSION_BUSY",
+    "STATE_FORBIDS",
+    "TENANT_NOT_EMPTY",
+    "TENANT_PROTECTED",
+    // who calls
+    "AUDIT_LOG_FAILED",
+    "KEY_INVALID",
+    "KEY_MISSING",
+    "ROLE_INSUFFICIENT",
+    // bounds
+    "DISK_CAP_EXCEEDED",
+    "DISK_FULL",
+    "DISK_QUOTA_EXCEEDED",
+    "INDEX_MEMORY_FULL",
+    "INDEX_MEMORY_TOO_SMALL",
+    "MEMORY_LIMIT_EXCEEDED",
+    "POOL_FULL",
+    "POOL_TOO_SMALL",
+    "QUEUE_FULL",
+    "REQUEST_QUOTA_EXCEEDED",
+    "TOKEN_QUOTA_EXCEEDED",
+    // the disk
+    "STORAGE_PERMISSION_DENIED",
+    "STORAGE_TIMED_OUT",
+    "STORAGE_UNAVAILABLE",
+    "STORED_BYTES_CORRUPT",
+    "STORED_FORMAT_NEWER",
+    // the service, and the end of a call
+    "CANCELLED",
+    "DEADLINE_EXCEEDED",
+    "DRAINING",
+    "INTERNAL",
+    "SERVER_DRAINING",
+    "UNKNOWN",
+    "WORKER_UNREACHABLE",
+});
+
+}  // namespace lectern::services
