@@ -146,7 +146,7 @@ __global__ void __launch_bounds__(32 * kWarps, kTiles == 1 ? 4 : 2)
     Mass mass[kTiles][2];
 #pragma unroll
     for (int j = 0; j < kTiles; ++j) mass[j][0] = mass[j][1] = {-INFINITY, 0.0f};
-#pragma unroll
+#pragma unroll 4  // more, and registers spill
     for (int tile = 0; tile < kBlockTokens / kTileKeys; ++tile) {
       const Keys<kDim> now = next;
       if (tile + 1 < kBlockTokens / kTileKeys) {
