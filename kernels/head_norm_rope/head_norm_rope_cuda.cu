@@ -6,11 +6,13 @@
 #include <cstdint>
 
 #include "kernels/block_tile/block_tile.h"
+#include "kernels/cuda/warp.h"
 
 namespace lectern::kernels {
 namespace {
 
-constexpr unsigned kAllLanes = 0xffffffffu;
+using namespace cuda;
+
 constexpr int kWarps = 8;
 constexpr int kPieceColumns = 128;  // of a warp: four neighbouring numbers a lane
 constexpr int kPieces = 2;          // of a warp, under way together
@@ -75,11 +77,6 @@ __device__ bool FindRun(const HeadNormRopeCudaParams& p, int piece, Run* run, in
   return true;
 }
 
-__device__ uint32_t Pack(float low, float high) {
-  const __nv_bfloat162 both = __floats2bfloat162_rn(low, high);
-  return *reinterpret_cast<const uint32_t*>(&both);
-}
-
 // The norm of the head whose numbers the dim / 4 neighbouring lanes hold.
 __device__ void Norm(const HeadNormRopeCudaParams& p, const Run& run, int at, float (&n)[4]) {
   float squares = 0;
@@ -134,7 +131,7 @@ __device__ void Rotate(const HeadNormRopeCudaParams& p, int64_t row, int at, con
 
 __device__ void Store(const HeadNormRopeCudaParams& p, const Run& run, int64_t row, int column,
                       int head, int at, const float (&n)[4]) {
-  const uint2 packed = {Pack(n[0], n[1]), Pack(n[2], n[3])};
+  const uint2 packed = {PackBf16(n[0], n[1]), PackBf16(n[2], n[3])};
   if (run.out != nullptr) {
     *reinterpret_cast<uint2*>(run.out + row * run.heads * run.dim + column) = packed;
   }

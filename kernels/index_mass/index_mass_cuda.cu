@@ -6,12 +6,13 @@
 #include <cstdint>
 
 #include "kernels/block_tile/block_tile.h"
+#include "kernels/cuda/warp.h"
 
 namespace lectern::kernels {
 namespace {
 
-constexpr unsigned kAllLanes = 0xffffffffu;
-constexpr float kLog2E = 1.442695040888963407f;
+using namespace cuda;
+
 constexpr int kWarps = 4;            // of a thread block; each has a block of keys at a time
 constexpr int kTileKeys = 16;        // of a matrix product
 constexpr int kTileColumns = 8;      // (row, head) pairs of a matrix product
@@ -19,26 +20,6 @@ constexpr int kMostColumnTiles = 4;  // of a warp
 constexpr int kSumThreads = 256;
 constexpr int kWidenThreads = 512;
 constexpr int kHeldScores = 16;  // of a thread, in registers: all up to 8192 blocks
-
-// 16 bytes past L1.
-__device__ __forceinline__ uint4 LoadStream(const void* p) {
-  uint4 v;
-  asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0,%1,%2,%3}, [%4];"
-               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
-               : "l"(p));
-  return v;
-}
-
-// c += a b: a is 16x16, b 16x8, both bf16; sums in fp32. Lane 4 g + t holds of a the rows g (a0,
-// a2) and g + 8 (a1, a3), of b the column g, of c the rows g (c0, c1) and g + 8, columns 2 t, 2 t
-// + 1.
-__device__ __forceinline__ void MultiplyAdd(float (&c)[4], uint32_t a0, uint32_t a1, uint32_t a2,
-                                            uint32_t a3, uint32_t b0, uint32_t b1) {
-  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
-      "{%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};\n"
-      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-      : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
-}
 
 // Sixteen keys as a lane sees them: 8 neighbouring dims of every 32, of the rows g and g + 8. A sum
 // over dims does not care about their order as long as the queries are laid out the same way.

@@ -6,13 +6,16 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "kernels/cuda/warp.h"
+
 namespace lectern::kernels {
 namespace {
+
+using namespace cuda;
 
 constexpr int kManyThreads = 512;  // of a row, while that many suffice
 constexpr int kMostThreads = 1024;
 constexpr int kMostVectors = 8;  // of a thread
-constexpr unsigned kAllLanes = 0xffffffffu;
 
 // The sum over the thread block, the same in every thread.
 __device__ float BlockSum(float x) {
@@ -37,11 +40,6 @@ __device__ float Inverse(const RmsNormCudaParams& p, float squares) {
 
 __device__ float Normed(float x, float inverse, float base, float w) {
   return __fmul_rn(__fmul_rn(x, inverse), __fadd_rn(base, w));
-}
-
-__device__ uint32_t Pack(float low, float high) {
-  const __nv_bfloat162 both = __floats2bfloat162_rn(low, high);
-  return *reinterpret_cast<const uint32_t*>(&both);
 }
 
 // A thread block a row, which stays in registers: kVectors of each thread.
@@ -73,8 +71,8 @@ __global__ void __launch_bounds__(kMostThreads) NormVectors(RmsNormCudaParams p)
     const int at = i * threads + static_cast<int>(threadIdx.x);
     if (at >= vectors) break;
     const float4 g = w[at];
-    y[at] = uint2{Pack(Normed(v[i].x, inverse, base, g.x), Normed(v[i].y, inverse, base, g.y)),
-                  Pack(Normed(v[i].z, inverse, base, g.z), Normed(v[i].w, inverse, base, g.w))};
+    y[at] = uint2{PackBf16(Normed(v[i].x, inverse, base, g.x), Normed(v[i].y, inverse, base, g.y)),
+                  PackBf16(Normed(v[i].z, inverse, base, g.z), Normed(v[i].w, inverse, base, g.w))};
   }
 }
 

@@ -4,10 +4,13 @@
 
 #include <cstdint>
 
+#include "kernels/cuda/warp.h"
+
 namespace lectern::kernels {
 namespace {
 
-constexpr unsigned kAllLanes = 0xffffffffu;
+using namespace cuda;
+
 constexpr int kThreads = 256;
 constexpr int kVectors = 8;                      // of a thread
 constexpr int kPiece = kThreads * kVectors * 4;  // logits of a thread block, whatever the rows

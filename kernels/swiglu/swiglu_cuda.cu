@@ -6,8 +6,12 @@
 #include <algorithm>
 #include <cassert>
 
+#include "kernels/cuda/warp.h"
+
 namespace lectern::kernels {
 namespace {
+
+using namespace cuda;
 
 constexpr int kMostThreads = 256;
 constexpr int kVectors = 2;  // of a thread, under way together
@@ -16,11 +20,6 @@ __device__ float Silu(float g) {
   // exp only of minus |g|, so that it cannot overflow.
   const float e = expf(-fabsf(g));
   return (g < 0 ? __fmul_rn(g, e) : g) / (1.0f + e);
-}
-
-__device__ uint32_t Pack(float low, float high) {
-  const __nv_bfloat162 both = __floats2bfloat162_rn(low, high);
-  return *reinterpret_cast<const uint32_t*>(&both);
 }
 
 // A thread block has blockDim.x * kVectors neighbouring vectors of four of a row.
@@ -42,8 +41,8 @@ __global__ void __launch_bounds__(kMostThreads) GateVectors(SwiGluCudaParams p) 
   for (int i = 0; i < kVectors; ++i) {
     const int64_t at = first + int64_t{i} * blockDim.x;
     if (at >= vectors) break;
-    y[at] = uint2{Pack(Silu(g[i].x) * u[i].x, Silu(g[i].y) * u[i].y),
-                  Pack(Silu(g[i].z) * u[i].z, Silu(g[i].w) * u[i].w)};
+    y[at] = uint2{PackBf16(Silu(g[i].x) * u[i].x, Silu(g[i].y) * u[i].y),
+                  PackBf16(Silu(g[i].z) * u[i].z, Silu(g[i].w) * u[i].w)};
   }
 }
 

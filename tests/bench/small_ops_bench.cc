@@ -23,7 +23,7 @@
 #include "kernels/rms_norm/rms_norm_cuda.h"
 #include "kernels/sampling/argmax_cuda.h"
 #include "kernels/swiglu/swiglu_cuda.h"
-#include "tests/kernels/prefill_sequence/device.h"
+#include "tests/kernels/cuda/device.h"
 
 namespace lectern::kernels {
 namespace {

@@ -5,7 +5,7 @@
 
 #include <gtest/gtest.h>
 
-#include "tests/kernels/prefill_sequence/device.h"
+#include "tests/kernels/cuda/device.h"
 #include "tests/kernels/support/inputs.h"
 
 namespace lectern::kernels::testing {
@@ -14,10 +14,7 @@ template <typename Base>
 class NeedsGpu : public Base {
  protected:
   void SetUp() override {
-    int count = 0;
-    if (cudaGetDeviceCount(&count) != cudaSuccess || count == 0) {
-      GTEST_SKIP() << "no NVIDIA GPU on this machine";
-    }
+    if (!HaveGpu()) GTEST_SKIP() << "no NVIDIA GPU on this machine";
   }
 };
 using GpuTest = NeedsGpu<::testing::Test>;
