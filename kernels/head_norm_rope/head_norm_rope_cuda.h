@@ -9,8 +9,8 @@
 //
 // The arithmetic is the CPU's, operation by operation, but for the order of the sum of squares: see
 // rms_norm_cuda.h for what that means. v and, without gains, whatever is not rotated are the CPU's
-// bit for bit. A head's result depends on that head alone. Bytes about 6 per number of the
-// projection, and 2 more per number that is inserted.
+// bit for bit, but for a NaN's payload. A head's result depends on that head alone. Bytes about 6
+// per number of the projection, and 2 more per number that is inserted.
 
 #include <cstdint>
 
@@ -21,7 +21,7 @@ struct CUstream_st;
 
 namespace lectern::kernels {
 
-// Pointers are device memory, 16-byte aligned unless said otherwise.
+// Pointers are device memory; those to numbers are 16-byte aligned.
 struct HeadNormRopeCudaParams {
   const float* x;    // [rows][x_stride]
   int64_t x_stride;  // >= the columns above, a multiple of 4
@@ -39,7 +39,7 @@ struct HeadNormRopeCudaParams {
   const float* index_k_gain;  // [index_dim]
   float eps;
   NormGain gain;
-  const float* cos;  // [rows][rotary_dim/2], any alignment; null if rotary_dim is 0
+  const float* cos;  // [rows][rotary_dim/2]; null if rotary_dim is 0
   const float* sin;  // likewise
 
   Bf16* q;        // [rows][heads * dim]

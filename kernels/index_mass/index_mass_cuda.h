@@ -7,9 +7,9 @@
 //   block_max[i, r, b] = max over the tokens of block b of s                    (if wanted)
 //   lse_visible[i, r]  = ln sum over all blocks;  lse_selected[i, r] = over the selected ones
 // bf16 inputs, fp32 sums of products, a NaN score as minus infinity. Every key is read once for all
-// heads of up to 32 / heads rows of a request, and by the next such group from L2. Within a block
-// and over blocks the order of sums is fixed: a row's numbers depend on that row alone, bit for
-// bit. Within 1e-4 of fp64 as long as |s| / sqrt(dim) < 100.
+// heads of up to 32 / heads rows of a request, and once more for each further such group. Within a
+// block and over blocks the order of sums is fixed: a row's numbers depend on that row alone, bit
+// for bit. Within 1e-4 of fp64 as long as |s| / sqrt(dim) < 100.
 //   Bytes: 256 dim per visible block and group of rows. FLOPs: 2 heads dim per row and visible key.
 //
 // WidenSelectionCuda: every (row, head) begins with its first_topk best blocks, the own one among

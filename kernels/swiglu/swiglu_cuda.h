@@ -1,9 +1,9 @@
 #pragma once
 
 // swiglu.h on a GPU (sm_80 and later): y = silu(gate) * up in fp32, rounded to bf16 once; gate and
-// up are the halves of one fused projection. exp within 2 ulp, the rest as on the CPU: before
-// rounding the two differ by at most 1e-5 of themselves, most where gate is near -88. Bytes 10 rows
-// cols.
+// up are the halves of one fused projection. It differs from the CPU's by the rounding of exp only:
+// before the last rounding by less than 1e-5 of itself while gate is above -87, where exp is a
+// normal number. A NaN's payload is not kept. Bytes 10 rows cols.
 
 #include <cstdint>
 
