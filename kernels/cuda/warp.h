@@ -14,6 +14,12 @@ inline constexpr unsigned kAllLanes = 0xffffffffu;
 inline constexpr float kLn2 = 0.693147180559945309f;
 inline constexpr float kLog2E = 1.442695040888963407f;
 
+// The shared memory that a launch asked for.
+__device__ __forceinline__ unsigned char* DynamicShared() {
+  extern __shared__ __align__(128) unsigned char dynamic_shared[];
+  return dynamic_shared;
+}
+
 __device__ __forceinline__ uint32_t SharedAddress(const void* p) {
   return static_cast<uint32_t>(__cvta_generic_to_shared(p));
 }
@@ -27,6 +33,17 @@ __device__ __forceinline__ void MultiplyAdd(float (&c)[4], uint32_t a0, uint32_t
       "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
       "{%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};\n"
       : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+      : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+}
+
+// The same of 8-bit whole numbers, a 16x32 and b 32x8, four neighbouring columns (of b rows) to a
+// register: lane 4 g + t holds columns 4 t .. 4 t + 3 and those sixteen on. Sums are exact.
+__device__ __forceinline__ void MultiplyAddCodes(int (&c)[4], uint32_t a0, uint32_t a1, uint32_t a2,
+                                                 uint32_t a3, uint32_t b0, uint32_t b1) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 "
+      "{%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};\n"
+      : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
       : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
 }
 

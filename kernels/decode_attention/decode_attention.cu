@@ -140,8 +140,7 @@ __global__ void __launch_bounds__(kTeams* kTeamThreads, kTeams == 1 ? 3 : 1)
 #if __CUDA_ARCH__ >= 900
   namespace cg = cooperative_groups;
   constexpr int kThreads = kTeams * kTeamThreads;
-  extern __shared__ __align__(128) unsigned char memory[];
-  auto& s = *reinterpret_cast<ClusterShared<kDim, kTeams>*>(memory);
+  auto& s = *reinterpret_cast<ClusterShared<kDim, kTeams>*>(DynamicShared());
   cg::cluster_group cluster = cg::this_cluster();
   const int rank = static_cast<int>(cluster.block_rank());
   const int64_t row_group = blockIdx.x / kCluster<kTeams>;
@@ -240,8 +239,7 @@ __device__ __forceinline__ void Merge(InTurnShared<kDim>& s) {
 
 template <int kDim>
 __global__ void __launch_bounds__(kTeamThreads) AttendInTurn(DecodeAttentionParams p) {
-  extern __shared__ __align__(128) unsigned char memory[];
-  auto& s = *reinterpret_cast<InTurnShared<kDim>*>(memory);
+  auto& s = *reinterpret_cast<InTurnShared<kDim>*>(DynamicShared());
   const int64_t row_group = blockIdx.x;
   const int row = static_cast<int>(row_group / p.groups);
   const int group = static_cast<int>(row_group % p.groups);
@@ -263,7 +261,6 @@ __global__ void __launch_bounds__(kTeamThreads) AttendInTurn(DecodeAttentionPara
     const int64_t at = row_group * p.topk + slot;
     const int block = p.scores != nullptr ? s.choice.blocks[slot] : p.chosen[at];
     if (p.selected != nullptr && threadIdx.x == 0) p.selected[at] = block;
-    __syncthreads();  // the last partial is merged
     if (block >= 0) {
       const int visible = min(kBlockTokens, position + 1 - block * kBlockTokens);
       CopyPage<kDim>(p, pages[block], group, visible, s.team);

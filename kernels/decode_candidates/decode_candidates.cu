@@ -25,15 +25,6 @@ constexpr int kColumnsOfTile = 4;  // two limbs of each
 constexpr int kLimb = 254;         // of the high limb's unit, one of the low limb
 constexpr int kStripes = 32;  // blocks of threads that share a (row, group) in the second kernel
 
-__device__ __forceinline__ void MultiplyAddCodes(int (&c)[4], uint32_t a0, uint32_t a1, uint32_t a2,
-                                                 uint32_t a3, uint32_t b0, uint32_t b1) {
-  asm volatile(
-      "mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 "
-      "{%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};\n"
-      : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
-      : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
-}
-
 // What a query's limbs leave out.
 struct QueryBound {
   float scale;  // of one unit of the low limb
@@ -97,8 +88,7 @@ template <int kDim, int kTiles, int kStages>
 __global__ void __launch_bounds__(kThreads + 32, 1) BoundScores(DecodeCandidatesParams p) {
 #if __CUDA_ARCH__ >= 900
   constexpr int kPageBytes = kBlockTokens * kDim;
-  extern __shared__ __align__(128) unsigned char memory[];
-  auto& s = *reinterpret_cast<CodesShared<kDim, kTiles, kStages>*>(memory);
+  auto& s = *reinterpret_cast<CodesShared<kDim, kTiles, kStages>*>(DynamicShared());
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, t = lane % 4;
   if (threadIdx.x == 0) {
     for (int i = 0; i < kStages; ++i) {
@@ -125,8 +115,8 @@ __global__ void __launch_bounds__(kThreads + 32, 1) BoundScores(DecodeCandidates
       for (int i = 0; i < min(32, turns - base); ++i) {
         const int64_t page = __shfl_sync(kAllLanes, mine, i);
         const int stage = (base + i) % kStages;
-        if (base + i >= kStages) hopper::Wait(&s.empty[stage], ((base + i) / kStages - 1) & 1);
         if (lane == 0) {
+          if (base + i >= kStages) hopper::Wait(&s.empty[stage], ((base + i) / kStages - 1) & 1);
           hopper::ArriveExpecting(&s.full[stage], kPageBytes);
           hopper::CopyBytes(s.codes[stage], p.codes + page * kPageBytes, kPageBytes,
                             &s.full[stage]);

@@ -29,9 +29,8 @@ constexpr int kPartFloats = kTeamRows*(kDim + 2);
 
 template <int kDim, int kTeamsOfBlock>
 __global__ void __launch_bounds__(kTeamsOfBlock* kTeamThreads, 1) AttendAll(DecodeDenseParams p) {
-  extern __shared__ __align__(128) unsigned char memory[];
   const int team = threadIdx.x / kTeamThreads;
-  Team<kDim>& s = reinterpret_cast<Team<kDim>*>(memory)[team];
+  Team<kDim>& s = reinterpret_cast<Team<kDim>*>(DynamicShared())[team];
   const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
   const int warp = threadIdx.x / 32 % kTeamWarps, barrier = 1 + team;
   const int group = blockIdx.y, row = blockIdx.z;

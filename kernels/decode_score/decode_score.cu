@@ -131,8 +131,7 @@ __global__ void __launch_bounds__(kThreads + 32, 1) ScorePaged(Arguments p) {
 #if __CUDA_ARCH__ >= 900
   static_assert(kStages % kParts == 0);
   constexpr int kPartWarps = kWarps / kParts, kPartKeys = kBlockTokens / kParts * kDim;
-  extern __shared__ __align__(128) unsigned char memory[];
-  auto& s = *reinterpret_cast<PagedShared<kDim, kTiles, kStages, kParts>*>(memory);
+  auto& s = *reinterpret_cast<PagedShared<kDim, kTiles, kStages, kParts>*>(DynamicShared());
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   if (threadIdx.x == 0) {
     for (int i = 0; i < kStages; ++i) {
@@ -160,8 +159,9 @@ __global__ void __launch_bounds__(kThreads + 32, 1) ScorePaged(Arguments p) {
             p.keys + int64_t{__shfl_sync(kAllLanes, mine.page, i)} * kBlockTokens * kDim;
         for (int part = 0; part < kParts; ++part) {
           const int use = (base + i) * kParts + part, stage = use % kStages;
-          if (use >= kStages) hopper::Wait(&s.empty[stage], (use / kStages - 1) & 1);
+          // By one lane: another that came late could find the phase after the one it waits for.
           if (lane == 0) {
+            if (use >= kStages) hopper::Wait(&s.empty[stage], (use / kStages - 1) & 1);
             hopper::ArriveExpecting(&s.full[stage], kPartKeys * 2);
             hopper::CopyBytes(s.keys[stage], page + part * kPartKeys, kPartKeys * 2,
                               &s.full[stage]);

@@ -30,7 +30,7 @@ __global__ void __launch_bounds__(Shape<kDim, kGroups>::kThreads, 1)
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   using S = Shape<kDim, kGroups>;
   constexpr int kTurns = 4;  // blocks whose maxima leave together, one a lane of a quad
-  extern __shared__ uint8_t raw[];
+  uint8_t* raw = DynamicShared();
   uint8_t* queries = raw + (-SharedAddress(raw) & (hopper::kSwizzleAlignment - 1));
   uint8_t* tiles = queries + S::kQueryBytes;
   uint64_t* full = reinterpret_cast<uint64_t*>(tiles + S::kStages * S::kTileBytes);

@@ -326,30 +326,4 @@ void Decode::CheckOutputs(const Result& r, const std::vector<int32_t>& chosen, i
               what, worst, cosine, worst_lse, worst_block);
 }
 
-void CheckAll(const Case& c) {
-  Decode decode(c);
-  if (::testing::Test::HasFatalFailure()) return;
-  const Decode::Result first = decode.Run();
-  decode.CheckScores(first);
-  decode.CheckSelection(first);
-  decode.CheckAttention(first, "cluster");
-  const Decode::Result portable =
-      decode.Run(DecodeScoreWay::kStreamed, DecodeAttentionWay::kInTurn);
-  EXPECT_EQ(FirstDifference(first.scores, portable.scores), -1) << Name(c);
-  EXPECT_EQ(FirstDifference(first.selected, portable.selected), -1) << Name(c);
-  decode.CheckAttention(portable, "in turn");
-}
-
-void CheckWide(const Case& c) {
-  Decode decode(c);
-  const Decode::Result wide = decode.Run();
-  decode.CheckScores(wide);
-  decode.CheckSelection(wide);
-  decode.CheckAttention(wide, "many rows");
-  for (int i = 0; i < 5; ++i) EXPECT_TRUE(decode.Run() == wide) << Name(c);
-  const Decode::Result narrow = decode.Run(DecodeScoreWay::kStreamed);
-  decode.CheckScores(narrow);
-  decode.CheckSelection(narrow);
-}
-
 }  // namespace lectern::kernels::testing

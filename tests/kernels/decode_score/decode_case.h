@@ -95,11 +95,4 @@ struct Decode {
   void FillKeys(Noise& noise, int page, int block, int tokens);
 };
 
-// A whole step by the best ways and by those of any GPU, against fp64.
-void CheckAll(const Case& c);
-
-// The same for more rows than the narrow kernels take at once: products of warpgroups, whose sums
-// are rounded in an order of their own.
-void CheckWide(const Case& c);
-
 }  // namespace lectern::kernels::testing

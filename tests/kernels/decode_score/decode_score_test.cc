@@ -1,22 +1,17 @@
-#include "kernels/decode_score/decode_score.h"
-
 #include <gtest/gtest.h>
 
-#include "tests/kernels/decode_score/decode_case.h"
+#include "tests/kernels/decode_score/decode_checks.h"
 
 namespace lectern::kernels::testing {
 namespace {
 
-TEST(DecodeCuda, EveryVariantScoresTheSameBits) {
+TEST(DecodeCuda, WaysThatGiveTheSameBits) {
   LECTERN_NEEDS_GPU();
-  Case c;
-  c.lengths = {70001, 1, 3000};
-  Decode decode(c);
-  const Decode::Result first = decode.Run();
-  const int last = HaveHopper() ? 6 : 2;
-  for (int variant = 1; variant <= last; ++variant) {
-    const Decode::Result other = decode.Run(static_cast<DecodeScoreWay>(variant));
-    EXPECT_EQ(FirstDifference(first.scores, other.scores), -1) << variant;
+  for (int dim : {64, 128}) {
+    Case c;
+    c.dim = dim;
+    c.lengths = {70001, 1, 3000, 1800};
+    CheckWays(c);
   }
 }
 
