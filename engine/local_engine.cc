@@ -132,14 +132,14 @@ absl::StatusOr<std::unique_ptr<LocalEngine>> LocalEngine::Open(const EngineOptio
   engine->scheduler_ = std::make_unique<Scheduler>(
       &engine->model_->decoder(),
       SchedulerOptions{
-          .limits = {.decode_rows = options.batch_limit,
+          .limits = {.questions = options.queue_limit,
+                     .active_questions = options.batch_limit,
+                     .decode_rows = options.batch_limit,
                      .chunk_tokens = engine->chunk_tokens_,
-                     .shared_chunk_tokens = std::min<int64_t>(256, engine->chunk_tokens_)},
-          .question_limit = options.queue_limit,
-          .active_questions_limit = options.batch_limit,
-          .pool_slots = pool_slots - kFetchSlots,
+                     .shared_chunk_tokens = std::min<int64_t>(256, engine->chunk_tokens_),
+                     .memory = {.kv_slots = pool_slots - kFetchSlots,
+                                .index_slots = engine->memory_->index_pool().capacity_slots()}},
           .pool_slot_bytes = shape.kv_slot_bytes(),
-          .index_slots = engine->memory_->index_pool().capacity_slots(),
           .index_slot_bytes = engine->memory_->index_pool().slot_bytes()},
       NowUs);
   engine->answers_ = std::make_unique<Answers>(

@@ -8,6 +8,7 @@
 #include "engine/local_engine.h"
 #include "engine/names.h"
 #include "engine/quota/disk_quota.h"
+#include "engine/quota/share_weight.h"
 #include "engine/storage_page.h"
 
 namespace lectern::engine {
@@ -19,9 +20,14 @@ absl::StatusOr<storage::TenantQuota> ToStorage(const TenantQuota& quota) {
                            "a quota must not be negative; 0 means that there is none",
                            {{"field", "quota"}});
   }
-  return storage::TenantQuota{static_cast<uint64_t>(quota.disk_bytes),
-                              static_cast<uint64_t>(quota.tokens_per_minute),
-                              static_cast<uint64_t>(quota.concurrent_requests)};
+  if (quota.weight < 0 || quota.weight > kMaxTenantWeight) {
+    return InvalidArgument("QUOTA_INVALID",
+                           fmt::format("a weight is 1 to {}; 0 means 1", kMaxTenantWeight),
+                           {{"field", "quota.weight"}});
+  }
+  return storage::TenantQuota{
+      static_cast<uint64_t>(quota.disk_bytes), static_cast<uint64_t>(quota.tokens_per_minute),
+      static_cast<uint64_t>(quota.concurrent_requests), static_cast<uint64_t>(quota.weight)};
 }
 
 Tenant PresentTenant(const storage::Tenant& tenant) {
@@ -30,7 +36,8 @@ Tenant PresentTenant(const storage::Tenant& tenant) {
           .create_time_us = tenant.create_time,
           .quota = {.disk_bytes = static_cast<int64_t>(tenant.quota.disk_bytes),
                     .tokens_per_minute = static_cast<int64_t>(tenant.quota.tokens_per_minute),
-                    .concurrent_requests = static_cast<int64_t>(tenant.quota.concurrent_requests)}};
+                    .concurrent_requests = static_cast<int64_t>(tenant.quota.concurrent_requests),
+                    .weight = static_cast<int64_t>(tenant.quota.weight)}};
 }
 
 // An upload that counts against its tenant's quotas for as long as it lives.
@@ -131,6 +138,7 @@ absl::StatusOr<Tenant> LocalEngine::UpdateTenant(std::string_view id, const Tena
   if (update.concurrent_requests.has_value()) {
     quota.concurrent_requests = *update.concurrent_requests;
   }
+  if (update.weight.has_value()) quota.weight = *update.weight;
   LECTERN_ASSIGN_OR_RETURN(changes.quota, ToStorage(quota));
   absl::StatusOr<storage::Tenant> updated = store_->catalog().UpdateTenant(tenant.uid, changes);
   if (!updated.ok()) return WithReason(updated.status(), "TENANT_NOT_FOUND");

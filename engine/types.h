@@ -46,6 +46,7 @@ struct TenantQuota {  // 0: no limit
   int64_t disk_bytes = 0;
   int64_t tokens_per_minute = 0;
   int64_t concurrent_requests = 0;
+  int64_t weight = 0;  // 1 to 1000; 0: 1
 };
 
 struct TenantUsage {
@@ -71,6 +72,7 @@ struct TenantUpdate {
   std::optional<int64_t> disk_bytes;
   std::optional<int64_t> tokens_per_minute;
   std::optional<int64_t> concurrent_requests;
+  std::optional<int64_t> weight;
 };
 
 // What of a generation's cache is on disk.
@@ -187,6 +189,8 @@ struct Target {
   std::string session;
 };
 
+enum class Priority { kInteractive, kBatch };
+
 struct AskRequest {
   Target target;
   std::string question;
@@ -194,6 +198,7 @@ struct AskRequest {
   Sampling sampling;
   int evidence_limit = 0;
   std::optional<double> adaptive_coverage;  // absent: EngineOptions::adaptive_coverage
+  Priority priority = Priority::kInteractive;
   int64_t deadline_us = 0;  // 0: none; past it the answer ends with DEADLINE_EXCEEDED
 };
 
@@ -202,6 +207,7 @@ struct RetrieveRequest {
   std::string query;
   int limit = 0;
   std::optional<double> adaptive_coverage;
+  Priority priority = Priority::kInteractive;
   int64_t deadline_us = 0;
 };
 

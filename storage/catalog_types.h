@@ -22,6 +22,7 @@ struct TenantQuota {
   uint64_t disk_bytes = 0;
   uint64_t tokens_per_minute = 0;
   uint64_t concurrent_requests = 0;
+  uint64_t weight = 0;  // against other tenants', see the engine's scheduler; 0: 1
   bool operator==(const TenantQuota&) const = default;
 };
 

@@ -129,7 +129,8 @@ std::string_view RecordKindName(RecordKind kind) {
 uint8_t RecordVersion(RecordKind kind) {
   switch (kind) {
     // A kind whose payload changes gets a case of its own here.
-    case RecordKind::kTenant:      // 2: quotas
+    case RecordKind::kTenant:  // 2: quotas; 3: weight
+      return 3;
     case RecordKind::kCorpus:      // 2: pinned, last_used_time
     case RecordKind::kGeneration:  // 2: the residency "quarantined"
       return 2;

@@ -136,6 +136,7 @@ void RecordCodec<Tenant>::Encode(const Tenant& record, Encoder* encoder) {
   encoder->Varint(record.quota.disk_bytes);
   encoder->Varint(record.quota.tokens_per_minute);
   encoder->Varint(record.quota.concurrent_requests);
+  encoder->Varint(record.quota.weight);
 }
 
 Tenant RecordCodec<Tenant>::Decode(uint8_t version, Decoder* decoder) {
@@ -148,6 +149,8 @@ Tenant RecordCodec<Tenant>::Decode(uint8_t version, Decoder* decoder) {
   record.quota.disk_bytes = decoder->Varint();
   record.quota.tokens_per_minute = decoder->Varint();
   record.quota.concurrent_requests = decoder->Varint();
+  if (version < 3) return record;  // all weighed the same
+  record.quota.weight = decoder->Varint();
   return record;
 }
 

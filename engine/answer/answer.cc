@@ -18,6 +18,7 @@
 #include "engine/error/error.h"
 #include "engine/error/status_macros.h"
 #include "engine/names.h"
+#include "engine/quota/share_weight.h"
 #include "engine/room/disk_bytes.h"
 
 namespace lectern::engine {
@@ -85,6 +86,7 @@ absl::StatusOr<std::unique_ptr<Ticket>> Answers::Ask(const storage::Corpus& corp
   question.sampling = request.sampling;
   question.evidence_limit = evidence_limit;
   question.widen_below = widen_below;
+  question.priority = request.priority;
   question.deadline_us = request.deadline_us;
   return Submit(std::move(question), std::move(sink), std::move(session_lock));
 }
@@ -99,6 +101,7 @@ absl::StatusOr<std::unique_ptr<Ticket>> Answers::Retrieve(
   question.retrieve = true;
   question.evidence_limit = limit;
   question.widen_below = widen_below;
+  question.priority = request.priority;
   question.deadline_us = request.deadline_us;
   const std::string generation = UidName("g", question.generation.uid);
   return Submit(std::move(question),
@@ -128,7 +131,10 @@ absl::StatusOr<Question> Answers::Resolve(const storage::Corpus& corpus, const T
   storage::Catalog& catalog = around_.store->catalog();
   Question question;
   question.accepted_us = around_.clock_us();
-  question.tenant_uid = corpus.tenant_uid;
+  absl::StatusOr<storage::Tenant> tenant = catalog.GetTenantByUid(corpus.tenant_uid);
+  if (!tenant.ok()) return WithReason(tenant.status(), "TENANT_NOT_FOUND");
+  question.tenant_uid = tenant->uid;
+  question.weight = ShareWeight(*tenant);
   question.corpus_id = corpus.id;
   question.text = text;
   LECTERN_ASSIGN_OR_RETURN(question.prompt, around_.model->layout().Question(text));

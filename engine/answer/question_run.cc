@@ -20,7 +20,12 @@ constexpr int64_t kClosingTokens = 2;
 
 QuestionRun::QuestionRun(const Surroundings& surroundings, Question question, AnswerSink sink,
                          std::shared_ptr<CancelFlag> cancel)
-    : Run(RunKind::kQuestion, std::move(cancel), question.deadline_us),
+    : Run({.kind = RunKind::kQuestion,
+           .priority = question.priority,
+           .tenant_uid = question.tenant_uid,
+           .weight = question.weight,
+           .deadline_us = question.deadline_us},
+          std::move(cancel)),
       around_(surroundings),
       question_(std::move(question)),
       sink_(std::move(sink)),
@@ -33,7 +38,7 @@ QuestionRun::QuestionRun(const Surroundings& surroundings, Question question, An
 
 QuestionRun::~QuestionRun() = default;
 
-Run::Needs QuestionRun::MemoryNeeds() const {
+RunNeeds QuestionRun::MemoryNeeds() const {
   const int64_t tokens =
       static_cast<int64_t>(question_.prompt.size()) + question_.max_tokens + kClosingTokens;
   // One block more for the copied tail, and one per layer's fetch.

@@ -41,6 +41,8 @@ struct Question {
   Sampling sampling;
   int32_t evidence_limit = 0;
   float widen_below = 0;  // adaptive selection, see StepSegment
+  Priority priority = Priority::kInteractive;
+  int32_t weight = 1;  // of the tenant
   int64_t deadline_us = 0;
   int64_t accepted_us = 0;
 };
@@ -62,7 +64,7 @@ class QuestionRun final : public Run {
               std::shared_ptr<CancelFlag> cancel);
   ~QuestionRun() override;
 
-  Needs MemoryNeeds() const override;
+  RunNeeds MemoryNeeds() const override;
   absl::Status Start() override;
   Wish NextWish() const override;
   absl::StatusOr<StepSegment> Prepare(int64_t tokens) override;

@@ -292,6 +292,8 @@ absl::Status Ingest::Prepare(const Job& job) {
   plan.layout = {};  // the prefill needs tokens and hashes only
   plan.texts.clear();
 
+  absl::StatusOr<storage::Tenant> tenant = catalog.GetTenantByUid(operation->tenant_uid);
+  if (!tenant.ok()) return tenant.status();
   return around_.scheduler->Submit(std::make_unique<IngestRun>(
       IngestRun::Surroundings{
           .catalog = &catalog,
@@ -303,7 +305,7 @@ absl::Status Ingest::Prepare(const Job& job) {
           .failed = [this](uint64_t operation_uid,
                            const absl::Status& status) { End(operation_uid, status); },
           .ended = [this](uint64_t operation_uid) { Ended(operation_uid); }},
-      *std::move(intent), std::move(plan), std::move(promise), job.cancel));
+      *tenant, *std::move(intent), std::move(plan), std::move(promise), job.cancel));
 }
 
 absl::Status Ingest::PromiseDisk(const Job& job, uint64_t tenant_uid, int64_t bytes) {

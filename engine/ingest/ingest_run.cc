@@ -6,6 +6,7 @@
 #include "engine/error/error.h"
 #include "engine/error/status_macros.h"
 #include "engine/names.h"
+#include "engine/quota/share_weight.h"
 #include "engine/room/disk_bytes.h"
 #include "engine/text/extractor.h"
 #include "storage/fail_point.h"
@@ -19,9 +20,11 @@ constexpr int64_t kCommitBlocks = 8;
 
 }  // namespace
 
-IngestRun::IngestRun(const Surroundings& surroundings, storage::IngestIntent intent,
-                     IngestPlan plan, DiskPromise promise, std::shared_ptr<CancelFlag> cancel)
-    : Run(RunKind::kIngest, std::move(cancel), /*deadline_us=*/0),
+IngestRun::IngestRun(const Surroundings& surroundings, const storage::Tenant& tenant,
+                     storage::IngestIntent intent, IngestPlan plan, DiskPromise promise,
+                     std::shared_ptr<CancelFlag> cancel)
+    : Run({.kind = RunKind::kIngest, .tenant_uid = tenant.uid, .weight = ShareWeight(tenant)},
+          std::move(cancel)),
       around_(surroundings),
       intent_(std::move(intent)),
       plan_(std::move(plan)),
@@ -33,7 +36,7 @@ IngestRun::IngestRun(const Surroundings& surroundings, storage::IngestIntent int
 
 IngestRun::~IngestRun() = default;
 
-Run::Needs IngestRun::MemoryNeeds() const {
+RunNeeds IngestRun::MemoryNeeds() const {
   // The blocks of a chunk, those that wait for the commit, and a block begun at either end; of
   // index keys, those of the whole context in the end.
   return {.kv_slots = (BlocksOf(around_.chunk_tokens) + kCommitBlocks + 2) *

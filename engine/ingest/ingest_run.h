@@ -35,11 +35,12 @@ class IngestRun final : public Run {
   };
 
   // `promise`: disk room for the blocks that are still to be stored.
-  IngestRun(const Surroundings& surroundings, storage::IngestIntent intent, IngestPlan plan,
-            DiskPromise promise, std::shared_ptr<CancelFlag> cancel);
+  IngestRun(const Surroundings& surroundings, const storage::Tenant& tenant,
+            storage::IngestIntent intent, IngestPlan plan, DiskPromise promise,
+            std::shared_ptr<CancelFlag> cancel);
   ~IngestRun() override;
 
-  Needs MemoryNeeds() const override;
+  RunNeeds MemoryNeeds() const override;
   absl::Status Start() override;
   Wish NextWish() const override;
   absl::StatusOr<StepSegment> Prepare(int64_t tokens) override;

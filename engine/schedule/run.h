@@ -9,6 +9,8 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "engine/model/decoder.h"
+#include "engine/schedule/memory_ledger.h"
+#include "engine/types.h"
 
 namespace lectern::engine {
 
@@ -28,31 +30,28 @@ enum class RunKind {
   kIngest,    // runs with what questions leave
 };
 
+// What decides whose turn it is (schedule_policy.h).
+struct RunTerms {
+  RunKind kind = RunKind::kQuestion;
+  Priority priority = Priority::kInteractive;  // of questions
+  uint64_t tenant_uid = 0;
+  int32_t weight = 1;       // of the tenant, 1 to kMaxTenantWeight
+  int64_t deadline_us = 0;  // Unix microseconds; 0: none
+};
+
 class Run {
  public:
-  Run(RunKind kind, std::shared_ptr<CancelFlag> cancel, int64_t deadline_us)
-      : kind_(kind), cancel_(std::move(cancel)), deadline_us_(deadline_us) {}
+  Run(const RunTerms& terms, std::shared_ptr<CancelFlag> cancel)
+      : terms_(terms), cancel_(std::move(cancel)) {}
   virtual ~Run() = default;
   Run(const Run&) = delete;
   Run& operator=(const Run&) = delete;
 
-  RunKind kind() const { return kind_; }
+  const RunTerms& terms() const { return terms_; }
   bool cancelled() const { return cancel_->cancelled(); }
   const std::shared_ptr<CancelFlag>& cancel_flag() const { return cancel_; }
-  // Unix microseconds; 0: none.
-  int64_t deadline_us() const { return deadline_us_; }
-
   // Memory that it holds from Start to its end: admission waits until all of it can be spared.
-  // Never less than what it takes.
-  struct Needs {
-    int64_t kv_slots = 0;     // K/V slots: one layer of one block
-    int64_t index_slots = 0;  // blocks whose index keys are its own
-    // Blocks that it shares with every run of the same base (a generation's uid; 0: none): counted
-    // once, however many there are.
-    uint64_t base = 0;
-    int64_t base_index_slots = 0;
-  };
-  virtual Needs MemoryNeeds() const = 0;
+  virtual RunNeeds MemoryNeeds() const = 0;
 
   // Called once, when it is admitted: opens its context. An error ends the run through Fail.
   virtual absl::Status Start() = 0;
@@ -79,9 +78,8 @@ class Run {
   virtual void Fail(const absl::Status& status, bool draining) = 0;
 
  private:
-  const RunKind kind_;
+  const RunTerms terms_;
   const std::shared_ptr<CancelFlag> cancel_;
-  const int64_t deadline_us_;
 };
 
 }  // namespace lectern::engine

@@ -14,18 +14,14 @@
 
 #include "absl/status/status.h"
 #include "engine/model/decoder.h"
-#include "engine/schedule/batch_policy.h"
 #include "engine/schedule/run.h"
+#include "engine/schedule/schedule_policy.h"
 
 namespace lectern::engine {
 
 struct SchedulerOptions {
-  BatchLimits limits;
-  int32_t question_limit = 256;         // waiting or running
-  int32_t active_questions_limit = 32;  // in steps at the same time
-  int64_t pool_slots = 0;               // K/V slots that runs may hold between them
-  int64_t pool_slot_bytes = 0;
-  int64_t index_slots = 0;  // the same of blocks' index keys
+  ScheduleLimits limits;
+  int64_t pool_slot_bytes = 0;  // for what refusals say
   int64_t index_slot_bytes = 0;
 };
 
@@ -39,7 +35,8 @@ class Scheduler {
   Scheduler& operator=(const Scheduler&) = delete;
 
   // Takes a run over, or returns an error and destroys it without calling it:
-  //   RESOURCE_EXHAUSTED QUEUE_FULL (limit)
+  //   RESOURCE_EXHAUSTED QUEUE_FULL (limit); another tenant's question may be ended with the same
+  //     error to make room, see SchedulePolicy::Arrive
   //   RESOURCE_EXHAUSTED POOL_TOO_SMALL, INDEX_MEMORY_TOO_SMALL (needed_bytes, limit_bytes): it
   //   could
   //     never be admitted
@@ -55,18 +52,16 @@ class Scheduler {
 
   int64_t queued() const;
   int64_t running() const;
+  int64_t displaced() const;  // questions, so far
 
  private:
   void Loop();
-  absl::Status CheckNeeds(const Run::Needs& needs) const;
+  absl::Status CheckNeeds(const RunNeeds& needs) const;
   // Step thread only.
-  bool Fits(const Run::Needs& needs) const;
-  void Hold(const Run::Needs& needs);
-  void Release(const Run::Needs& needs);
-  void Admit(std::unique_lock<std::mutex>* lock);
-  void FailCancelled(int64_t now_us);
+  void FailEnded(int64_t now_us);
+  void Admit();
   void RunStep();
-  void EndRun(size_t index, const absl::Status& status, bool draining);
+  void EndActive(RunId id, const absl::Status& status, bool draining);
 
   Decoder* const decoder_;
   const SchedulerOptions options_;
@@ -75,32 +70,19 @@ class Scheduler {
   mutable std::mutex mutex_;
   std::condition_variable wake_;
   std::condition_variable idle_;
-  struct Waiting {
-    std::unique_ptr<Run> run;
-    int32_t overtaken = 0;  // by runs that came later and needed less
-  };
-  std::deque<Waiting> waiting_;    // guarded by mutex_
-  int32_t questions_ = 0;          // waiting or active; guarded by mutex_
-  int64_t active_count_ = 0;       // guarded by mutex_
-  bool draining_ = false;          // guarded by mutex_
-  int64_t drain_deadline_us_ = 0;  // guarded by mutex_
-  bool stop_ = false;              // guarded by mutex_
-  bool woken_ = false;             // guarded by mutex_
+  // Guarded by mutex_.
+  SchedulePolicy policy_;
+  std::map<RunId, std::unique_ptr<Run>> waiting_;
+  std::vector<std::unique_ptr<Run>> displaced_;  // still to be told
+  RunId last_id_ = kNoRun;
+  int64_t active_count_ = 0;
+  int64_t displaced_count_ = 0;
+  bool draining_ = false;
+  int64_t drain_deadline_us_ = 0;
+  bool stop_ = false;
+  bool woken_ = false;
 
-  // Step thread only.
-  struct Active {
-    std::unique_ptr<Run> run;
-    Run::Needs needs;
-  };
-  std::vector<Active> active_;
-  int64_t kv_slots_held_ = 0;
-  int64_t index_slots_held_ = 0;  // bases included
-  struct Base {
-    int64_t runs = 0;
-    int64_t slots = 0;  // the most that any of them named
-  };
-  std::map<uint64_t, Base> bases_;
-  uint64_t turn_ = 0;
+  std::map<RunId, std::unique_ptr<Run>> active_;  // step thread only
 
   std::thread thread_;
 };

@@ -93,6 +93,7 @@ int Run(const std::vector<std::string>& arguments) {
   request.set_max_tokens(absl::GetFlag(FLAGS_max_tokens));
   request.set_evidence_limit(absl::GetFlag(FLAGS_evidence));
   SetAdaptiveCoverage(request);
+  SetPriority(request);
   request.mutable_sampling()->set_temperature(absl::GetFlag(FLAGS_temperature));
   request.mutable_sampling()->set_top_p(absl::GetFlag(FLAGS_top_p));
   request.mutable_sampling()->set_seed(absl::GetFlag(FLAGS_seed));
@@ -109,7 +110,7 @@ const Command kAskCommand = {
         "Each line of evidence is DOCUMENT:BEGIN-END (bytes of the uploaded file), its title, "
         "its share of\nthe model's attention to documents, and the quoted text.",
     .flags = {"session", "new_session", "generation", "json", "temperature", "top_p", "seed",
-              "max_tokens", "evidence", "adaptive", "address", "timeout"},
+              "max_tokens", "evidence", "adaptive", "batch", "address", "timeout"},
     .run = Run,
 };
 

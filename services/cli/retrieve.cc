@@ -19,6 +19,7 @@ int Run(const std::vector<std::string>& arguments) {
   request.set_query(arguments[1]);
   request.set_limit(absl::GetFlag(FLAGS_limit));
   SetAdaptiveCoverage(request);
+  SetPriority(request);
   v1::RetrieveResponse response;
   Call call;
   const grpc::Status status = client.answers().Retrieve(&call.context(), request, &response);
@@ -40,7 +41,7 @@ const Command kRetrieveCommand = {
     .arguments = "CORPUS \"QUERY\" [--limit=N] [--json]",
     .summary = "Shows the spans an answer would rest on, without generating one.",
     .details = "",
-    .flags = {"limit", "session", "generation", "adaptive", "json", "address", "timeout"},
+    .flags = {"limit", "session", "generation", "adaptive", "batch", "json", "address", "timeout"},
     .run = Run,
 };
 

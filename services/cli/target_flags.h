@@ -12,6 +12,7 @@
 ABSL_DECLARE_FLAG(std::string, session);
 ABSL_DECLARE_FLAG(std::string, generation);
 ABSL_DECLARE_FLAG(double, adaptive);
+ABSL_DECLARE_FLAG(bool, batch);
 
 namespace lectern::services {
 
@@ -34,6 +35,12 @@ template <typename Request>
 void SetAdaptiveCoverage(Request& request) {
   if (const double adaptive = absl::GetFlag(FLAGS_adaptive); adaptive >= 0)
     request.set_adaptive_coverage(adaptive);
+}
+
+// --batch.
+template <typename Request>
+void SetPriority(Request& request) {
+  if (absl::GetFlag(FLAGS_batch)) request.set_priority(v1::BATCH);
 }
 
 }  // namespace lectern::services

@@ -1,6 +1,8 @@
 #include <absl/flags/flag.h>
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "services/cli/client.h"
 #include "services/cli/command.h"
 #include "services/cli/listing.h"
@@ -15,6 +17,8 @@ ABSL_FLAG(std::optional<int64_t>, tokens_per_minute, std::nullopt,
           "tokens that may be computed for the tenant in a minute; 0: no limit");
 ABSL_FLAG(std::optional<int64_t>, concurrent_requests, std::nullopt,
           "questions and uploads that the tenant may have in progress; 0: no limit");
+ABSL_FLAG(std::optional<int64_t>, weight, std::nullopt,
+          "the tenant's share of a busy server against other tenants' weights: 1 to 1000; 0: 1");
 ABSL_FLAG(bool, force, false, "delete: also a tenant that has corpora, with all of them");
 ABSL_DECLARE_FLAG(std::string, display_name);
 
@@ -47,6 +51,10 @@ void TakeFlags(v1::Tenant& tenant, google::protobuf::FieldMask& mask) {
     tenant.mutable_quota()->set_concurrent_requests(*requests);
     mask.add_paths("quota.concurrent_requests");
   }
+  if (const auto weight = absl::GetFlag(FLAGS_weight)) {
+    tenant.mutable_quota()->set_weight(*weight);
+    mask.add_paths("quota.weight");
+  }
 }
 
 int Show(const Client& client, const Call& call, const grpc::Status& status,
@@ -72,9 +80,10 @@ int List(Client& client) {
     rows.push_back({IdOf(tenant.name()), Limit(tenant.quota().disk_bytes(), Bytes),
                     Limit(tenant.quota().tokens_per_minute(), Thousands),
                     Limit(tenant.quota().concurrent_requests(), Thousands),
+                    Thousands(std::max<int64_t>(1, tenant.quota().weight())),
                     Time(tenant.create_time()), Printable(tenant.display_name())});
   }
-  PrintTable({"TENANT", "DISK", "TOKENS/MIN", "REQUESTS", "CREATED", "NAME"}, rows);
+  PrintTable({"TENANT", "DISK", "TOKENS/MIN", "REQUESTS", "WEIGHT", "CREATED", "NAME"}, rows);
   return kExitOk;
 }
 
@@ -140,8 +149,8 @@ const Command kTenantsCommand = {
     .arguments = "list | get TENANT | create TENANT | update TENANT | delete TENANT",
     .summary = "Lists, shows, makes, limits and deletes tenants; needs an operator's key.",
     .details = "",
-    .flags = {"display_name", "disk_quota", "tokens_per_minute", "concurrent_requests", "force",
-              "json", "address", "timeout"},
+    .flags = {"display_name", "disk_quota", "tokens_per_minute", "concurrent_requests", "weight",
+              "force", "json", "address", "timeout"},
     .run = Run,
 };
 

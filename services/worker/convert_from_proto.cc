@@ -103,6 +103,19 @@ absl::StatusOr<std::optional<double>> ToAdaptiveCoverage(const Request& request)
   return value;
 }
 
+// Of Ask and Retrieve.
+absl::StatusOr<engine::Priority> ToPriority(v1::Priority priority) {
+  switch (priority) {
+    case v1::PRIORITY_UNSPECIFIED:
+    case v1::INTERACTIVE:
+      return engine::Priority::kInteractive;
+    case v1::BATCH:
+      return engine::Priority::kBatch;
+    default:
+      return FieldInvalid("priority", fmt::format("{} is not known", static_cast<int>(priority)));
+  }
+}
+
 absl::StatusOr<engine::Sampling> ToSampling(const v1::Sampling& sampling) {
   if (!(sampling.temperature() >= 0 && sampling.temperature() <= kMaxTemperature)) {
     return FieldInvalid("sampling.temperature",
@@ -196,12 +209,13 @@ absl::StatusOr<engine::TenantQuota> ToTenantQuota(const v1::TenantQuota& quota) 
   const std::pair<std::string_view, int64_t> limits[] = {
       {"quota.disk_bytes", quota.disk_bytes()},
       {"quota.tokens_per_minute", quota.tokens_per_minute()},
-      {"quota.concurrent_requests", quota.concurrent_requests()}};
+      {"quota.concurrent_requests", quota.concurrent_requests()},
+      {"quota.weight", quota.weight()}};
   for (const auto& [field, limit] : limits) {
     if (limit < 0) return FieldInvalid(field, "must not be negative; 0 means no limit");
   }
   return engine::TenantQuota{quota.disk_bytes(), quota.tokens_per_minute(),
-                             quota.concurrent_requests()};
+                             quota.concurrent_requests(), quota.weight()};
 }
 
 absl::StatusOr<engine::TenantUpdate> ToTenantUpdate(const v1::UpdateTenantRequest& request) {
@@ -214,7 +228,7 @@ absl::StatusOr<engine::TenantUpdate> ToTenantUpdate(const v1::UpdateTenantReques
       LECTERN_RETURN_IF_ERROR(CheckDisplayName(tenant.display_name(), "tenant.display_name"));
       update.display_name = tenant.display_name();
     } else if (all || path == "quota.disk_bytes" || path == "quota.tokens_per_minute" ||
-               path == "quota.concurrent_requests") {
+               path == "quota.concurrent_requests" || path == "quota.weight") {
       if (all || path == "quota.disk_bytes") update.disk_bytes = quota.disk_bytes;
       if (all || path == "quota.tokens_per_minute") {
         update.tokens_per_minute = quota.tokens_per_minute;
@@ -222,6 +236,7 @@ absl::StatusOr<engine::TenantUpdate> ToTenantUpdate(const v1::UpdateTenantReques
       if (all || path == "quota.concurrent_requests") {
         update.concurrent_requests = quota.concurrent_requests;
       }
+      if (all || path == "quota.weight") update.weight = quota.weight;
     } else {
       return engine::InvalidArgument(
           reason::kFieldMaskInvalid,
@@ -265,6 +280,7 @@ absl::StatusOr<engine::AskRequest> ToAskRequest(const v1::AskRequest& request,
   LECTERN_RETURN_IF_ERROR(CheckRange(request.evidence_limit(), kMaxEvidence, "evidence_limit"));
   LECTERN_ASSIGN_OR_RETURN(out.sampling, ToSampling(request.sampling()));
   LECTERN_ASSIGN_OR_RETURN(out.adaptive_coverage, ToAdaptiveCoverage(request));
+  LECTERN_ASSIGN_OR_RETURN(out.priority, ToPriority(request.priority()));
   out.question = request.question();
   out.max_tokens = request.max_tokens();
   out.evidence_limit = request.evidence_limit();
@@ -279,6 +295,7 @@ absl::StatusOr<engine::RetrieveRequest> ToRetrieveRequest(const v1::RetrieveRequ
   LECTERN_ASSIGN_OR_RETURN(out.target, ToTarget(request, tenant));
   LECTERN_RETURN_IF_ERROR(CheckRange(request.limit(), kMaxEvidence, "limit"));
   LECTERN_ASSIGN_OR_RETURN(out.adaptive_coverage, ToAdaptiveCoverage(request));
+  LECTERN_ASSIGN_OR_RETURN(out.priority, ToPriority(request.priority()));
   out.query = request.query();
   out.limit = request.limit();
   out.deadline_us = deadline_us;

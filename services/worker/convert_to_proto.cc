@@ -251,6 +251,7 @@ v1::Tenant ToProto(const engine::Tenant& tenant) {
   quota.set_disk_bytes(tenant.quota.disk_bytes);
   quota.set_tokens_per_minute(tenant.quota.tokens_per_minute);
   quota.set_concurrent_requests(tenant.quota.concurrent_requests);
+  quota.set_weight(tenant.quota.weight);
   if (!tenant.usage.has_value()) return out;
   v1::TenantUsage& usage = *out.mutable_usage();
   usage.set_corpora(tenant.usage->corpora);

@@ -80,6 +80,9 @@ TEST_F(CliTest, FromFilesToAnswers) {
   EXPECT_THAT(Lectern({"ask", "book", "What happened?", "--adaptive=2"}).errors,
               HasSubstr("adaptive_coverage"));
   EXPECT_THAT(text, HasSubstr("0 corpus tokens prefilled"));
+  const json batch =
+      json::parse(Ok({"ask", "book", "What happened?", "--json", "--max-tokens=8", "--batch"}));
+  EXPECT_EQ(batch["answer"], answer["answer"]) << "later, but the same";
 
   const json spans = json::parse(Ok({"retrieve", "book", "What happened?", "--limit=2", "--json"}));
   EXPECT_EQ(spans["spans"].size(), 2u);

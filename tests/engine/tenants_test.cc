@@ -3,8 +3,14 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <future>
+#include <memory>
+#include <mutex>
 #include <random>
 #include <thread>
+#include <utility>
+#include <vector>
 
 #include "engine/engine.h"
 #include "engine/error/error.h"
@@ -76,6 +82,10 @@ TEST_F(TenantsTest, AreMadeListedChangedAndDeleted) {
   ASSERT_TRUE(changed.ok()) << changed.status();
   EXPECT_EQ(changed->quota.concurrent_requests, 4);
   EXPECT_EQ(changed->quota.tokens_per_minute, 60) << "what was not named stays";
+  EXPECT_EQ(engine->UpdateTenant("acme", {.weight = 1000})->quota.weight, 1000);
+  EXPECT_EQ(ReasonOf(engine->UpdateTenant("acme", {.weight = 1001}).status()), "QUOTA_INVALID");
+  EXPECT_EQ(ReasonOf(engine->CreateTenant("n", "", {.weight = -1}).status()), "QUOTA_INVALID");
+  EXPECT_EQ(engine->GetTenant("acme")->quota.weight, 1000);
   EXPECT_EQ(engine->GetTenant("acme")->usage->tokens_available, 60);
 
   ASSERT_TRUE(engine->CreateCorpus({"acme", "c"}, "", 0).ok());
@@ -213,6 +223,67 @@ TEST_F(TenantsTest, RequestQuotasCountQuestionsAndUploads) {
     EXPECT_TRUE(AskAndWait(*engine, Question({"t", "c"}, "what?")).ok());
   }
   EXPECT_EQ(engine->GetTenant("t")->usage->requests, 0);
+}
+
+// One place, a queue of four, and a tenant that fills it: the other's question is let in, answered
+// next, and what makes room for it is told so.
+TEST_F(TenantsTest, AFullQueueMakesRoomForWhoHasLess) {
+  auto opened = Engine::Open({.model_dir = model_->path(),
+                              .pool_bytes = 64 << 20,
+                              .index_bytes = 64 << 20,
+                              .queue_limit = 4,
+                              .batch_limit = 1});
+  ASSERT_TRUE(opened.ok()) << opened.status();
+  const std::unique_ptr<Engine> engine = *std::move(opened);
+  for (const char* tenant : {"loud", "quiet"}) {
+    ASSERT_TRUE(engine->CreateTenant(tenant, "", {}).ok());
+    Upload(*engine, {tenant, "c"}, "d", RandomText(200, 7));
+    ASSERT_TRUE(IngestAndWait(*engine, {tenant, "c"}).error.ok());
+  }
+  std::promise<void> let_go;
+  std::shared_future<void> gone(let_go.get_future());
+  std::mutex mutex;
+  std::vector<std::pair<std::string, absl::Status>> ended;  // in order
+  std::vector<std::future<void>> all;
+  const auto ask = [&](const std::string& tenant, const std::string& name, bool blocks) {
+    auto over = std::make_shared<std::promise<void>>();
+    all.push_back(over->get_future());
+    const auto ticket =
+        engine->Ask(Question({tenant, "c"}, name),
+                    {.started =
+                         [gone, blocks](const AnswerStarted&) {
+                           if (blocks)
+                             gone.wait();  // the step thread, so that the others wait in the queue
+                         },
+                     .done =
+                         [&, over, name](absl::StatusOr<Answer> answer) {
+                           {
+                             std::lock_guard lock(mutex);
+                             ended.emplace_back(name, answer.status());
+                           }
+                           over->set_value();
+                         }});
+    if (!ticket.ok()) {
+      all.pop_back();
+      return ticket.status();
+    }
+    return absl::OkStatus();
+  };
+  ASSERT_TRUE(ask("loud", "first", true).ok());
+  while (engine->GetStats()->running_requests == 0) std::this_thread::yield();
+  for (const char* name : {"second", "third", "fourth"}) ASSERT_TRUE(ask("loud", name, false).ok());
+  EXPECT_EQ(ReasonOf(ask("loud", "fifth", false)), "QUEUE_FULL");
+  EXPECT_TRUE(ask("quiet", "other", false).ok());
+  let_go.set_value();
+  for (std::future<void>& over : all) over.wait();
+  std::vector<std::string> order;
+  for (const auto& [name, status] : ended) {
+    order.push_back(name);
+    EXPECT_EQ(ReasonOf(status), name == "fourth" ? "QUEUE_FULL" : "") << name;
+  }
+  EXPECT_THAT(order,
+              ::testing::UnorderedElementsAre("first", "second", "third", "fourth", "other"));
+  EXPECT_LT(std::ranges::find(order, "other"), std::ranges::find(order, "second"));
 }
 
 // Deletes with `destroy`, and looks for what was there in every file of the data directory.

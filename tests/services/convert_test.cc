@@ -104,6 +104,12 @@ TEST(ToAskRequest, TargetsAndSampling) {
   EXPECT_EQ(Refusal(ToAskRequest(request, "default", 0)), "FIELD_INVALID adaptive_coverage");
   request.set_adaptive_coverage(0.8);
   EXPECT_EQ(ToAskRequest(request, "default", 0)->adaptive_coverage, 0.8);
+  EXPECT_EQ(ToAskRequest(request, "default", 0)->priority, engine::Priority::kInteractive);
+  request.set_priority(v1::BATCH);
+  EXPECT_EQ(ToAskRequest(request, "default", 0)->priority, engine::Priority::kBatch);
+  request.set_priority(static_cast<v1::Priority>(3));
+  EXPECT_EQ(Refusal(ToAskRequest(request, "default", 0)), "FIELD_INVALID priority");
+  request.set_priority(v1::INTERACTIVE);
   request.set_evidence_limit(65);
   EXPECT_EQ(Refusal(ToAskRequest(request, "default", 0)), "FIELD_INVALID evidence_limit");
 }

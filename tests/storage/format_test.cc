@@ -67,12 +67,13 @@ TEST(FormatTest, SmallRecords) {
             "03010001");
 }
 
-// A catalog record as the first version of its kind was written.
-std::string Version1(uint8_t kind, const std::string& key, const std::string& payload) {
+// A catalog record as an earlier version of its kind was written.
+std::string OldVersion(uint8_t kind, uint8_t version, const std::string& key,
+                       const std::string& payload) {
   Encoder old;
   old.Raw("Lr");
   old.Fixed8(kind);
-  old.Fixed8(1);
+  old.Fixed8(version);
   old.Fixed32(static_cast<uint32_t>(payload.size()));
   Encoder bound;
   bound.Fixed8(0);  // the column family default
@@ -87,19 +88,23 @@ std::string Version1(uint8_t kind, const std::string& key, const std::string& pa
   return old.Take();
 }
 
-// Quotas came with version 2; a tenant of version 1 has none.
-TEST(FormatTest, TenantsOfBothVersions) {
+// Quotas came with version 2, the weight with version 3; a tenant of version 1 has neither.
+TEST(FormatTest, TenantsOfEveryVersion) {
   const std::string key = ObjectKey(KeySpace::kTenant, 5);
-  const Tenant tenant = {5, "acme", "Acme", 3, {300, 7, 1}};
+  const Tenant tenant = {5, "acme", "Acme", 3, {300, 7, 1, 9}};
   const std::string value = FormatRecord(key, tenant);
-  EXPECT_EQ(Hex(value.substr(0, 8)), "4c72020210000000") << "magic, kind, version, length";
-  EXPECT_EQ(Hex(value.substr(kRecordHeaderBytes)), "050461636d650441636d6506ac020701");
+  EXPECT_EQ(Hex(value.substr(0, 8)), "4c72020311000000") << "magic, kind, version, length";
+  EXPECT_EQ(Hex(value.substr(kRecordHeaderBytes)), "050461636d650441636d6506ac02070109");
   EXPECT_EQ(*ParseRecord<Tenant>(key, value), tenant);
 
   absl::StatusOr<Tenant> read =
-      ParseRecord<Tenant>(key, Version1(2, key, value.substr(kRecordHeaderBytes, 12)));
+      ParseRecord<Tenant>(key, OldVersion(2, 1, key, value.substr(kRecordHeaderBytes, 12)));
   ASSERT_OK(read);
   EXPECT_EQ(*read, (Tenant{5, "acme", "Acme", 3, {}}));
+
+  read = ParseRecord<Tenant>(key, OldVersion(2, 2, key, value.substr(kRecordHeaderBytes, 16)));
+  ASSERT_OK(read);
+  EXPECT_EQ(*read, (Tenant{5, "acme", "Acme", 3, {300, 7, 1, 0}}));
 }
 
 // Pins and the time of the last use came with version 2; a corpus of version 1 was last used when
@@ -112,7 +117,7 @@ TEST(FormatTest, CorporaOfBothVersions) {
   EXPECT_EQ(Hex(value.substr(kRecordHeaderBytes)), "0501016301430608000607080901d804");
   EXPECT_EQ(*ParseRecord<Corpus>(key, value), corpus);
   absl::StatusOr<Corpus> read =
-      ParseRecord<Corpus>(key, Version1(3, key, value.substr(kRecordHeaderBytes, 13)));
+      ParseRecord<Corpus>(key, OldVersion(3, 1, key, value.substr(kRecordHeaderBytes, 13)));
   ASSERT_OK(read);
   EXPECT_EQ(*read, (Corpus{5, 1, "c", "C", 3, 4, std::nullopt, 6, 7, 8, 9, false, 4}));
 }
