@@ -396,6 +396,7 @@ absl::StatusOr<Stats> LocalEngine::GetStats() {
       .recomputed = care.recomputed,
       .prefill_tokens_per_second = counters_.prefill_rate.tokens_per_second(),
       .pending_tokens = counters_.pending_tokens.load(),
+      .displaced_requests = scheduler_->displaced(),
       .pool_limit_bytes = options_.pool_bytes,
       .index_limit_bytes = options_.index_bytes,
       .queue_limit = options_.queue_limit,

@@ -348,6 +348,7 @@ struct Stats {
   std::map<std::string, int64_t> recomputed;
   double prefill_tokens_per_second = 0;  // of documents, as measured last; 0: not yet
   int64_t pending_tokens = 0;            // accepted and not computed
+  int64_t displaced_requests = 0;        // questions that made room for other tenants'
   int64_t pool_limit_bytes = 0;
   int64_t index_limit_bytes = 0;
   int64_t queue_limit = 0;

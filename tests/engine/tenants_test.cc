@@ -283,6 +283,7 @@ TEST_F(TenantsTest, AFullQueueMakesRoomForWhoHasLess) {
   }
   EXPECT_THAT(order,
               ::testing::UnorderedElementsAre("first", "second", "third", "fourth", "other"));
+  EXPECT_EQ(engine->GetStats()->displaced_requests, 1);
   EXPECT_LT(std::ranges::find(order, "other"), std::ranges::find(order, "second"));
 }
 
