@@ -130,9 +130,4 @@ std::vector<ReadReport> ReadWatch::Take() {
   return std::exchange(reports_, {});
 }
 
-bool ReadWatch::any() const {
-  const std::lock_guard lock(mutex_);
-  return !reports_.empty();
-}
-
 }  // namespace lectern::engine

@@ -32,7 +32,6 @@ class ReadWatch final : public storage::BlockStore {
   // Of contexts that are closed, since the last call: those that waited for kWorthTelling or more,
   // those with a block that could not be read, and the next on the same blocks that could.
   std::vector<ReadReport> Take();
-  bool any() const;
 
   absl::StatusOr<std::vector<storage::Segment>> LookupPrefix(
       uint64_t tenant_uid, std::span<const storage::BlockHash> hashes) const override {

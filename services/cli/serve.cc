@@ -41,7 +41,7 @@ absl::Status Serve() {
                            engine::Engine::Open(options));
   const auto registry = std::make_shared<prometheus::Registry>();
   const auto collector = std::make_shared<EngineCollector>(*engine);
-  CallMetrics metrics(*registry, "gateway", Version(), PublicServiceNames());
+  CallMetrics metrics(*registry, "gateway", Version(), MethodNames());
   LECTERN_ASSIGN_OR_RETURN(const std::unique_ptr<WorkerServer> worker,
                            WorkerServer::Start("", nullptr, *engine, nullptr, {}));
   LECTERN_ASSIGN_OR_RETURN(const std::unique_ptr<GatewayServer> gateway,

@@ -1,6 +1,8 @@
 #include "services/gateway/gateway_server.h"
 
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
+#include <grpcpp/impl/server_builder_option.h>
+#include <grpcpp/impl/server_builder_plugin.h>
 #include <grpcpp/resource_quota.h>
 
 #include <mutex>
@@ -9,13 +11,6 @@
 
 #include "engine/error/check.h"
 #include "engine/error/status_macros.h"
-#include "lectern/v1/answers.grpc.pb.h"
-#include "lectern/v1/backups.grpc.pb.h"
-#include "lectern/v1/corpora.grpc.pb.h"
-#include "lectern/v1/models.grpc.pb.h"
-#include "lectern/v1/operations.grpc.pb.h"
-#include "lectern/v1/sessions.grpc.pb.h"
-#include "lectern/v1/tenants.grpc.pb.h"
 #include "services/process/listen.h"
 #include "services/telemetry/log.h"
 
@@ -52,23 +47,25 @@ void BoundCallers(grpc::ServerBuilder& builder) {
   builder.SetResourceQuota(grpc::ResourceQuota("callers").Resize(kCallerMemoryBytes));
 }
 
-}  // namespace
+// Reflection reads requests of any size before anybody knows who sends them.
+class NoReflection final : public grpc::ServerBuilderOption {
+ public:
+  void UpdateArguments(grpc::ChannelArguments*) override {}
+  void UpdatePlugins(std::vector<std::unique_ptr<grpc::ServerBuilderPlugin>>* plugins) override {
+    std::erase_if(*plugins,
+                  [](const auto& plugin) { return plugin->name() == "proto_reflection"; });
+  }
+};
 
-const std::vector<std::string>& PublicServiceNames() {
-  static const auto* const names = new std::vector<std::string>{
-      v1::Answers::service_full_name(),  v1::Backups::service_full_name(),
-      v1::Corpora::service_full_name(),  v1::Documents::service_full_name(),
-      v1::Models::service_full_name(),   v1::Operations::service_full_name(),
-      v1::Sessions::service_full_name(), v1::Tenants::service_full_name()};
-  return *names;
-}
+}  // namespace
 
 GatewayServer::GatewayServer(Options options, std::shared_ptr<grpc::Channel> worker,
                              CallMetrics& metrics)
     : security_(std::move(options.security)),
       worker_(std::move(worker)),
       gateway_(worker_, security_, metrics, options.call_limit),
-      services_(MakePublicServices(gateway_)) {
+      services_(MakePublicServices(gateway_)),
+      health_(PublicServiceNames()) {
   LECTERN_CHECK(security_.credentials != nullptr && security_.audit != nullptr);
 }
 
@@ -79,11 +76,13 @@ absl::StatusOr<std::unique_ptr<GatewayServer>> GatewayServer::Start(
       new GatewayServer(std::move(options), std::move(worker), metrics));
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   grpc::ServerBuilder builder;
+  if (gateway->security_.keys != nullptr) builder.SetOption(std::make_unique<NoReflection>());
   for (const auto& service : gateway->services_) builder.RegisterService(service.get());
+  builder.RegisterService(&gateway->health_);
   BoundCallers(builder);
   LECTERN_ASSIGN_OR_RETURN(
       RunningServer running,
-      StartServer(builder, listen, gateway->security_.credentials, PublicServiceNames()));
+      StartServer(builder, listen, gateway->security_.credentials, /*services=*/{}));
   gateway->server_ = std::move(running.server);
   gateway->address_ = std::move(running.address);
   return gateway;
@@ -99,7 +98,7 @@ void GatewayServer::SetServing(bool serving) {
   const std::lock_guard lock(serving_mutex_);
   if (refusing_ && serving) return;
   serving_ = serving;
-  services::SetServing(*server_, PublicServiceNames(), serving);
+  health_.SetServing(serving);
 }
 
 void GatewayServer::FollowWorker() {

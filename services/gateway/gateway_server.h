@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "services/gateway/gateway.h"
+#include "services/gateway/health_service.h"
 #include "services/gateway/public_services.h"
 
 namespace lectern::services {
@@ -53,6 +54,7 @@ class GatewayServer {
   const std::shared_ptr<grpc::Channel> worker_;
   Gateway gateway_;
   const std::vector<std::unique_ptr<PublicService>> services_;
+  HealthService health_;
 
   std::unique_ptr<grpc::Server> server_;
   std::string address_;
@@ -61,9 +63,6 @@ class GatewayServer {
   std::atomic<bool> refusing_ = false;
   std::thread follower_;
 };
-
-// Full names of the services that it serves.
-const std::vector<std::string>& PublicServiceNames();
 
 // A channel to a worker across the network: it is ready when the worker's health service says so,
 // and notices a dead connection within half a minute.

@@ -41,7 +41,7 @@ absl::Status Run() {
   const int call_limit = absl::GetFlag(FLAGS_call_limit);
   LECTERN_RETURN_IF_ERROR(CheckAtLeast("call_limit", call_limit, 1));
   const auto registry = std::make_shared<prometheus::Registry>();
-  CallMetrics metrics(*registry, "gateway", Version(), PublicServiceNames());
+  CallMetrics metrics(*registry, "gateway", Version(), MethodNames());
   const std::string worker = absl::GetFlag(FLAGS_worker);
   const std::string listen = absl::GetFlag(FLAGS_listen);
   LECTERN_ASSIGN_OR_RETURN(CallerSecurity security, CallerSecurityFromFlags(listen));

@@ -59,7 +59,7 @@ absl::StatusOr<RunningServer> StartServer(
     grpc::ServerBuilder& builder, const std::string& address,
     const std::shared_ptr<grpc::ServerCredentials>& credentials,
     const std::vector<std::string>& services) {
-  grpc::EnableDefaultHealthCheckService(true);
+  grpc::EnableDefaultHealthCheckService(!services.empty());
   // Two servers that share a port would each get half of the callers.
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS,
@@ -74,7 +74,7 @@ absl::StatusOr<RunningServer> StartServer(
   RunningServer running;
   running.server = builder.BuildAndStart();
   if (running.server == nullptr || (!address.empty() && port == 0)) return ExplainFailure(address);
-  SetServing(*running.server, services, false);
+  if (!services.empty()) SetServing(*running.server, services, false);
   if (!address.empty()) {
     running.address = fmt::format("{}:{}", address.substr(0, address.rfind(':')), port);
   }

@@ -19,8 +19,8 @@ struct RunningServer {
 };
 
 // Serves what `builder` has on `address` ("127.0.0.1:7421", "[::1]:0") with `credentials`, or only
-// in-process if it is empty, with the standard health service: every name of `services` and ""
-// start as not serving.
+// in-process if it is empty, with gRPC's own health service for `services` and "", which start as
+// not serving; without one if there are no `services`.
 //   UNAVAILABLE LISTEN_FAILED: says why, as far as the system says
 absl::StatusOr<RunningServer> StartServer(
     grpc::ServerBuilder& builder, const std::string& address,

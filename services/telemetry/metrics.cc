@@ -4,7 +4,13 @@
 
 #include <utility>
 
-#include "engine/error/check.h"
+#include "lectern/v1/answers.pb.h"
+#include "lectern/v1/backups.pb.h"
+#include "lectern/v1/corpora.pb.h"
+#include "lectern/v1/models.pb.h"
+#include "lectern/v1/operations.pb.h"
+#include "lectern/v1/sessions.pb.h"
+#include "lectern/v1/tenants.pb.h"
 #include "services/rpc/errors.h"
 #include "services/telemetry/error_reasons.h"
 
@@ -29,10 +35,38 @@ double Seconds(const google::protobuf::Duration& duration) {
   return static_cast<double>(duration.seconds()) + static_cast<double>(duration.nanos()) * 1e-9;
 }
 
+std::vector<const google::protobuf::ServiceDescriptor*> PublicServices() {
+  std::vector<const google::protobuf::ServiceDescriptor*> services;
+  for (const auto* file : {v1::AskRequest::descriptor()->file(), v1::Backup::descriptor()->file(),
+                           v1::Corpus::descriptor()->file(), v1::Model::descriptor()->file(),
+                           v1::Operation::descriptor()->file(), v1::Session::descriptor()->file(),
+                           v1::Tenant::descriptor()->file()}) {
+    for (int i = 0; i < file->service_count(); ++i) services.push_back(file->service(i));
+  }
+  return services;
+}
+
 }  // namespace
 
+std::vector<std::string> PublicServiceNames() {
+  std::vector<std::string> names;
+  for (const auto* service : PublicServices()) names.push_back(service->full_name());
+  return names;
+}
+
+std::vector<std::string> MethodNames(std::string_view service_name) {
+  std::vector<std::string> names;
+  for (const auto* service : PublicServices()) {
+    for (int i = 0; i < service->method_count(); ++i) {
+      names.push_back((service_name.empty() ? service->name() : std::string(service_name)) + "/" +
+                      service->method(i)->name());
+    }
+  }
+  return names;
+}
+
 CallMetrics::CallMetrics(prometheus::Registry& registry, const std::string& component,
-                         const std::string& version, const std::vector<std::string>& services)
+                         const std::string& version, const std::vector<std::string>& methods)
     : requests_(BuildCounter()
                     .Name("lectern_requests_total")
                     .Help("Calls that finished, by method and status code.")
@@ -98,14 +132,8 @@ CallMetrics::CallMetrics(prometheus::Registry& registry, const std::string& comp
   for (const std::string_view reason : kErrorReasons) {
     errors_.Add({{"reason", std::string(reason)}});
   }
-  for (const std::string& name : services) {
-    const google::protobuf::ServiceDescriptor* const service =
-        google::protobuf::DescriptorPool::generated_pool()->FindServiceByName(name);
-    LECTERN_CHECK(service != nullptr);
-    for (int i = 0; i < service->method_count(); ++i) {
-      requests_.Add({{"method", service->name() + "/" + service->method(i)->name()},
-                     {"code", CodeName(grpc::StatusCode::OK)}});
-    }
+  for (const std::string& method : methods) {
+    requests_.Add({{"method", method}, {"code", CodeName(grpc::StatusCode::OK)}});
   }
 }
 

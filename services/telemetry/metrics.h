@@ -34,12 +34,18 @@
 
 namespace lectern::services {
 
+// Full names of the services of the public API.
+std::vector<std::string> PublicServiceNames();
+// Their methods, as they are called here: "Answers/Ask"; or those of the service that has them all,
+// too: "Worker/Ask".
+std::vector<std::string> MethodNames(std::string_view service_name = "");
+
 class CallMetrics {
  public:
   // `component` ("gateway", "worker") labels every series, so that the two sides of one call are
-  // never added up. `services`: full names of the gRPC services whose calls are counted.
+  // never added up. `methods`: those whose calls are counted.
   CallMetrics(prometheus::Registry& registry, const std::string& component,
-              const std::string& version, const std::vector<std::string>& services);
+              const std::string& version, const std::vector<std::string>& methods);
 
   void CallStarted() { in_flight_.Increment(); }
   void CallFinished(const std::string& method, const std::string& code, const std::string& reason,

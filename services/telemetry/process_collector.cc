@@ -1,5 +1,6 @@
 #include "services/telemetry/process_collector.h"
 
+#include <malloc.h>
 #include <prometheus/client_metric.h>
 #include <prometheus/metric_family.h>
 #include <sys/resource.h>
@@ -10,6 +11,7 @@
 #include <sstream>
 #include <string>
 #include <system_error>
+#include <utility>
 
 namespace lectern::services {
 namespace {
@@ -85,6 +87,17 @@ std::vector<prometheus::MetricFamily> ProcessCollector::Collect() const {
     add(MetricType::Gauge, "process_virtual_memory_bytes", "Addresses in use.", stat.virtual_bytes);
     add(MetricType::Gauge, "process_threads", "Threads.", stat.threads);
   }
+  const struct mallinfo2 heap = mallinfo2();
+  prometheus::MetricFamily heap_family = {
+      "lectern_heap_bytes", "Bytes of the allocator, in use or held back.", MetricType::Gauge, {}};
+  for (const auto& [state, bytes] :
+       {std::pair("used", heap.uordblks + heap.hblkhd), std::pair("free", heap.fordblks)}) {
+    prometheus::ClientMetric metric;
+    metric.label = {{"state", state}};
+    metric.gauge.value = static_cast<double>(bytes);
+    heap_family.metric.push_back(metric);
+  }
+  families.push_back(heap_family);
   std::error_code error;
   double descriptors = 0;
   for (fs::directory_iterator it("/proc/self/fd", error), end; !error && it != end;

@@ -3,6 +3,9 @@
 //   process_cpu_seconds_total, process_start_time_seconds
 //   process_resident_memory_bytes, process_virtual_memory_bytes
 //   process_open_fds, process_max_fds, process_threads
+//
+// and of the allocator: lectern_heap_bytes{state="used"|"free"}. Memory that is free there is held
+// back for later allocations, and is resident for the most part.
 #pragma once
 
 #include <prometheus/collectable.h>

@@ -41,7 +41,7 @@ absl::Status Run() {
                            engine::Engine::Open(options));
   const auto registry = std::make_shared<prometheus::Registry>();
   const auto collector = std::make_shared<EngineCollector>(*engine);
-  CallMetrics metrics(*registry, "worker", Version(), WorkerServiceNames());
+  CallMetrics metrics(*registry, "worker", Version(), MethodNames("Worker"));
   LECTERN_ASSIGN_OR_RETURN(const std::unique_ptr<WorkerServer> worker,
                            WorkerServer::Start(listen, credentials, *engine, &metrics, {}));
   const auto levels = std::make_shared<Levels>();

@@ -10,9 +10,9 @@ namespace {
 
 constexpr std::chrono::milliseconds kStopGrace{500};
 
-}  // namespace
+std::vector<std::string> WorkerServices() { return {worker::v1::Worker::service_full_name()}; }
 
-std::vector<std::string> WorkerServiceNames() { return {worker::v1::Worker::service_full_name()}; }
+}  // namespace
 
 absl::StatusOr<std::unique_ptr<WorkerServer>> WorkerServer::Start(
     const std::string& listen, const std::shared_ptr<grpc::ServerCredentials>& credentials,
@@ -21,10 +21,10 @@ absl::StatusOr<std::unique_ptr<WorkerServer>> WorkerServer::Start(
   grpc::ServerBuilder builder;
   builder.RegisterService(&worker->service_);
   LECTERN_ASSIGN_OR_RETURN(RunningServer running,
-                           StartServer(builder, listen, credentials, WorkerServiceNames()));
+                           StartServer(builder, listen, credentials, WorkerServices()));
   worker->server_ = std::move(running.server);
   worker->address_ = std::move(running.address);
-  SetServing(*worker->server_, WorkerServiceNames(), true);
+  SetServing(*worker->server_, WorkerServices(), true);
   return worker;
 }
 
@@ -43,7 +43,7 @@ void WorkerServer::EndWaits() { service_.EndWaits(); }
 
 void WorkerServer::Refuse() {
   serving_ = false;
-  SetServing(*server_, WorkerServiceNames(), false);
+  SetServing(*server_, WorkerServices(), false);
   service_.admission().Close();
   service_.EndWaits();
 }

@@ -16,9 +16,6 @@
 
 namespace lectern::services {
 
-// Full names of the services that it serves.
-std::vector<std::string> WorkerServiceNames();
-
 class WorkerServer {
  public:
   // `listen` empty: in-process only, and no `credentials`. `engine` and `metrics` (null: calls are

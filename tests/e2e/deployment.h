@@ -8,13 +8,13 @@
 #include <string>
 #include <vector>
 
+#include "grpc/health/v1/health.grpc.pb.h"
 #include "lectern/v1/answers.grpc.pb.h"
 #include "lectern/v1/corpora.grpc.pb.h"
 #include "lectern/v1/models.grpc.pb.h"
 #include "lectern/v1/operations.grpc.pb.h"
 #include "lectern/v1/sessions.grpc.pb.h"
 #include "services/rpc/errors.h"
-#include "tests/e2e/health.grpc.pb.h"
 #include "tests/e2e/process.h"
 #include "tests/support/temporary_directory.h"
 

@@ -11,7 +11,6 @@
 #include <vector>
 
 #include "engine/error/error.h"
-#include "lectern/v1/answers.grpc.pb.h"
 #include "services/rpc/errors.h"
 #include "services/telemetry/call_record.h"
 #include "services/telemetry/http.h"
@@ -54,8 +53,7 @@ class MetricsTest : public ::testing::Test {
   std::string Page() { return prometheus::TextSerializer().Serialize(registry_->Collect()); }
 
   std::shared_ptr<prometheus::Registry> registry_ = std::make_shared<prometheus::Registry>();
-  CallMetrics metrics_{
-      *registry_, "gateway", "1.2.3", {std::string(v1::Answers::service_full_name())}};
+  CallMetrics metrics_{*registry_, "gateway", "1.2.3", MethodNames()};
   Admission admission_{1};
 };
 

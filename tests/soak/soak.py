@@ -33,6 +33,7 @@ import sys
 import threading
 import time
 import traceback
+import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TENANTS = ("ann", "bob", "cy")
@@ -98,10 +99,12 @@ class Servers:
                        "--pool_bytes=32MiB", "--index_bytes=64MiB", "--request_bytes=256MiB", f"--threads={options.threads}",
                        f"--disk_cap={DISK_CAP}"])
         worker = self.field(line, "address")
+        self.metrics = {"worker": self.field(line, "metrics")}
         self.gateway, line = self.start(
             "gateway", ["lectern-gateway", *listen, f"--worker={worker}", f"--keys_file={self.keys}",
                         f"--audit_log={folder / 'audit.jsonl'}"])
         self.address = self.field(line, "address")
+        self.metrics["gateway"] = self.field(line, "metrics")
 
     def key(self, role: str, tenant: str | None) -> str:
         command = [self.bin / "lectern", "keys", "create", f"--keys_file={self.keys}", f"--role={role}"]
@@ -491,10 +494,12 @@ class OperatorLoad(threading.Thread):
         self.client.call("Tenants/DeleteTenant", tenants_pb2.DeleteTenantRequest(name=tenant.name))
 
 
-def sample(process: subprocess.Popen) -> dict:
+def sample(process: subprocess.Popen, metrics: str) -> dict:
     status = pathlib.Path(f"/proc/{process.pid}/status").read_text()
+    page = urllib.request.urlopen(f"http://{metrics}/metrics", timeout=60).read().decode()
+    heap = {state: int(float(value)) for state, value in re.findall(r'^lectern_heap_bytes\{state="(\w+)"\} (\S+)$', page, re.M)}
     return {"rss": int(re.search(r"VmRSS:\s+(\d+)", status).group(1)) * 1024,
-            "descriptors": len(os.listdir(f"/proc/{process.pid}/fd"))}
+            "descriptors": len(os.listdir(f"/proc/{process.pid}/fd")), "heap_used": heap["used"], "heap_free": heap["free"]}
 
 
 def growth(samples: list[dict], begin: float, end: float) -> dict:
@@ -586,7 +591,7 @@ def main() -> int:
             record.wrong(f"ended by itself: {ended}")
             break
         samples.append({"time": time.monotonic() - begin,
-                        **{name: sample(process) for name, process in servers.processes().items()}})
+                        **{name: sample(process, servers.metrics[name]) for name, process in servers.processes().items()}})
         with open(folder / "samples.jsonl", "a", encoding="utf-8") as file:
             file.write(json.dumps(samples[-1]) + "\n")
         (folder / "summary.json").write_text(json.dumps(summary(record, samples, samples[-1]["time"], warm_up, operator), indent=1))
