@@ -69,7 +69,7 @@ struct DecodeAttentionParams {
 enum class DecodeAttentionWay { kBest, kClusterOf16, kClusterOf8, kInTurn };
 
 // Returns a cudaError_t: 0, or what the launch failed with. after_score: the stream's last launch
-// was DecodeScore, and nothing but the scores is still to be written: a microsecond less.
+// was DecodeScore, and nothing but the scores is still to be written: the rest is read meanwhile.
 int DecodeAttention(const DecodeAttentionParams& params, CUstream_st* stream,
                     bool after_score = false, DecodeAttentionWay way = DecodeAttentionWay::kBest);
 

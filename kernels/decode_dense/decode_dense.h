@@ -9,7 +9,7 @@
 // The blocks of one (row, group) are dealt out to `splits` blocks of threads, three teams each;
 // every team keeps one running softmax over its blocks, in ascending order, and a second kernel
 // merges the teams' partials in their order. Bits depend on the row and on `splits`. P is rounded
-// to bf16 for P V. FLOPs: 4 heads dim tokens a (row, group); bytes: 4 dim a token, near copy speed.
+// to bf16 for P V. FLOPs: 4 heads dim tokens a (row, group); bytes: 4 dim a token.
 // Device pointers, streams and graphs: as in decode_score.h.
 
 #include <cstdint>

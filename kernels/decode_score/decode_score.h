@@ -9,8 +9,10 @@
 // product is NaN counts as minus infinity. decode_attention.h chooses the blocks and attends.
 //
 // The index keys of a span are read once for all its rows and heads: 256 bytes a token at dim 128,
-// and that is what the time is. FLOPs: 2 rows heads dim tokens. A score's bits depend on its row
-// and its block alone: not on the batch, the spans or the grid.
+// which is what bounds the time. FLOPs: 2 rows heads dim tokens. A score's bits depend on its row,
+// its block and the kind of product alone: not on the batch, the spans or the grid. kWide is one
+// kind, all other ways are the other; kBest takes kWide on Hopper for spans of more than 32
+// (row, head) columns, so who needs a row's bits to be the same in any company names the way.
 //
 // All pointers are device memory. Nothing is allocated, nothing waits: the launches may be captured
 // in a CUDA graph, and what they read on the device (positions, pages, spans) may change between
@@ -62,7 +64,7 @@ inline constexpr int kMaxSpanRows = 1024;
 // 256 (row, head) columns at a time and is for many rows on one document.
 enum class DecodeScoreWay {
   kBest,
-  kStreamed,       // from global memory into registers, two tiles under way
+  kStreamed,       // every GPU: from global memory into registers, two tiles under way
   kStreamedLight,  // one tile, more warps
   kPaged,          // pages by the copy engine into shared memory, 4 of them
   kPagedDeep,      // 6

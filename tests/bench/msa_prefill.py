@@ -5,7 +5,7 @@ Times the last 16,384 queries of a context of N tokens (64 query heads, 4 KV hea
 a row, beside torch's cuDNN and flash attention over everything. Dense attention is timed as what it has to do at
 least: all queries against the tokens before them without a mask, and the queries' own triangle, merging not counted.
 
-    python3 tests/bench/msa_prefill.py --library build/lib/liblectern_prefill_cuda.so --sizes 32768 131072
+    python3 tests/bench/msa_prefill.py --library build/lib/liblectern_kernels_cuda.so --sizes 32768 131072
 
 `measure` is what tests/bench/msa_kernels.py imports.
 """
