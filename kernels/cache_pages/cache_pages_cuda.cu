@@ -4,6 +4,8 @@
 
 #include <cstdint>
 
+#include "kernels/cuda/launch.h"
+
 namespace lectern::kernels {
 namespace {
 
@@ -132,8 +134,7 @@ int CopyKvPagesCuda(const KvPagesCudaParams& p, CUstream_st* stream) {
   const dim3 grid(static_cast<unsigned>(p.blocks),
                   static_cast<unsigned>(KeySlices(p.dim) + ValueSlices(p.dim)),
                   static_cast<unsigned>(p.kv_heads));
-  CopyKv<<<grid, kThreads, 0, stream>>>(p);
-  return cudaGetLastError();
+  return cuda::Launch(CopyKv, {.grid = grid, .threads = kThreads}, stream, p);
 }
 
 int CopyIndexPagesCuda(const IndexPagesCudaParams& p, CUstream_st* stream) {
@@ -143,8 +144,7 @@ int CopyIndexPagesCuda(const IndexPagesCudaParams& p, CUstream_st* stream) {
   if (p.blocks == 0 || p.layers == 0) return cudaSuccess;
   const dim3 grid(static_cast<unsigned>(p.blocks), static_cast<unsigned>(KeySlices(p.dim)),
                   static_cast<unsigned>(p.layers));
-  CopyIndex<<<grid, kThreads, 0, stream>>>(p);
-  return cudaGetLastError();
+  return cuda::Launch(CopyIndex, {.grid = grid, .threads = kThreads}, stream, p);
 }
 
 }  // namespace lectern::kernels

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cassert>
 
+#include "kernels/cuda/launch.h"
+
 namespace lectern::kernels {
 namespace {
 
@@ -46,10 +48,9 @@ int EmbedCuda(const EmbedCudaParams& p, CUstream_st* stream) {
   const bool vectors = p.width % 8 == 0;
   const int64_t wanted = vectors ? p.width / 4 : p.width;
   const auto threads =
-      static_cast<unsigned>(std::min<int64_t>(kMostThreads, (wanted + 31) / 32 * 32));
+      static_cast<int>(std::min<int64_t>(kMostThreads, (wanted + 31) / 32 * 32));
   const auto kernel = vectors ? EmbedVectors : EmbedNumbers;
-  kernel<<<static_cast<unsigned>(p.rows), threads, 0, stream>>>(p);
-  return cudaGetLastError();
+  return cuda::Launch(kernel, {.grid = static_cast<unsigned>(p.rows), .threads = threads}, stream, p);
 }
 
 }  // namespace lectern::kernels

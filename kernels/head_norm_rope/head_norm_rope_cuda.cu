@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "kernels/block_tile/block_tile.h"
+#include "kernels/cuda/launch.h"
 #include "kernels/cuda/warp.h"
 
 namespace lectern::kernels {
@@ -197,8 +198,7 @@ int HeadNormRopeCuda(const HeadNormRopeCudaParams& p, CUstream_st* stream) {
   const int per_block = kWarps * kPieces;
   const dim3 grid(static_cast<unsigned>(p.rows),
                   static_cast<unsigned>((pieces + per_block - 1) / per_block));
-  NormRotateInsert<<<grid, 32 * kWarps, 0, stream>>>(p);
-  return cudaGetLastError();
+  return Launch(NormRotateInsert, {.grid = grid, .threads = 32 * kWarps}, stream, p);
 }
 
 }  // namespace lectern::kernels

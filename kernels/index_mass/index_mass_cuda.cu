@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "kernels/block_tile/block_tile.h"
+#include "kernels/cuda/launch.h"
 #include "kernels/cuda/warp.h"
 
 namespace lectern::kernels {
@@ -370,8 +371,7 @@ cudaError_t LaunchMasses(const IndexMassCudaParams& p, cudaStream_t stream) {
   const auto kernel = tiles == 1   ? BlockMasses<kDim, 1>
                       : tiles == 2 ? BlockMasses<kDim, 2>
                                    : BlockMasses<kDim, kMostColumnTiles>;
-  kernel<<<grid, 32 * kWarps, 0, stream>>>(p, groups);
-  return cudaGetLastError();
+  return Launch(kernel, {.grid = grid, .threads = 32 * kWarps}, stream, p, groups);
 }
 
 }  // namespace
@@ -385,8 +385,7 @@ int IndexMassCuda(const IndexMassCudaParams& p, CUstream_st* stream) {
       p.dim == 64 ? LaunchMasses<64>(p, stream) : LaunchMasses<128>(p, stream);
   if (error != cudaSuccess) return error;
   const dim3 grid(static_cast<unsigned>(p.listed), static_cast<unsigned>(p.heads));
-  SumMasses<<<grid, kSumThreads, 0, stream>>>(p);
-  return cudaGetLastError();
+  return Launch(SumMasses, {.grid = grid, .threads = kSumThreads}, stream, p);
 }
 
 int WidenSelectionCuda(const WidenSelectionCudaParams& p, CUstream_st* stream) {
@@ -396,8 +395,7 @@ int WidenSelectionCuda(const WidenSelectionCudaParams& p, CUstream_st* stream) {
   }
   if (p.listed == 0) return cudaSuccess;
   const dim3 grid(static_cast<unsigned>(p.listed), static_cast<unsigned>(p.heads));
-  Widen<<<grid, kWidenThreads, 0, stream>>>(p);
-  return cudaGetLastError();
+  return Launch(Widen, {.grid = grid, .threads = kWidenThreads}, stream, p);
 }
 
 }  // namespace lectern::kernels

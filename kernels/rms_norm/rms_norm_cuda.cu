@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "kernels/cuda/launch.h"
 #include "kernels/cuda/warp.h"
 
 namespace lectern::kernels {
@@ -94,8 +95,8 @@ bool Aligned(const void* pointer, uintptr_t bytes) {
   return reinterpret_cast<uintptr_t>(pointer) % bytes == 0;
 }
 
-unsigned Threads(int64_t vectors, int of_a_thread) {
-  return static_cast<unsigned>((vectors + int64_t{of_a_thread} * 32 - 1) / (of_a_thread * 32) * 32);
+int Threads(int64_t vectors, int of_a_thread) {
+  return static_cast<int>((vectors + int64_t{of_a_thread} * 32 - 1) / (of_a_thread * 32) * 32);
 }
 
 }  // namespace
@@ -107,18 +108,14 @@ int RmsNormCuda(const RmsNormCudaParams& p, CUstream_st* stream) {
   const bool whole = p.hidden % 4 == 0 && p.x_stride % 4 == 0 && p.y_stride % 4 == 0 &&
                      Aligned(p.x, 16) && Aligned(p.w, 16) && Aligned(p.y, 8) &&
                      vectors <= int64_t{kMostThreads} * kMostVectors;
-  if (!whole) {
-    NormNumbers<<<rows, kManyThreads, 0, stream>>>(p);
-  } else if (vectors <= kManyThreads) {
-    NormVectors<1><<<rows, Threads(vectors, 1), 0, stream>>>(p);
-  } else if (vectors <= 2 * kManyThreads) {
-    NormVectors<2><<<rows, Threads(vectors, 2), 0, stream>>>(p);
-  } else if (vectors <= 4 * kManyThreads) {
-    NormVectors<4><<<rows, Threads(vectors, 4), 0, stream>>>(p);
-  } else {
-    NormVectors<kMostVectors><<<rows, Threads(vectors, kMostVectors), 0, stream>>>(p);
-  }
-  return cudaGetLastError();
+  if (!whole) return Launch(NormNumbers, {.grid = rows, .threads = kManyThreads}, stream, p);
+  const auto vectors_each = [&](auto kernel, int each) {
+    return Launch(kernel, {.grid = rows, .threads = Threads(vectors, each)}, stream, p);
+  };
+  if (vectors <= kManyThreads) return vectors_each(NormVectors<1>, 1);
+  if (vectors <= 2 * kManyThreads) return vectors_each(NormVectors<2>, 2);
+  if (vectors <= 4 * kManyThreads) return vectors_each(NormVectors<4>, 4);
+  return vectors_each(NormVectors<kMostVectors>, kMostVectors);
 }
 
 }  // namespace lectern::kernels

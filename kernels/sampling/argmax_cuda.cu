@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "kernels/cuda/launch.h"
 #include "kernels/cuda/warp.h"
 
 namespace lectern::kernels {
@@ -154,11 +155,10 @@ int ArgmaxCuda(const ArgmaxCudaParams& p, CUstream_st* stream) {
   const dim3 grid(static_cast<unsigned>(p.rows), static_cast<unsigned>(pieces));
   const bool whole = reinterpret_cast<uintptr_t>(p.logits) % 16 == 0 && p.stride % 4 == 0;
   const auto kernel = whole ? BestOfPieces<true> : BestOfPieces<false>;
-  kernel<<<grid, kThreads, 0, stream>>>(p);
-  const cudaError_t error = cudaGetLastError();
+  const cudaError_t error = Launch(kernel, {.grid = grid, .threads = kThreads}, stream, p);
   if (error != cudaSuccess || pieces == 1) return error;
-  BestOfRow<<<static_cast<unsigned>(p.rows), 32, 0, stream>>>(p, pieces);
-  return cudaGetLastError();
+  return Launch(BestOfRow, {.grid = static_cast<unsigned>(p.rows), .threads = 32}, stream, p,
+                pieces);
 }
 
 }  // namespace lectern::kernels

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cassert>
 
+#include "kernels/cuda/launch.h"
 #include "kernels/cuda/warp.h"
 
 namespace lectern::kernels {
@@ -62,16 +63,16 @@ int SwiGluCuda(const SwiGluCudaParams& p, CUstream_st* stream) {
   if (p.rows == 0 || p.cols == 0) return cudaSuccess;
   const auto rows = static_cast<unsigned>(p.rows);
   if (p.cols % 8 != 0) {
-    GateNumbers<<<rows, kMostThreads, 0, stream>>>(p);
-    return cudaGetLastError();
+    return Launch(GateNumbers, {.grid = rows, .threads = kMostThreads}, stream, p);
   }
   // As few thread blocks as a row needs, all of one size.
   const int64_t work = (p.cols / 4 + kVectors - 1) / kVectors;
   const int64_t blocks = (work + kMostThreads - 1) / kMostThreads;
   const int64_t threads = ((work + blocks - 1) / blocks + 31) / 32 * 32;
-  GateVectors<<<dim3(rows, static_cast<unsigned>(blocks)), static_cast<unsigned>(threads), 0,
-                stream>>>(p);
-  return cudaGetLastError();
+  return Launch(
+      GateVectors,
+      {.grid = dim3(rows, static_cast<unsigned>(blocks)), .threads = static_cast<int>(threads)},
+      stream, p);
 }
 
 }  // namespace lectern::kernels

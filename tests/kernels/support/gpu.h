@@ -10,6 +10,13 @@
 
 namespace lectern::kernels::testing {
 
+// The GPU is tests/kernels/simt: what would take it minutes is left to real ones.
+#ifdef LECTERN_SIMT
+inline constexpr bool kThreadByThread = true;
+#else
+inline constexpr bool kThreadByThread = false;
+#endif
+
 template <typename Base>
 class NeedsGpu : public Base {
  protected:

@@ -7,6 +7,9 @@
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
+#include <functional>
+#include <numeric>
+#include <vector>
 
 #include "tests/kernels/simt/simt.h"
 
@@ -19,16 +22,24 @@
 #define __grid_constant__
 #define __launch_bounds__(...)
 #define __shared__ static
-#define __align__(n) alignas(n)
+#define __align__(n) __attribute__((aligned(n)))
 
 #define threadIdx (::lectern::kernels::simt::ThreadIndex())
 #define blockIdx (::lectern::kernels::simt::BlockIndex())
 #define blockDim (::lectern::kernels::simt::BlockShape())
 #define gridDim (::lectern::kernels::simt::GridShape())
 
-struct CUstream_st;
+// A stream runs what is launched at once, or writes it down while it is captured.
+struct CUstream_st {
+  bool captured = false;
+  std::vector<std::function<void()>> launches;
+};
 using cudaStream_t = CUstream_st*;
-enum cudaError_t { cudaSuccess = 0 };
+using cudaGraph_t = std::vector<std::function<void()>>*;
+using cudaGraphExec_t = cudaGraph_t;
+enum { cudaStreamCaptureModeGlobal };
+enum { cudaDevAttrMultiProcessorCount };
+enum cudaError_t { cudaSuccess = 0, cudaErrorInvalidValue = 1 };
 enum cudaMemcpyKind { cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost, cudaMemcpyDeviceToDevice };
 
 struct dim3 {
@@ -40,6 +51,9 @@ struct alignas(8) float2 {
 };
 struct alignas(16) float4 {
   float x, y, z, w;
+};
+struct alignas(8) uint2 {
+  unsigned x, y;
 };
 struct alignas(16) uint4 {
   unsigned x, y, z, w;
@@ -55,13 +69,25 @@ inline float rsqrtf(float x) { return static_cast<float>(1 / std::sqrt(static_ca
 inline unsigned __float_as_uint(float x) { return std::bit_cast<unsigned>(x); }
 inline float __uint_as_float(unsigned x) { return std::bit_cast<float>(x); }
 
+inline float __fmul_rn(float x, float y) { return x * y; }  // compiled without contraction
+inline float __fadd_rn(float x, float y) { return x + y; }
+inline int __clz(int x) { return std::countl_zero(static_cast<unsigned>(x)); }
+inline unsigned __byte_perm(unsigned a, unsigned b, unsigned selector) {
+  const uint64_t both = uint64_t{b} << 32 | a;
+  unsigned out = 0;
+  for (int i = 0; i < 4; ++i)
+    out |= static_cast<unsigned>(both >> (8 * (selector >> (4 * i) & 7)) & 0xff) << (8 * i);
+  return out;
+}
+
 template <typename T>
 T __ldcg(const T* p) {
   return *p;
 }
 // Threads change places at waits only.
-inline int atomicAdd(int* to, int x) {
-  const int before = *to;
+template <typename T>
+T atomicAdd(T* to, T x) {
+  const T before = *to;
   *to += x;
   return before;
 }
@@ -104,6 +130,12 @@ T __reduce_min_sync(unsigned, T x) {
 
 // --- The host's side. Device memory is memory.
 
+template <typename T>
+T __reduce_add_sync(unsigned, T x) {
+  const T* all = static_cast<const T*>(lectern::kernels::simt::WarpExchange(&x, sizeof(T)));
+  return std::accumulate(all, all + 32, T{});
+}
+
 struct cudaDeviceProp {
   int major;
 };
@@ -126,3 +158,29 @@ inline cudaError_t cudaMemset(void* to, int byte, size_t bytes) {
   return std::memset(to, byte, bytes), cudaSuccess;
 }
 inline cudaError_t cudaDeviceSynchronize() { return cudaSuccess; }
+inline cudaError_t cudaGetLastError() { return cudaSuccess; }
+inline cudaError_t cudaGetDevice(int* device) { return *device = 0, cudaSuccess; }
+inline cudaError_t cudaDeviceGetAttribute(int* to, int, int) {
+  return *to = lectern::kernels::simt::TheMachine().multiprocessors, cudaSuccess;
+}
+inline cudaError_t cudaStreamCreate(cudaStream_t* to) { return *to = new CUstream_st, cudaSuccess; }
+inline cudaError_t cudaStreamDestroy(cudaStream_t stream) { return delete stream, cudaSuccess; }
+inline cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
+inline cudaError_t cudaStreamBeginCapture(cudaStream_t stream, int) {
+  return stream->captured = true, cudaSuccess;
+}
+inline cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* to) {
+  stream->captured = false;
+  *to = new std::vector(std::move(stream->launches));
+  stream->launches.clear();
+  return cudaSuccess;
+}
+inline cudaError_t cudaGraphInstantiate(cudaGraphExec_t* to, cudaGraph_t graph, int) {
+  return *to = new std::vector(*graph), cudaSuccess;
+}
+inline cudaError_t cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t) {
+  for (const auto& launch : *graph) launch();
+  return cudaSuccess;
+}
+inline cudaError_t cudaGraphDestroy(cudaGraph_t graph) { return delete graph, cudaSuccess; }
+inline cudaError_t cudaGraphExecDestroy(cudaGraphExec_t graph) { return delete graph, cudaSuccess; }

@@ -24,10 +24,17 @@ struct LaunchShape {
 };
 
 template <typename... Params, typename... Args>
-cudaError_t Launch(void (*kernel)(Params...), const LaunchShape& shape, cudaStream_t,
+cudaError_t Launch(void (*kernel)(Params...), const LaunchShape& shape, cudaStream_t stream,
                    const Args&... args) {
-  simt::RunGrid({shape.grid.x, shape.grid.y, shape.grid.z}, shape.threads, shape.shared,
-                shape.cluster, [&] { kernel(args...); });
+  const auto run = [=] {
+    simt::RunGrid({shape.grid.x, shape.grid.y, shape.grid.z}, shape.threads, shape.shared,
+                  shape.cluster, [=] { kernel(args...); });
+  };
+  if (stream != nullptr && stream->captured) {
+    stream->launches.emplace_back(run);
+  } else {
+    run();
+  }
   return cudaSuccess;
 }
 
