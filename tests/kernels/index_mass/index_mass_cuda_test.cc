@@ -299,7 +299,7 @@ class WidenSelectionCudas : public testing::GpuTest {};
 TEST_F(WidenSelectionCudas, IsTheReferences) {
   enum Kind { kNormal, kFewValues, kEqual, kNegative, kNans, kKinds };
   for (int positions_of : {1, 2, 17, 100, 1000, 8192, 9000}) {  // blocks
-    if (testing::kThreadByThread && positions_of > 1000) continue;
+    if (testing::kThreadByThread && positions_of > 100) continue;
     for (int kind = 0; kind < kKinds; ++kind) {
       for (float widen_below : {0.0f, 0.3f, 0.9f, 1.0f}) {
         testing::Noise noise(static_cast<uint64_t>(positions_of * 10 + kind));
