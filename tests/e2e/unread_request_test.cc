@@ -185,6 +185,7 @@ TEST_F(UnreadRequestTest, ThereIsNoReflectionForThoseWithoutAKey) {
   grpc::GenericStub stub(channel_);
   grpc::ClientContext context;
   grpc::CompletionQueue queue;
+  context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(30));  // of a hang
   const auto call = stub.PrepareCall(
       &context, "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", &queue);
   void* tag = nullptr;
