@@ -56,14 +56,19 @@ struct Copy {
   }
 };
 
+// What the scheduler looks at in every round, apart from the rest of a thread: it stays in cache.
+struct Turn {
+  const Barrier* meets = nullptr;  // where it waits, or waited last, for the others
+  uint64_t generation = 0;         // of this generation
+  Warp* warp = nullptr;
+  bool ended = false, first_of_warp = false;
+};
+
 struct Thread {
+  Turn* turn = nullptr;
   Index index;
   Block* block = nullptr;
   size_t warp = 0, lane = 0;
-  bool ended = false;
-  const Barrier* meets =
-      nullptr;  // where it waits, or waited last, for the others of this generation
-  uint64_t generation = 0;
   std::deque<std::vector<Copy>> groups;  // of copies under way
   std::vector<Copy> open;                // the next group
   void* stack = nullptr;
@@ -89,6 +94,7 @@ struct Run {
 };
 
 Run run;
+std::vector<Turn> turns;
 Thread* now = nullptr;
 jmp_buf scheduler;
 std::vector<std::unique_ptr<Thread>> threads;  // of the first cluster as of the next
@@ -119,8 +125,8 @@ void Meet(Barrier& barrier, int count) {
     ++barrier.generation;
     return;
   }
-  now->meets = &barrier;
-  now->generation = mine;
+  now->turn->meets = &barrier;
+  now->turn->generation = mine;
   while (barrier.generation == mine) Yield();
 }
 
@@ -140,7 +146,7 @@ void LandOne(bool quiet) {
 [[noreturn]] void LiveOn() {
   for (;;) {
     (*run.kernel)();
-    now->ended = true;
+    now->turn->ended = true;
     --run.alive;
     Happened();
     // What ends takes its memory along.
@@ -176,7 +182,9 @@ void Resume(Thread& thread) {
   ucontext_t birth;
   getcontext(&birth);
   birth.uc_stack.ss_sp = thread.stack;
-  birth.uc_stack.ss_size = kStackBytes;
+  // Stacks that end at different places of a page do not fight for the same lines of the caches.
+  birth.uc_stack.ss_size =
+      kStackBytes - static_cast<size_t>(thread.turn - turns.data()) % 61 * 1088;
   birth.uc_link = nullptr;
   makecontext(&birth, LiveOn, 0);
   setcontext(&birth);
@@ -188,12 +196,13 @@ int NapOf(uint64_t dice) {
   return dice % 8 == 0 ? 1 : 0;
 }
 
-bool Waits(const Thread& thread) {
-  return thread.meets != nullptr && thread.meets->generation == thread.generation;
+bool Waits(const Turn& turn) {
+  return turn.meets != nullptr && turn.meets->generation == turn.generation;
 }
 
 void RunCluster(size_t threads_of_block) {
   const size_t n = threads_of_block * run.blocks.size();
+  turns.assign(n, {});
   for (size_t i = 0; i < n; ++i) {
     Thread& thread = ThreadAt(i);
     const size_t place = i % threads_of_block;
@@ -201,8 +210,9 @@ void RunCluster(size_t threads_of_block) {
     thread.block = &run.blocks[i / threads_of_block];
     thread.warp = place / kWarp;
     thread.lane = place % kWarp;
-    thread.ended = false;
-    thread.meets = nullptr;
+    thread.turn = &turns[i];
+    turns[i].warp = &thread.block->warps[thread.warp];
+    turns[i].first_of_warp = thread.lane == 0;
     thread.groups.clear();
     thread.open.clear();
   }
@@ -212,14 +222,14 @@ void RunCluster(size_t threads_of_block) {
   while (run.alive > 0) {
     const size_t begin = Draw() % n, step = Draw() % 2 == 0 ? 1 : n - 1;
     for (size_t i = 0, at = begin; i < n; ++i, at = at + step < n ? at + step : at + step - n) {
-      Thread& thread = *threads[at];
-      Warp& warp = thread.block->warps[thread.warp];
-      if (thread.lane == 0) warp.nap = warp.nap > 0 ? warp.nap - 1 : NapOf(Draw());
-      if (thread.ended || warp.nap > 0 || Waits(thread)) continue;
+      Turn& turn = turns[at];
+      if (turn.first_of_warp)
+        turn.warp->nap = turn.warp->nap > 0 ? turn.warp->nap - 1 : NapOf(Draw());
+      if (turn.ended || turn.warp->nap > 0 || Waits(turn)) continue;
       const uint64_t dice = Draw();
       if (dice % 256 == 0) continue;
-      thread.meets = nullptr;
-      Resume(thread);
+      turn.meets = nullptr;
+      Resume(*threads[at]);
       if (dice / 256 % 64 == 0) LandOne(false);
     }
     ++run.idle;
