@@ -3,6 +3,7 @@
 
 #include <grpcpp/grpcpp.h>
 
+#include <cstdio>
 #include <string>
 #include <vector>
 
@@ -26,6 +27,12 @@ int ListAll(const Client& client, Request request, List list, ItemsOf items_of,
     const grpc::Status status = list(&call.context(), request, &response);
     if (!status.ok()) return client.Explain(status, call);
     for (Item& item : *items_of(response)) items.push_back(std::move(item));
+    if constexpr (requires { response.unreachable(); }) {
+      for (const std::string& group : response.unreachable()) {
+        std::fprintf(stderr, "incomplete: %s could not be reached; what it holds is missing\n",
+                     group.c_str());
+      }
+    }
     if (response.next_page_token().empty()) return kExitOk;
     request.set_page_token(response.next_page_token());
   }

@@ -7,6 +7,7 @@
 #include "engine/error/status_macros.h"
 #include "services/cli/client.h"
 #include "services/cli/command.h"
+#include "services/cluster/local_directory.h"
 #include "services/gateway/gateway_server.h"
 #include "services/process/lifecycle.h"
 #include "services/process/server_flags.h"
@@ -44,9 +45,12 @@ absl::Status Serve() {
   CallMetrics metrics(*registry, "gateway", Version(), MethodNames());
   LECTERN_ASSIGN_OR_RETURN(const std::unique_ptr<WorkerServer> worker,
                            WorkerServer::Start("", nullptr, *engine, nullptr, {}));
-  LECTERN_ASSIGN_OR_RETURN(const std::unique_ptr<GatewayServer> gateway,
-                           GatewayServer::Start({listen, call_limit, std::move(security)},
-                                                worker->InProcessChannel(), metrics));
+  LocalDirectory directory({.name = "local"});
+  Router router(directory,
+                {.connect = [&](const std::string&) { return worker->InProcessChannel(); }});
+  LECTERN_ASSIGN_OR_RETURN(
+      const std::unique_ptr<GatewayServer> gateway,
+      GatewayServer::Start({listen, call_limit, std::move(security)}, router, metrics));
   const auto levels = std::make_shared<Levels>();
   AddServerLevels(*levels);
   levels->Add("lectern_requests_in_flight_limit", "Calls of every kind that may run at once.",

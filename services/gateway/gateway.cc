@@ -49,11 +49,39 @@ RelayedCall::RelayedCall(Gateway& gateway, grpc::CallbackServerContext& context,
     : gateway_(gateway),
       method_(method),
       record_(&gateway.metrics(), gateway.admission(), method),
-      accepted_(Accept(context)) {
-  SetInternalCaller(record_.caller(), upstream_);
-  if (context.deadline() != std::chrono::system_clock::time_point::max()) {
-    upstream_.set_deadline(context.deadline());
+      deadline_(context.deadline()),
+      accepted_(Accept(context)) {}
+
+grpc::ClientContext& RelayedCall::NewAttempt(const Destination& destination) {
+  auto context = std::make_unique<grpc::ClientContext>();
+  Caller caller = record_.caller();
+  if (destination.epoch != 0) {
+    caller.corpus = destination.name.corpus;
+    caller.epoch = destination.epoch;
   }
+  SetInternalCaller(caller, *context);
+  if (deadline_ != std::chrono::system_clock::time_point::max()) context->set_deadline(deadline_);
+  const std::lock_guard lock(attempts_mutex_);
+  attempts_.push_back(std::move(context));
+  if (cancelled_) attempts_.back()->TryCancel();
+  return *attempts_.back();
+}
+
+void RelayedCall::Cancel() {
+  const std::lock_guard lock(attempts_mutex_);
+  cancelled_ = true;
+  if (!attempts_.empty()) attempts_.back()->TryCancel();
+}
+
+Errand RelayedCall::ErrandFor(engine::CorpusName name) {
+  Errand errand = {.name = std::move(name)};
+  if (deadline_ != std::chrono::system_clock::time_point::max()) {
+    errand.deadline = std::chrono::steady_clock::now() +
+                      std::chrono::duration_cast<std::chrono::steady_clock::duration>(
+                          deadline_ - std::chrono::system_clock::now());
+  }
+  errand.abandoned = [this] { return cancelled_.load(); };
+  return errand;
 }
 
 absl::Status RelayedCall::Accept(grpc::CallbackServerContext& context) {

@@ -1,14 +1,18 @@
-// What all public calls share: where the worker is, how many calls may run, what is counted.
+// What all public calls share: where the workers are, how many calls may run, what is counted.
 #pragma once
 
 #include <absl/status/status.h>
 #include <grpcpp/grpcpp.h>
 
+#include <atomic>
+#include <chrono>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <string_view>
+#include <vector>
 
-#include "lectern/worker/v1/worker.grpc.pb.h"
+#include "services/gateway/router.h"
 #include "services/rpc/admission.h"
 #include "services/rpc/call.h"
 #include "services/security/access.h"
@@ -18,26 +22,20 @@
 
 namespace lectern::services {
 
-using WorkerApi = worker::v1::Worker::StubInterface::async_interface;
-
 class Gateway {
  public:
-  // `metrics` and `security` outlive the gateway.
-  Gateway(const std::shared_ptr<grpc::Channel>& worker, const CallerSecurity& security,
-          CallMetrics& metrics, int call_limit)
-      : stub_(worker::v1::Worker::NewStub(worker)),
-        security_(security),
-        metrics_(metrics),
-        admission_(call_limit) {}
+  // `router`, `metrics` and `security` outlive the gateway.
+  Gateway(Router& router, const CallerSecurity& security, CallMetrics& metrics, int call_limit)
+      : router_(router), security_(security), metrics_(metrics), admission_(call_limit) {}
 
-  WorkerApi& worker() { return *stub_->async(); }
+  Router& router() { return router_; }
   const KeyRing* keys() const { return security_.keys.get(); }  // null: none are needed
   AuditLog& audit() { return *security_.audit; }
   CallMetrics& metrics() { return metrics_; }
   Admission& admission() { return admission_; }
 
  private:
-  const std::unique_ptr<worker::v1::Worker::Stub> stub_;
+  Router& router_;
   const CallerSecurity& security_;
   CallMetrics& metrics_;
   Admission admission_;
@@ -47,11 +45,11 @@ class Gateway {
 // than kMaxReceiveBytes gRPC refuses itself, with RESOURCE_EXHAUSTED.)
 absl::Status UnreadableRequest();
 
-// One public call and its continuation at the worker.
+// One public call and its continuation at a worker, or at one worker after the other.
 class RelayedCall {
  public:
-  // Establishes who calls and whether they may, returns the request id in the initial metadata, and
-  // forwards both and the deadline. `method`: "Answers/Ask"; it outlives the call.
+  // Establishes who calls and whether they may, and returns the request id in the initial metadata.
+  // `method`: "Answers/Ask"; it outlives the call.
   RelayedCall(Gateway& gateway, grpc::CallbackServerContext& context, std::string_view method);
 
   // Why the call may not go on: QUEUE_FULL, SERVER_DRAINING, REQUEST_ID_INVALID, KEY_MISSING,
@@ -63,7 +61,17 @@ class RelayedCall {
   // (AUDIT_LOG_FAILED). Close records its end. Nothing for other methods.
   absl::Status RecordAct(std::string_view resource);
   CallRecord& record() { return record_; }
-  grpc::ClientContext& upstream() { return upstream_; }
+  std::string_view method() const { return method_; }
+
+  // For the next attempt: tells the worker who calls, on which placement, and by when; cancelled
+  // already if the caller has given up. Lives as long as the call.
+  grpc::ClientContext& NewAttempt(const Destination& destination);
+  // The attempt at hand, if there is one, ends; later ones do not begin.
+  void Cancel();
+  bool cancelled() const { return cancelled_; }
+  std::chrono::system_clock::time_point deadline() const { return deadline_; }
+  // Of the call, for the router.
+  Errand ErrandFor(engine::CorpusName name);
 
   // The call's end, once: what the worker or the gateway says, with ErrorInfo in every case (a
   // worker that cannot be reached says nothing itself: UNAVAILABLE WORKER_UNREACHABLE).
@@ -84,7 +92,10 @@ class RelayedCall {
   std::string peer_;      // of audited calls
   std::string resource_;  // of an act that was recorded
   bool act_begun_ = false;
-  grpc::ClientContext upstream_;
+  const std::chrono::system_clock::time_point deadline_;
+  std::mutex attempts_mutex_;
+  std::vector<std::unique_ptr<grpc::ClientContext>> attempts_;
+  std::atomic<bool> cancelled_ = false;
   absl::Status accepted_;
 };
 

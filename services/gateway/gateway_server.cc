@@ -17,7 +17,8 @@
 namespace lectern::services {
 namespace {
 
-constexpr std::chrono::milliseconds kFollowPoll{500};
+constexpr std::chrono::milliseconds kFollowPoll{50};
+constexpr std::chrono::milliseconds kLeave{1000};
 constexpr std::chrono::milliseconds kStopGrace{500};
 constexpr int kStreamsPerConnection = 256;
 constexpr int kMaxHeaderBytes = 16 << 10;
@@ -60,21 +61,19 @@ class NoReflection final : public grpc::ServerBuilderOption {
 
 }  // namespace
 
-GatewayServer::GatewayServer(Options options, std::shared_ptr<grpc::Channel> worker,
-                             CallMetrics& metrics)
+GatewayServer::GatewayServer(Options options, Router& router, CallMetrics& metrics)
     : security_(std::move(options.security)),
-      worker_(std::move(worker)),
-      gateway_(worker_, security_, metrics, options.call_limit),
+      router_(router),
+      gateway_(router_, security_, metrics, options.call_limit),
       services_(MakePublicServices(gateway_)),
       health_(PublicServiceNames()) {
   LECTERN_CHECK(security_.credentials != nullptr && security_.audit != nullptr);
 }
 
-absl::StatusOr<std::unique_ptr<GatewayServer>> GatewayServer::Start(
-    Options options, std::shared_ptr<grpc::Channel> worker, CallMetrics& metrics) {
+absl::StatusOr<std::unique_ptr<GatewayServer>> GatewayServer::Start(Options options, Router& router,
+                                                                    CallMetrics& metrics) {
   const std::string listen = options.listen;
-  std::unique_ptr<GatewayServer> gateway(
-      new GatewayServer(std::move(options), std::move(worker), metrics));
+  std::unique_ptr<GatewayServer> gateway(new GatewayServer(std::move(options), router, metrics));
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   grpc::ServerBuilder builder;
   if (gateway->security_.keys != nullptr) builder.SetOption(std::make_unique<NoReflection>());
@@ -102,17 +101,23 @@ void GatewayServer::SetServing(bool serving) {
   health_.SetServing(serving);
 }
 
-void GatewayServer::FollowWorker() {
+void GatewayServer::FollowWorkers() {
+  router_.Follow();
   follower_ = std::thread([this] {
     while (!refusing_) {
-      const grpc_connectivity_state state = worker_->GetState(/*try_to_connect=*/true);
-      if (const bool ready = state == GRPC_CHANNEL_READY; ready != serving_ && !refusing_) {
+      if (const bool ready = router_.AnyReady(); ready != serving_ && !refusing_) {
         Log(LogLevel::kInfo, ready ? "worker_ready" : "worker_unreachable");
         SetServing(ready);
       }
-      worker_->WaitForStateChange(state, std::chrono::system_clock::now() + kFollowPoll);
+      std::this_thread::sleep_for(kFollowPoll);
     }
   });
+}
+
+void GatewayServer::TakeLeave() {
+  refusing_ = true;
+  SetServing(false);
+  std::this_thread::sleep_for(kLeave);
 }
 
 void GatewayServer::Refuse() {

@@ -25,10 +25,9 @@ class GatewayServer {
     CallerSecurity security;  // its credentials and audit log are needed
   };
 
-  // Calls go to `worker`. Not serving yet: see SetServing and FollowWorker. `metrics` outlives the
-  // server. UNAVAILABLE LISTEN_FAILED.
-  static absl::StatusOr<std::unique_ptr<GatewayServer>> Start(Options options,
-                                                              std::shared_ptr<grpc::Channel> worker,
+  // Calls go where `router` says. Not serving yet: see SetServing and FollowWorkers. `router` and
+  // `metrics` outlive the server. UNAVAILABLE LISTEN_FAILED.
+  static absl::StatusOr<std::unique_ptr<GatewayServer>> Start(Options options, Router& router,
                                                               CallMetrics& metrics);
   ~GatewayServer();
 
@@ -38,9 +37,13 @@ class GatewayServer {
   void SetServing(bool serving);
   bool serving() const { return serving_; }
 
-  // Serves whenever the worker's channel is ready, until Refuse; for workers across a network,
-  // whose channel (ConnectToWorker) follows their health service.
-  void FollowWorker();
+  // Serves whenever a worker's channel is ready, until Refuse; for workers across a network, whose
+  // channels (ConnectToWorker) follow their health service.
+  void FollowWorkers();
+
+  // Before a drain, where callers have other gateways: health says not serving, for good, and calls
+  // are still taken for as long as callers need to hear of it.
+  void TakeLeave();
 
   // The steps of a drain (services/process/lifecycle.h).
   void Refuse();
@@ -48,10 +51,10 @@ class GatewayServer {
   void Stop();
 
  private:
-  GatewayServer(Options options, std::shared_ptr<grpc::Channel> worker, CallMetrics& metrics);
+  GatewayServer(Options options, Router& router, CallMetrics& metrics);
 
   const CallerSecurity security_;
-  const std::shared_ptr<grpc::Channel> worker_;
+  Router& router_;
   Gateway gateway_;
   const std::vector<std::unique_ptr<PublicService>> services_;
   HealthService health_;

@@ -6,9 +6,14 @@
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "engine/error/status_macros.h"
+#include "services/cluster/cluster_flags.h"
+#include "services/cluster/collector.h"
+#include "services/cluster/local_directory.h"
 #include "services/gateway/gateway_server.h"
+#include "services/gateway/router_collector.h"
 #include "services/process/lifecycle.h"
 #include "services/process/server_flags.h"
 #include "services/process/signals.h"
@@ -23,7 +28,12 @@
 
 ABSL_FLAG(std::string, listen, "127.0.0.1:7421", "address of the public API");
 ABSL_FLAG(std::string, metrics_listen, "127.0.0.1:7422", "address of /metrics and /healthz");
-ABSL_FLAG(std::string, worker, "127.0.0.1:7431", "address of the worker");
+ABSL_FLAG(
+    std::string, worker, "127.0.0.1:7431",
+    "address of the worker, where there is one; in a cluster (--etcd_endpoints) they are found");
+ABSL_FLAG(int64_t, group_patience_seconds, 20,
+          "in a cluster: how long calls wait for a worker that has gone away, if their deadlines "
+          "allow it, before they are refused");
 ABSL_FLAG(std::string, worker_ca, "",
           "PEM file of CAs: speak TLS with the worker, whose certificate must be from one of them");
 ABSL_FLAG(std::string, worker_certificate, "",
@@ -35,6 +45,38 @@ namespace lectern::services {
 namespace {
 
 constexpr char kProgram[] = "lectern-gateway";
+
+// Where calls go: the one worker of --worker, or those in etcd.
+struct Workers {
+  std::unique_ptr<EtcdClient> client;
+  std::unique_ptr<EtcdDirectory> records;
+  std::unique_ptr<Directory> local;
+  std::unique_ptr<Router> router;
+};
+
+absl::StatusOr<Workers> WorkersFromFlags(
+    const std::shared_ptr<grpc::ChannelCredentials>& credentials) {
+  const int64_t patience = absl::GetFlag(FLAGS_group_patience_seconds);
+  LECTERN_RETURN_IF_ERROR(CheckAtLeast("group_patience_seconds", patience, 0));
+  Workers workers;
+  if (InCluster()) {
+    LECTERN_ASSIGN_OR_RETURN(EtcdClient::Options options, EtcdOptionsFromFlags());
+    workers.client = std::make_unique<EtcdClient>(std::move(options));
+    workers.records = std::make_unique<EtcdDirectory>(*workers.client, EtcdPrefixFromFlags());
+  } else {
+    workers.local = std::make_unique<LocalDirectory>(
+        Group{.name = "local", .address = absl::GetFlag(FLAGS_worker)});
+  }
+  Directory& directory = workers.records != nullptr ? *workers.records : *workers.local;
+  workers.router = std::make_unique<Router>(
+      directory, Router::Options{.connect =
+                                     [credentials](const std::string& address) {
+                                       return ConnectToWorker(address, credentials);
+                                     },
+                                 .patience = std::chrono::seconds(patience),
+                                 .records = workers.records.get()});
+  return workers;
+}
 
 absl::Status Run() {
   LECTERN_RETURN_IF_ERROR(ApplyServerFlags());
@@ -50,9 +92,10 @@ absl::Status Run() {
       ChannelTls({absl::GetFlag(FLAGS_worker_certificate), absl::GetFlag(FLAGS_worker_key),
                   absl::GetFlag(FLAGS_worker_ca)},
                  {"worker_certificate", "worker_key", "worker_ca"}, /*system_roots=*/false));
-  LECTERN_ASSIGN_OR_RETURN(const std::unique_ptr<GatewayServer> gateway,
-                           GatewayServer::Start({listen, call_limit, std::move(security)},
-                                                ConnectToWorker(worker, credentials), metrics));
+  LECTERN_ASSIGN_OR_RETURN(const Workers workers, WorkersFromFlags(credentials));
+  LECTERN_ASSIGN_OR_RETURN(
+      const std::unique_ptr<GatewayServer> gateway,
+      GatewayServer::Start({listen, call_limit, std::move(security)}, *workers.router, metrics));
   const auto levels = std::make_shared<Levels>();
   AddServerLevels(*levels);
   levels->Add("lectern_requests_in_flight_limit", "Calls of every kind that may run at once.",
@@ -60,18 +103,28 @@ absl::Status Run() {
   AddCertificateExpiries(*levels);
   AddCertificateExpiry(*levels, "worker_certificate", absl::GetFlag(FLAGS_worker_certificate));
   AddCertificateExpiry(*levels, "worker_ca", absl::GetFlag(FLAGS_worker_ca));
-  LECTERN_ASSIGN_OR_RETURN(
-      const std::unique_ptr<MetricsServer> http,
-      MetricsServer::Start(absl::GetFlag(FLAGS_metrics_listen),
-                           {registry, levels, std::make_shared<ProcessCollector>()},
-                           [&gateway] { return gateway->serving(); }));
-  gateway->FollowWorker();
-  RunUntilTerminated(
-      kProgram, {{"address", gateway->address()}, {"metrics", http->address()}, {"worker", worker}},
-      DrainTime(),
-      {.refuse = [&] { gateway->Refuse(); },
-       .wait_idle = [&](auto until) { return gateway->WaitIdle(until); },
-       .stop = [&] { gateway->Stop(); }});
+  std::vector<std::shared_ptr<prometheus::Collectable>> sources = {
+      registry, levels, std::make_shared<ProcessCollector>()};
+  if (workers.records != nullptr) {
+    sources.push_back(std::make_shared<ClusterCollector>(*workers.records, nullptr));
+    sources.push_back(std::make_shared<RouterCollector>(*workers.router));
+  }
+  LECTERN_ASSIGN_OR_RETURN(const std::unique_ptr<MetricsServer> http,
+                           MetricsServer::Start(absl::GetFlag(FLAGS_metrics_listen), sources,
+                                                [&gateway] { return gateway->serving(); }));
+  gateway->FollowWorkers();
+  RunUntilTerminated(kProgram,
+                     {{"address", gateway->address()},
+                      {"metrics", http->address()},
+                      {"worker", InCluster() ? "cluster" : worker}},
+                     DrainTime(),
+                     {.refuse =
+                          [&] {
+                            if (InCluster()) gateway->TakeLeave();
+                            gateway->Refuse();
+                          },
+                      .wait_idle = [&](auto until) { return gateway->WaitIdle(until); },
+                      .stop = [&] { gateway->Stop(); }});
   return absl::OkStatus();
 }
 
@@ -81,8 +134,9 @@ absl::Status Run() {
 int main(int argc, char** argv) {
   lectern::services::BlockTerminationSignals();
   absl::SetProgramUsageMessage(
-      "serves the public API in front of a worker\nusage: lectern-gateway --worker=HOST:PORT "
-      "[--flagfile=FILE] [flags]");
+      "serves the public API in front of a worker, or of a cluster of them\nusage: lectern-gateway "
+      "--worker=HOST:PORT [--flagfile=FILE] [flags]\n       lectern-gateway "
+      "--etcd_endpoints=HOST:PORT,... [--flagfile=FILE] [flags]");
   absl::ParseCommandLine(argc, argv);
   const absl::Status status = lectern::services::Run();
   return status.ok() ? 0

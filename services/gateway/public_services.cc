@@ -29,11 +29,11 @@ void AddCorpora(PublicService* service) {
   service->AddUnary<v1::GetCorpusRequest, v1::Corpus>("/lectern.v1.Corpora/GetCorpus",
                                                       &WorkerApi::GetCorpus);
   service->AddUnary<v1::ListCorporaRequest, v1::ListCorporaResponse>(
-      "/lectern.v1.Corpora/ListCorpora", &WorkerApi::ListCorpora);
+      "/lectern.v1.Corpora/ListCorpora", &WorkerApi::ListCorpora, &ListCorporaInCluster);
   service->AddUnary<v1::UpdateCorpusRequest, v1::Corpus>("/lectern.v1.Corpora/UpdateCorpus",
                                                          &WorkerApi::UpdateCorpus);
-  service->AddUnary<v1::DeleteCorpusRequest, Empty>("/lectern.v1.Corpora/DeleteCorpus",
-                                                    &WorkerApi::DeleteCorpus);
+  service->AddUnary<v1::DeleteCorpusRequest, Empty>(
+      "/lectern.v1.Corpora/DeleteCorpus", &WorkerApi::DeleteCorpus, &DeleteCorpusInCluster);
   service->AddUnary<v1::IngestCorpusRequest, v1::Operation>("/lectern.v1.Corpora/IngestCorpus",
                                                             &WorkerApi::IngestCorpus);
   service->AddUnary<v1::RebuildCorpusRequest, v1::Operation>("/lectern.v1.Corpora/RebuildCorpus",
@@ -92,31 +92,31 @@ void AddModels(PublicService* service) {
   service->AddUnary<v1::GetModelRequest, v1::Model>("/lectern.v1.Models/GetModel",
                                                     &WorkerApi::GetModel);
   service->AddUnary<v1::GetStatsRequest, v1::Stats>("/lectern.v1.Models/GetStats",
-                                                    &WorkerApi::GetStats);
+                                                    &WorkerApi::GetStats, &GetStatsInCluster);
 }
 
 void AddTenants(PublicService* service) {
-  service->AddUnary<v1::CreateTenantRequest, v1::Tenant>("/lectern.v1.Tenants/CreateTenant",
-                                                         &WorkerApi::CreateTenant);
+  service->AddUnary<v1::CreateTenantRequest, v1::Tenant>(
+      "/lectern.v1.Tenants/CreateTenant", &WorkerApi::CreateTenant, &CreateTenantInCluster);
   service->AddUnary<v1::GetTenantRequest, v1::Tenant>("/lectern.v1.Tenants/GetTenant",
-                                                      &WorkerApi::GetTenant);
+                                                      &WorkerApi::GetTenant, &GetTenantInCluster);
   service->AddUnary<v1::ListTenantsRequest, v1::ListTenantsResponse>(
-      "/lectern.v1.Tenants/ListTenants", &WorkerApi::ListTenants);
-  service->AddUnary<v1::UpdateTenantRequest, v1::Tenant>("/lectern.v1.Tenants/UpdateTenant",
-                                                         &WorkerApi::UpdateTenant);
-  service->AddUnary<v1::DeleteTenantRequest, Empty>("/lectern.v1.Tenants/DeleteTenant",
-                                                    &WorkerApi::DeleteTenant);
+      "/lectern.v1.Tenants/ListTenants", &WorkerApi::ListTenants, &ListTenantsInCluster);
+  service->AddUnary<v1::UpdateTenantRequest, v1::Tenant>(
+      "/lectern.v1.Tenants/UpdateTenant", &WorkerApi::UpdateTenant, &UpdateTenantInCluster);
+  service->AddUnary<v1::DeleteTenantRequest, Empty>(
+      "/lectern.v1.Tenants/DeleteTenant", &WorkerApi::DeleteTenant, &DeleteTenantInCluster);
 }
 
 void AddBackups(PublicService* service) {
-  service->AddUnary<v1::CreateBackupRequest, v1::Backup>("/lectern.v1.Backups/CreateBackup",
-                                                         &WorkerApi::CreateBackup);
+  service->AddUnary<v1::CreateBackupRequest, v1::Backup>(
+      "/lectern.v1.Backups/CreateBackup", &WorkerApi::CreateBackup, &CreateBackupInCluster);
   service->AddUnary<v1::GetBackupRequest, v1::Backup>("/lectern.v1.Backups/GetBackup",
-                                                      &WorkerApi::GetBackup);
+                                                      &WorkerApi::GetBackup, &GetBackupInCluster);
   service->AddUnary<v1::ListBackupsRequest, v1::ListBackupsResponse>(
-      "/lectern.v1.Backups/ListBackups", &WorkerApi::ListBackups);
-  service->AddUnary<v1::CancelBackupRequest, v1::Backup>("/lectern.v1.Backups/CancelBackup",
-                                                         &WorkerApi::CancelBackup);
+      "/lectern.v1.Backups/ListBackups", &WorkerApi::ListBackups, &ListBackupsInCluster);
+  service->AddUnary<v1::CancelBackupRequest, v1::Backup>(
+      "/lectern.v1.Backups/CancelBackup", &WorkerApi::CancelBackup, &CancelBackupInCluster);
 }
 
 }  // namespace

@@ -1,4 +1,5 @@
-// The public services: each method relays to the method of the same name in the worker API.
+// The public services: each method relays to the method of the same name in the worker API. `whole`
+// is what a method does in a cluster where no single worker can answer it.
 //
 // All methods are registered as streams, whatever they are in the .proto files. gRPC reads the
 // request of any other method before anybody can look at the call: a caller without a key could
@@ -25,12 +26,14 @@ class PublicService final : public grpc::Service {
   explicit PublicService(Gateway& gateway) : gateway_(gateway) {}
 
   template <typename Request, typename Response>
-  void AddUnary(const char* path, UnaryMethod<Request, Response> method) {
-    AddStream(path, new grpc::internal::CallbackBidiHandler<Request, Response>(
-                        [this, name = NameOf(path), method](grpc::CallbackServerContext* context) {
-                          return new UnaryRelay<Request, Response>(gateway_, name, *context,
-                                                                   method);
-                        }));
+  void AddUnary(const char* path, UnaryMethod<Request, Response> method,
+                WholeMethod<Request, Response> whole = nullptr) {
+    AddStream(path,
+              new grpc::internal::CallbackBidiHandler<Request, Response>(
+                  [this, name = NameOf(path), method, whole](grpc::CallbackServerContext* context) {
+                    return new UnaryRelay<Request, Response>(gateway_, name, *context, method,
+                                                             whole);
+                  }));
   }
   void AddAsk(const char* path);
   void AddUpload(const char* path);

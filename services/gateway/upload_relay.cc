@@ -7,38 +7,67 @@
 #include "services/rpc/reason.h"
 
 namespace lectern::services {
+namespace {
+
+absl::Status HeaderMissing() {
+  return engine::InvalidArgument(reason::kUploadHeaderMissing,
+                                 "the first message of an upload must hold the header",
+                                 {{"field", "header"}});
+}
+
+}  // namespace
 
 UploadRelay::UploadRelay(Gateway& gateway, std::string_view name,
                          grpc::CallbackServerContext& context, v1::Document& response)
-    : call_(gateway, context, name) {
-  if (!call_.accepted().ok()) {
+    : gateway_(gateway), call_(gateway, context, name), response_(response) {
+  if (call_.accepted().ok()) {
+    StartRead(&message_);
+  } else {
     Finish(call_.Close(call_.accepted()));
-    return;
   }
-  gateway.worker().UploadDocument(&call_.upstream(), &response, this);
+}
+
+void UploadRelay::Begin(const Destination& destination) {
+  begun_ = true;
+  destination.backend->api().UploadDocument(&call_.NewAttempt(destination), &response_, this);
   AddHold();
   StartCall();
-  StartRead(&message_);
+  StartWrite(&message_);
 }
 
 void UploadRelay::OnReadDone(bool ok) {
+  if (!ok && !begun_) {
+    Finish(call_.Close(HeaderMissing()));
+    return;
+  }
   if (!ok) {
     StartSendInitialMetadata();
     return;
   }
   refused_ = Check();
-  if (refused_.ok()) {
+  if (!refused_.ok()) {
+    Abandon();
+  } else if (begun_) {
     StartWrite(&message_);
   } else {
-    Abandon();
+    gateway_.router().Find(call_.ErrandFor(corpus_), [this](absl::StatusOr<Destination> found) {
+      if (found.ok()) {
+        Begin(*found);
+      } else {
+        Finish(call_.Close(found.status()));
+      }
+    });
   }
 }
 
 absl::Status UploadRelay::Check() {
   switch (message_.payload_case()) {
-    case v1::UploadDocumentRequest::kHeader:
+    case v1::UploadDocumentRequest::kHeader: {
       header_seen_ = true;
-      return RouteOf(message_.header(), call_.tenant()).status();
+      Route route = RouteOf(message_.header(), call_.tenant());
+      if (route.ok()) corpus_ = *std::move(route);
+      return route.status();
+    }
     case v1::UploadDocumentRequest::kData:
       if (message_.data().size() > kMaxUploadBytes) {
         return engine::InvalidArgument(
@@ -58,10 +87,7 @@ absl::Status UploadRelay::Check() {
       }
       break;
   }
-  if (header_seen_) return absl::OkStatus();
-  return engine::InvalidArgument(reason::kUploadHeaderMissing,
-                                 "the first message of an upload must hold the header",
-                                 {{"field", "header"}});
+  return header_seen_ ? absl::OkStatus() : HeaderMissing();
 }
 
 void UploadRelay::OnSendInitialMetadataDone(bool ok) {
@@ -84,7 +110,11 @@ void UploadRelay::OnWriteDone(bool ok) {
 }
 
 void UploadRelay::Abandon() {
-  call_.upstream().TryCancel();
+  if (!begun_) {
+    Finish(call_.Close(refused_));
+    return;
+  }
+  call_.Cancel();
   RemoveHold();
 }
 

@@ -13,7 +13,7 @@
 namespace lectern::services {
 
 // Towards the caller a ServerReadReactor, towards the worker a ClientWriteReactor, held as in
-// AskRelay.
+// AskRelay. The worker is known when the header is: until it can be reached nothing more is read.
 //
 // A read that fails means that the caller has sent everything or that the connection is gone, and
 // gRPC does not say which. Sending the initial metadata tells: on a dead stream it fails. Only then
@@ -27,7 +27,7 @@ class UploadRelay final : public grpc::ServerReadReactor<v1::UploadDocumentReque
   // From the caller.
   void OnReadDone(bool ok) override;
   void OnSendInitialMetadataDone(bool ok) override;
-  void OnCancel() override { call_.upstream().TryCancel(); }
+  void OnCancel() override { call_.Cancel(); }
   void OnDone() override { delete this; }
   // From the worker.
   void OnWriteDone(bool ok) override;
@@ -36,8 +36,13 @@ class UploadRelay final : public grpc::ServerReadReactor<v1::UploadDocumentReque
  private:
   absl::Status Check();
   void Abandon();
+  void Begin(const Destination& destination);
 
+  Gateway& gateway_;
   RelayedCall call_;
+  v1::Document& response_;
+  engine::CorpusName corpus_;
+  bool begun_ = false;  // the call to the worker
   v1::UploadDocumentRequest message_;
   bool header_seen_ = false;
   bool complete_ = false;

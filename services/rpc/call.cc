@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
 #include <chrono>
 #include <optional>
 #include <random>
@@ -50,13 +51,27 @@ std::string AuthorizationOf(const grpc::ServerContextBase& context) {
 
 Caller InternalCaller(const grpc::ServerContextBase& context) {
   std::optional<std::string> id = Header(context, kInternalRequestIdHeader);
-  return {id ? *std::move(id) : MakeRequestId(),
-          Header(context, kInternalTenantHeader).value_or(std::string(kDefaultTenant)), ""};
+  Caller caller = {id ? *std::move(id) : MakeRequestId(),
+                   Header(context, kInternalTenantHeader).value_or(std::string(kDefaultTenant)),
+                   ""};
+  if (const auto placement = Header(context, kInternalPlacementHeader)) {
+    const size_t slash = placement->find('/');
+    const char* end = placement->data() + std::min(slash, placement->size());
+    const auto parsed = std::from_chars(placement->data(), end, caller.epoch);
+    if (slash != std::string::npos && parsed.ec == std::errc() && parsed.ptr == end) {
+      caller.corpus = placement->substr(slash + 1);
+    }
+  }
+  return caller;
 }
 
 void SetInternalCaller(const Caller& caller, grpc::ClientContext& context) {
   context.AddMetadata(kInternalRequestIdHeader, caller.request_id);
   context.AddMetadata(kInternalTenantHeader, caller.tenant);
+  if (!caller.corpus.empty()) {
+    context.AddMetadata(kInternalPlacementHeader,
+                        fmt::format("{}/{}", caller.epoch, caller.corpus));
+  }
 }
 
 int64_t DeadlineMicros(const grpc::ServerContextBase& context) {

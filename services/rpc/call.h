@@ -19,6 +19,9 @@ inline constexpr char kAuthorizationHeader[] = "authorization";
 // From gateways to workers, which believe them.
 inline constexpr char kInternalRequestIdHeader[] = "x-lectern-request-id";
 inline constexpr char kInternalTenantHeader[] = "x-lectern-tenant";
+// In a cluster, of requests about a corpus: "<epoch>/<corpus>", the placement that the gateway acts
+// on (services/cluster/directory.h).
+inline constexpr char kInternalPlacementHeader[] = "x-lectern-placement";
 
 inline constexpr size_t kMaxRequestIdLength = 128;
 
@@ -32,6 +35,8 @@ struct Caller {
   std::string request_id;
   std::string tenant;  // "" for who administers tenants, and is of none
   std::string key_id;  // at gateways with keys; workers do not learn it
+  std::string corpus;  // of the placement that a gateway sent; "" if it sent none
+  int64_t epoch = 0;   // likewise
 };
 
 // 32 hexadecimal digits from the system's random numbers.
@@ -46,6 +51,7 @@ std::string AuthorizationOf(const grpc::ServerContextBase& context);
 // What a gateway said about the caller. A call without the headers (someone debugging a worker by
 // hand) is of the default tenant.
 Caller InternalCaller(const grpc::ServerContextBase& context);
+// Sends the placement as well, if the caller has one.
 void SetInternalCaller(const Caller& caller, grpc::ClientContext& context);
 
 // The call's deadline in microseconds since the epoch; 0 if it has none.

@@ -41,6 +41,18 @@ inline constexpr std::string_view kQueueFull = "QUEUE_FULL";
 inline constexpr std::string_view kServerDraining = "SERVER_DRAINING";
 inline constexpr std::string_view kWorkerUnreachable = "WORKER_UNREACHABLE";
 
+// The cluster. Metadata: `group`, where one is meant.
+inline constexpr std::string_view kGroupUnreachable = "GROUP_UNREACHABLE";
+inline constexpr std::string_view kLeaseExpired = "LEASE_EXPIRED";
+inline constexpr std::string_view kNotOwner = "NOT_OWNER";
+inline constexpr std::string_view kNoGroup = "NO_GROUP";
+inline constexpr std::string_view kGroupTaken = "GROUP_TAKEN";
+inline constexpr std::string_view kClusterStoreUnreachable = "CLUSTER_STORE_UNREACHABLE";
+inline constexpr std::string_view kClusterStoreRefused = "CLUSTER_STORE_REFUSED";
+inline constexpr std::string_view kClusterStoreError = "CLUSTER_STORE_ERROR";
+inline constexpr std::string_view kClusterStoreCompacted = "CLUSTER_STORE_COMPACTED";
+inline constexpr std::string_view kClusterContended = "CLUSTER_CONTENDED";
+
 // The caller's doing.
 inline constexpr std::string_view kCancelled = "CANCELLED";
 inline constexpr std::string_view kDeadlineExceeded = "DEADLINE_EXCEEDED";

@@ -111,6 +111,17 @@ inline constexpr std::array kErrorReasons = std::to_array<std::string_view>({
     "SERVER_DRAINING",
     "UNKNOWN",
     "WORKER_UNREACHABLE",
+    // the cluster
+    "CLUSTER_CONTENDED",
+    "CLUSTER_STORE_COMPACTED",
+    "CLUSTER_STORE_ERROR",
+    "CLUSTER_STORE_REFUSED",
+    "CLUSTER_STORE_UNREACHABLE",
+    "GROUP_TAKEN",
+    "GROUP_UNREACHABLE",
+    "LEASE_EXPIRED",
+    "NOT_OWNER",
+    "NO_GROUP",
 });
 
 }  // namespace lectern::services

@@ -36,6 +36,9 @@ AskCall* AskCall::Start(WorkerService& worker, grpc::CallbackServerContext& cont
 
 absl::Status AskCall::Submit() {
   if (context_.IsCancelled()) return GivenUpError(context_);
+  if (Ownership* ownership = worker_.ownership()) {
+    LECTERN_RETURN_IF_ERROR(ownership->MayBegin(record_.caller(), /*of_corpus=*/true));
+  }
   LECTERN_ASSIGN_OR_RETURN(
       engine::AskRequest request,
       ToAskRequest(request_, record_.caller().tenant, DeadlineMicros(context_)));
@@ -93,16 +96,26 @@ void AskCall::Push(v1::AskResponse message) {
 void AskCall::End(const absl::Status& status) {
   {
     const std::lock_guard lock(mutex_);
-    final_ = ToGrpcStatus(status, record_.caller().request_id);
+    // The refusal that Advance found stays.
+    if (!final_) final_ = ToGrpcStatus(status, record_.caller().request_id);
   }
   Advance();
 }
 
 void AskCall::Advance() {
+  absl::Status may;
+  if (const Ownership* ownership = worker_.ownership()) {
+    may = ownership->MayEnd(record_.caller(), /*of_corpus=*/true);
+  }
   const v1::AskResponse* next = nullptr;
   {
     const std::lock_guard lock(mutex_);
     if (writing_ || finished_) return;
+    if (!may.ok() && (!final_ || final_->ok() || !queue_.empty())) {
+      queue_.clear();
+      refused_ = true;
+      final_ = ToGrpcStatus(may, record_.caller().request_id);
+    }
     if (broken_) queue_.clear();
     if (!queue_.empty()) {
       writing_ = true;
@@ -133,6 +146,8 @@ void AskCall::OnWriteDone(bool ok) {
 }
 
 void AskCall::OnDone() {
+  // Here, and not where it was found: that may have been in a callback of the engine.
+  if (refused_) ticket_.Cancel();
   // The ticket may own the sink, which owns this call.
   ticket_.Clear();
   self_.reset();

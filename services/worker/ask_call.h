@@ -37,7 +37,8 @@ class AskCall final : public grpc::ServerWriteReactor<v1::AskResponse>,
   void PushText(std::string_view text);
   void Push(v1::AskResponse message);
   void End(const absl::Status& status);
-  // Starts the next write, or the end, unless one is under way.
+  // Starts the next write, or the end, unless one is under way. Nothing of an answer leaves a
+  // worker that may not give it any more.
   void Advance();
 
   WorkerService& worker_;
@@ -53,6 +54,7 @@ class AskCall final : public grpc::ServerWriteReactor<v1::AskResponse>,
   bool broken_ = false;  // a write failed: nobody reads any more
   std::optional<grpc::Status> final_;
   bool finished_ = false;
+  bool refused_ = false;  // by the worker's ownership
 
   std::shared_ptr<AskCall> self_;  // until OnDone
 };

@@ -1,3 +1,5 @@
+#include <shared_mutex>
+
 #include "engine/error/status_macros.h"
 #include "services/rpc/names.h"
 #include "services/worker/convert.h"
@@ -16,6 +18,11 @@ Unary* WorkerService::CreateCorpus(Context* context, const v1::CreateCorpusReque
         CheckDisplayName(request->corpus().display_name(), "corpus.display_name"));
     LECTERN_ASSIGN_OR_RETURN(const int64_t expire_time_us,
                              ExpireTime(request->corpus(), NowMicros()));
+    std::shared_lock<std::shared_mutex> names;
+    if (ownership_ != nullptr) {
+      names = std::shared_lock(ownership_->names());
+      LECTERN_RETURN_IF_ERROR(ownership_->MayBegin(caller, /*of_corpus=*/true));
+    }
     LECTERN_ASSIGN_OR_RETURN(
         const engine::Corpus corpus,
         engine_.CreateCorpus({caller.tenant, request->corpus_id()},

@@ -3,11 +3,19 @@
 #include <absl/flags/parse.h>
 #include <absl/flags/usage.h>
 
+#include <algorithm>
+#include <filesystem>
 #include <memory>
 #include <string>
+#include <system_error>
+#include <utility>
+#include <vector>
 
 #include "engine/engine.h"
 #include "engine/error/status_macros.h"
+#include "services/cluster/cluster_flags.h"
+#include "services/cluster/collector.h"
+#include "services/cluster/member.h"
 #include "services/process/lifecycle.h"
 #include "services/process/server_flags.h"
 #include "services/process/signals.h"
@@ -29,6 +37,53 @@ namespace lectern::services {
 namespace {
 
 constexpr char kProgram[] = "lectern-worker";
+// Requests to etcd that may go unanswered before a lease runs out.
+constexpr int kRequestsPerLease = 4;
+
+// What makes a worker one of several.
+struct Cluster {
+  Cluster(EtcdClient::Options options, engine::Engine& engine)
+      : client(std::move(options)),
+        directory(client, EtcdPrefixFromFlags()),
+        member(client, directory, engine, fence) {}
+
+  EtcdClient client;
+  EtcdDirectory directory;
+  Fence fence;
+  Member member;
+};
+
+// Null without --etcd_endpoints.
+absl::StatusOr<std::unique_ptr<Cluster>> ClusterFromFlags(engine::Engine& engine) {
+  if (!InCluster()) return nullptr;
+  LECTERN_ASSIGN_OR_RETURN(EtcdClient::Options options, EtcdOptionsFromFlags());
+  LECTERN_ASSIGN_OR_RETURN(const std::chrono::milliseconds lease, LeaseFromFlags());
+  options.timeout = std::min(options.timeout, lease / kRequestsPerLease);
+  return std::make_unique<Cluster>(std::move(options), engine);
+}
+
+// Up to the cap or, without one, on the disk.
+int64_t FreeBytes(engine::Engine& engine, const engine::EngineOptions& options) {
+  if (options.disk_cap_bytes > 0) {
+    const absl::StatusOr<engine::Stats> stats = engine.GetStats();
+    if (!stats.ok()) return 0;
+    return std::max(int64_t{0}, options.disk_cap_bytes - stats->disk_used_bytes);
+  }
+  std::error_code error;
+  const std::filesystem::space_info space = std::filesystem::space(options.data_dir, error);
+  return error ? 0 : static_cast<int64_t>(space.available);
+}
+
+void Join(Cluster& cluster, const MemberFlags& flags, engine::Engine& engine,
+          const engine::EngineOptions& options, WorkerServer& worker) {
+  cluster.member.Join({.name = flags.group,
+                       .address = flags.address,
+                       .fingerprint = engine.GetModel().fingerprint,
+                       .version = Version()},
+                      {.lease = flags.lease,
+                       .free_bytes = [&engine, options] { return FreeBytes(engine, options); },
+                       .answering = [&worker](bool now) { worker.SetAnswering(now); }});
+}
 
 absl::Status Run() {
   LECTERN_RETURN_IF_ERROR(ApplyServerFlags());
@@ -42,16 +97,25 @@ absl::Status Run() {
   const auto registry = std::make_shared<prometheus::Registry>();
   const auto collector = std::make_shared<EngineCollector>(*engine);
   CallMetrics metrics(*registry, "worker", Version(), MethodNames("Worker"));
-  LECTERN_ASSIGN_OR_RETURN(const std::unique_ptr<WorkerServer> worker,
-                           WorkerServer::Start(listen, credentials, *engine, &metrics, {}));
+  LECTERN_ASSIGN_OR_RETURN(const std::unique_ptr<Cluster> cluster, ClusterFromFlags(*engine));
+  LECTERN_ASSIGN_OR_RETURN(
+      const std::unique_ptr<WorkerServer> worker,
+      WorkerServer::Start(listen, credentials, *engine, &metrics,
+                          {.ownership = cluster == nullptr ? nullptr : &cluster->member}));
   const auto levels = std::make_shared<Levels>();
   AddServerLevels(*levels);
   AddCertificateExpiries(*levels);
-  LECTERN_ASSIGN_OR_RETURN(
-      const std::unique_ptr<MetricsServer> http,
-      MetricsServer::Start(absl::GetFlag(FLAGS_metrics_listen),
-                           {registry, collector, levels, std::make_shared<ProcessCollector>()},
-                           [&worker] { return worker->serving(); }));
+  std::vector<std::shared_ptr<prometheus::Collectable>> sources = {
+      registry, collector, levels, std::make_shared<ProcessCollector>()};
+  MemberFlags member;
+  if (cluster != nullptr) {
+    LECTERN_ASSIGN_OR_RETURN(member, MemberFromFlags(worker->address()));
+    sources.push_back(std::make_shared<ClusterCollector>(cluster->directory, &cluster->member));
+  }
+  LECTERN_ASSIGN_OR_RETURN(const std::unique_ptr<MetricsServer> http,
+                           MetricsServer::Start(absl::GetFlag(FLAGS_metrics_listen), sources,
+                                                [&worker] { return worker->serving(); }));
+  if (cluster != nullptr) Join(*cluster, member, *engine, options, *worker);
   const engine::ModelInfo model = engine->GetModel();
   RunUntilTerminated(kProgram,
                      {{"address", worker->address()},
@@ -60,7 +124,9 @@ absl::Status Run() {
                       {"backend", model.backend},
                       {"attention", model.attention},
                       {"context_limit_tokens", model.context_limit_tokens},
-                      {"data_dir", options.data_dir}},
+                      {"data_dir", options.data_dir},
+                      // Empty outside clusters.
+                      {"group", member.group}},
                      DrainTime(),
                      {.refuse = [&] { worker->Refuse(); },
                       .wait_idle = [&](auto until) { return worker->WaitIdle(until); },
@@ -68,6 +134,7 @@ absl::Status Run() {
                           [&] {
                             engine->Drain(0);
                             worker->Stop();
+                            if (cluster != nullptr) cluster->member.Leave();
                           }});
   return absl::OkStatus();
 }
@@ -79,7 +146,8 @@ int main(int argc, char** argv) {
   lectern::services::BlockTerminationSignals();
   absl::SetProgramUsageMessage(
       "runs the engine for gateways in other processes\nusage: lectern-worker [--flagfile=FILE] "
-      "[flags]");
+      "[flags]\nin a cluster: lectern-worker --etcd_endpoints=HOST:PORT,... [--group=NAME] "
+      "[--advertise=HOST:PORT] [flags]");
   absl::ParseCommandLine(argc, argv);
   const absl::Status status = lectern::services::Run();
   return status.ok() ? 0

@@ -10,7 +10,8 @@ namespace lectern::services {
 
 RetrieveCall::RetrieveCall(WorkerService& worker, grpc::CallbackServerContext& context,
                            const v1::RetrieveRequest& request, v1::RetrieveResponse& response)
-    : UnaryCall(worker.metrics(), worker.admission(), "Worker/Retrieve", context),
+    : UnaryCall(worker.metrics(), worker.admission(), worker.ownership(), "Worker/Retrieve",
+                context),
       worker_(worker),
       request_(request),
       response_(response) {}
@@ -33,6 +34,7 @@ grpc::ServerUnaryReactor* RetrieveCall::Start(WorkerService& worker,
 
 absl::Status RetrieveCall::Submit() {
   if (context().IsCancelled()) return GivenUpError(context());
+  LECTERN_RETURN_IF_ERROR(MayBegin());
   LECTERN_ASSIGN_OR_RETURN(const engine::RetrieveRequest request,
                            ToRetrieveRequest(request_, caller().tenant, DeadlineMicros(context())));
   LECTERN_ASSIGN_OR_RETURN(std::unique_ptr<engine::Ticket> ticket,

@@ -9,7 +9,12 @@
 namespace lectern::services {
 
 void UnaryCall::End(const absl::Status& status) {
-  const grpc::Status out = ToGrpcStatus(status, caller().request_id);
+  absl::Status last = status;
+  // A refusal stays as it is: it says whether the work was done.
+  if (ownership_ != nullptr && status.code() != absl::StatusCode::kUnavailable) {
+    if (const absl::Status may = ownership_->MayEnd(caller(), of_corpus_); !may.ok()) last = may;
+  }
+  const grpc::Status out = ToGrpcStatus(last, caller().request_id);
   record_.Finish(out);
   Finish(out);
 }

@@ -6,6 +6,7 @@
 
 #include <string_view>
 
+#include "services/cluster/ownership.h"
 #include "services/rpc/call.h"
 #include "services/telemetry/call_record.h"
 
@@ -13,9 +14,13 @@ namespace lectern::services {
 
 class UnaryCall : public grpc::ServerUnaryReactor {
  public:
-  UnaryCall(CallMetrics* metrics, Admission& admission, std::string_view method,
-            grpc::CallbackServerContext& context)
-      : context_(context), record_(metrics, admission, method) {
+  // `ownership`: null outside clusters.
+  UnaryCall(CallMetrics* metrics, Admission& admission, Ownership* ownership,
+            std::string_view method, grpc::CallbackServerContext& context)
+      : context_(context),
+        ownership_(ownership),
+        of_corpus_(IsOfCorpus(method)),
+        record_(metrics, admission, method) {
     record_.set_caller(InternalCaller(context));
   }
 
@@ -24,13 +29,21 @@ class UnaryCall : public grpc::ServerUnaryReactor {
   CallRecord& record() { return record_; }
   grpc::CallbackServerContext& context() { return context_; }
 
-  // Once, from any thread; `this` may be gone afterwards.
+  // Whether this worker may work on the call at all. May wait for etcd.
+  absl::Status MayBegin() {
+    return ownership_ == nullptr ? absl::OkStatus() : ownership_->MayBegin(caller(), of_corpus_);
+  }
+
+  // With `status`, or with what makes it nobody's business any more (Ownership::MayEnd). Once, from
+  // any thread; `this` may be gone afterwards.
   void End(const absl::Status& status);
 
   void OnDone() override { delete this; }
 
  private:
   grpc::CallbackServerContext& context_;
+  Ownership* const ownership_;
+  const bool of_corpus_;
   CallRecord record_;
 };
 

@@ -78,6 +78,9 @@ absl::Status UploadCall::Begin() {
                                    "only the first message of an upload holds a header",
                                    {{"field", "header"}});
   }
+  if (Ownership* ownership = worker_.ownership()) {
+    LECTERN_RETURN_IF_ERROR(ownership->MayBegin(record_.caller(), /*of_corpus=*/true));
+  }
   LECTERN_ASSIGN_OR_RETURN(const engine::UploadHeader header,
                            ToUploadHeader(message_.header(), record_.caller().tenant));
   LECTERN_ASSIGN_OR_RETURN(upload_, worker_.engine().BeginUpload(header));
@@ -95,9 +98,15 @@ absl::Status UploadCall::Complete() {
     return engine::InvalidArgument(reason::kUploadHeaderMissing, "the upload has no header",
                                    {{"field", "header"}});
   }
+  // Nothing may become visible, nor be called stored, that is not this group's any more.
+  Ownership* ownership = worker_.ownership();
+  if (ownership != nullptr) {
+    LECTERN_RETURN_IF_ERROR(ownership->MayEnd(record_.caller(), /*of_corpus=*/true));
+  }
   LECTERN_ASSIGN_OR_RETURN(const engine::Document document, upload_->Finish());
   response_ = ToProto(document);
-  return absl::OkStatus();
+  return ownership == nullptr ? absl::OkStatus()
+                              : ownership->MayEnd(record_.caller(), /*of_corpus=*/true);
 }
 
 void UploadCall::End(const absl::Status& status) {

@@ -43,7 +43,8 @@ absl::StatusOr<Clock::time_point> EndOfWait(const v1::WaitOperationRequest& requ
 
 WaitCall::WaitCall(WorkerService& worker, grpc::CallbackServerContext& context,
                    const v1::WaitOperationRequest& request, v1::Operation& response)
-    : UnaryCall(worker.metrics(), worker.admission(), "Worker/WaitOperation", context),
+    : UnaryCall(worker.metrics(), worker.admission(), worker.ownership(), "Worker/WaitOperation",
+                context),
       worker_(worker),
       request_(request),
       deadline_(context.deadline()),
@@ -66,6 +67,7 @@ grpc::ServerUnaryReactor* WaitCall::Start(WorkerService& worker,
 }
 
 absl::Status WaitCall::Watch() {
+  LECTERN_RETURN_IF_ERROR(MayBegin());
   LECTERN_ASSIGN_OR_RETURN(
       name_, ParseResourceName(request_.name(), Collection::kOperations, caller().tenant, "name"));
   LECTERN_ASSIGN_OR_RETURN(const Clock::time_point end, EndOfWait(request_, deadline_));

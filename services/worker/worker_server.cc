@@ -24,7 +24,7 @@ absl::StatusOr<std::unique_ptr<WorkerServer>> WorkerServer::Start(
                            StartServer(builder, listen, credentials, WorkerServices()));
   worker->server_ = std::move(running.server);
   worker->address_ = std::move(running.address);
-  SetServing(*worker->server_, WorkerServices(), true);
+  worker->SetAnswering(options.ownership == nullptr);
   return worker;
 }
 
@@ -39,11 +39,22 @@ std::shared_ptr<grpc::Channel> WorkerServer::InProcessChannel() {
   return server_->InProcessChannel(arguments);
 }
 
+void WorkerServer::SetAnswering(bool answering) {
+  const std::lock_guard lock(serving_mutex_);
+  if (refusing_ && answering) return;
+  serving_ = answering;
+  SetServing(*server_, WorkerServices(), answering);
+}
+
 void WorkerServer::EndWaits() { service_.EndWaits(); }
 
 void WorkerServer::Refuse() {
-  serving_ = false;
-  SetServing(*server_, WorkerServices(), false);
+  {
+    const std::lock_guard lock(serving_mutex_);
+    refusing_ = true;
+    serving_ = false;
+    SetServing(*server_, WorkerServices(), false);
+  }
   service_.admission().Close();
   service_.EndWaits();
 }

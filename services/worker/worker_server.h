@@ -8,6 +8,7 @@
 #include <atomic>
 #include <chrono>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -20,7 +21,7 @@ class WorkerServer {
  public:
   // `listen` empty: in-process only, and no `credentials`. `engine` and `metrics` (null: calls are
   // neither counted nor logged) outlive the server. Serves from the start. UNAVAILABLE
-  // LISTEN_FAILED.
+  // LISTEN_FAILED. In a cluster (Options::ownership) health says not serving until SetAnswering.
   static absl::StatusOr<std::unique_ptr<WorkerServer>> Start(
       const std::string& listen, const std::shared_ptr<grpc::ServerCredentials>& credentials,
       engine::Engine& engine, CallMetrics* metrics, const WorkerService::Options& options);
@@ -29,6 +30,8 @@ class WorkerServer {
   const std::string& address() const { return address_; }
   std::shared_ptr<grpc::Channel> InProcessChannel();
   bool serving() const { return serving_; }
+  // What the health service says. After Refuse it stays at not serving.
+  void SetAnswering(bool answering);
 
   // The steps of a drain (services/process/lifecycle.h).
   void Refuse();
@@ -44,7 +47,9 @@ class WorkerServer {
   WorkerService service_;
   std::unique_ptr<grpc::Server> server_;
   std::string address_;
-  std::atomic<bool> serving_ = true;
+  std::mutex serving_mutex_;
+  std::atomic<bool> serving_ = false;
+  bool refusing_ = false;
 };
 
 }  // namespace lectern::services

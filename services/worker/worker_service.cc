@@ -7,6 +7,7 @@ namespace lectern::services {
 WorkerService::WorkerService(engine::Engine& engine, CallMetrics* metrics, const Options& options)
     : engine_(engine),
       metrics_(metrics),
+      ownership_(options.ownership),
       admission_(options.call_limit),
       executor_(options.threads, options.queue_limit) {}
 
@@ -36,13 +37,19 @@ void WorkerService::RemoveWait(const std::shared_ptr<WaitCall>& call) {
 
 grpc::ServerUnaryReactor* WorkerService::Run(Context* context, std::string_view method,
                                              std::function<absl::Status(const Caller&)> body) {
-  auto* call = new UnaryCall(metrics_, admission_, method, *context);
+  auto* call = new UnaryCall(metrics_, admission_, ownership_, method, *context);
   if (!call->admitted().ok()) {
     call->End(call->admitted());
     return call;
   }
   const bool submitted = executor_.Submit([call, body = std::move(body)] {
-    call->End(call->context().IsCancelled() ? GivenUpError(call->context()) : body(call->caller()));
+    if (call->context().IsCancelled()) {
+      call->End(GivenUpError(call->context()));
+    } else if (const absl::Status may = call->MayBegin(); !may.ok()) {
+      call->End(may);
+    } else {
+      call->End(body(call->caller()));
+    }
   });
   if (!submitted) call->End(ExecutorFullError());
   return call;

@@ -20,9 +20,9 @@
 #include "lectern/worker/v1/worker.grpc.pb.h"
 #include "services/rpc/admission.h"
 #include "services/rpc/call.h"
+#include "services/rpc/executor.h"
 #include "services/telemetry/call_record.h"
 #include "services/telemetry/metrics.h"
-#include "services/worker/executor.h"
 #include "services/worker/unary_call.h"
 
 namespace lectern::services {
@@ -33,8 +33,9 @@ class WorkerService final : public worker::v1::Worker::CallbackService {
  public:
   struct Options {
     int threads = 8;
-    size_t queue_limit = 1024;  // calls waiting for a thread
-    int call_limit = 4096;      // calls of every kind at once
+    size_t queue_limit = 1024;       // calls waiting for a thread
+    int call_limit = 4096;           // calls of every kind at once
+    Ownership* ownership = nullptr;  // of a cluster's worker; outlives the service
   };
 
   // `engine` outlives the service; so does `metrics`, which may be null (see CallRecord).
@@ -48,6 +49,7 @@ class WorkerService final : public worker::v1::Worker::CallbackService {
   engine::Engine& engine() { return engine_; }
   Executor& executor() { return executor_; }
   CallMetrics* metrics() { return metrics_; }
+  Ownership* ownership() { return ownership_; }
   // Calls that EndWaits ends. AddWait is false when it has been called already.
   [[nodiscard]] bool AddWait(std::shared_ptr<WaitCall> call);
   void RemoveWait(const std::shared_ptr<WaitCall>& call);
@@ -108,6 +110,7 @@ class WorkerService final : public worker::v1::Worker::CallbackService {
 
   engine::Engine& engine_;
   CallMetrics* const metrics_;
+  Ownership* const ownership_;
   Admission admission_;
   std::mutex waits_mutex_;
   std::set<std::shared_ptr<WaitCall>> waits_;

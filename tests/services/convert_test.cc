@@ -7,8 +7,8 @@
 
 #include "engine/error/error.h"
 #include "services/rpc/errors.h"
+#include "services/rpc/executor.h"
 #include "services/worker/convert.h"
-#include "services/worker/executor.h"
 
 namespace lectern::services {
 namespace {

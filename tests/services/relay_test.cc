@@ -13,6 +13,7 @@
 #include "lectern/v1/models.grpc.pb.h"
 #include "lectern/v1/operations.grpc.pb.h"
 #include "lectern/v1/sessions.grpc.pb.h"
+#include "services/cluster/local_directory.h"
 #include "services/gateway/gateway_server.h"
 #include "services/rpc/call.h"
 #include "services/rpc/errors.h"
@@ -41,21 +42,24 @@ class RelayTest : public ::testing::TestWithParam<Topology> {
 
   void Start(const WorkerService::Options& worker_options, int gateway_calls) {
     gateway_.reset();
+    router_.reset();
     worker_.reset();
     const bool tcp = GetParam() == Topology::kAcrossTcp;
     auto worker = WorkerServer::Start(tcp ? "127.0.0.1:0" : "", grpc::InsecureServerCredentials(),
                                       engine_, nullptr, worker_options);
     ASSERT_TRUE(worker.ok()) << worker.status();
     worker_ = *std::move(worker);
-    auto gateway = GatewayServer::Start(
-        {"127.0.0.1:0", gateway_calls, NoSecurity()},
-        tcp ? ConnectToWorker(worker_->address(), grpc::InsecureChannelCredentials())
-            : worker_->InProcessChannel(),
-        metrics_);
+    router_ = std::make_unique<Router>(
+        directory_, Router::Options{.connect = [this, tcp](const std::string&) {
+          return tcp ? ConnectToWorker(worker_->address(), grpc::InsecureChannelCredentials())
+                     : worker_->InProcessChannel();
+        }});
+    auto gateway =
+        GatewayServer::Start({"127.0.0.1:0", gateway_calls, NoSecurity()}, *router_, metrics_);
     ASSERT_TRUE(gateway.ok()) << gateway.status();
     gateway_ = *std::move(gateway);
     if (tcp) {
-      gateway_->FollowWorker();
+      gateway_->FollowWorkers();
       while (!gateway_->serving()) std::this_thread::sleep_for(std::chrono::milliseconds(5));
     } else {
       gateway_->SetServing(true);
@@ -70,6 +74,7 @@ class RelayTest : public ::testing::TestWithParam<Topology> {
   void TearDown() override {
     engine_.Drain(0);
     gateway_.reset();
+    router_.reset();
     worker_.reset();
   }
 
@@ -106,6 +111,8 @@ class RelayTest : public ::testing::TestWithParam<Topology> {
   CallMetrics metrics_{*registry_, "gateway", "test", {}};
   ScriptedEngine engine_;
   std::unique_ptr<WorkerServer> worker_;
+  LocalDirectory directory_{{.name = "local"}};
+  std::unique_ptr<Router> router_;
   std::unique_ptr<GatewayServer> gateway_;
   std::shared_ptr<grpc::Channel> channel_;
   std::unique_ptr<v1::Corpora::Stub> corpora_;

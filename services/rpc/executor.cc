@@ -1,4 +1,4 @@
-#include "services/worker/executor.h"
+#include "services/rpc/executor.h"
 
 #include <utility>
 

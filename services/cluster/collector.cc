@@ -1,0 +1,81 @@
+#include "services/cluster/collector.h"
+
+#include <prometheus/client_metric.h>
+#include <prometheus/metric_family.h>
+
+#include <string>
+#include <utility>
+
+namespace lectern::services {
+namespace {
+
+using prometheus::ClientMetric;
+using prometheus::MetricFamily;
+using prometheus::MetricType;
+
+struct Series {
+  std::string label;  // value of the family's label
+  double value = 0;
+};
+
+MetricFamily Family(MetricType type, std::string name, std::string help, const std::string& label,
+                    const std::vector<Series>& series) {
+  MetricFamily family = {std::move(name), std::move(help), type, {}};
+  for (const Series& one : series) {
+    ClientMetric metric;
+    if (!label.empty()) metric.label = {{label, one.label}};
+    (type == MetricType::Counter ? metric.counter.value : metric.gauge.value) = one.value;
+    family.metric.push_back(metric);
+  }
+  return family;
+}
+
+MetricFamily Gauge(std::string name, std::string help, double value) {
+  return Family(MetricType::Gauge, std::move(name), std::move(help), "", {{"", value}});
+}
+
+MetricFamily Counter(std::string name, std::string help, int64_t value) {
+  return Family(MetricType::Counter, std::move(name), std::move(help), "",
+                {{"", static_cast<double>(value)}});
+}
+
+}  // namespace
+
+std::vector<MetricFamily> ClusterCollector::Collect() const {
+  const EtcdDirectory::Counts counts = directory_.Count();
+  std::vector<MetricFamily> families = {
+      Gauge("lectern_cluster_store_up", "1 while what is known here keeps up with etcd.",
+            directory_.Reachable() ? 1 : 0),
+      Counter("lectern_cluster_resyncs_total", "How often all records were read from etcd.",
+              counts.resyncs),
+      Gauge("lectern_cluster_groups", "Groups that are alive.", static_cast<double>(counts.groups)),
+      Family(MetricType::Gauge, "lectern_cluster_placements",
+             "Names of corpora that are placed, and deleted ones that are remembered.", "state",
+             {{"placed", static_cast<double>(counts.corpora)},
+              {"deleted", static_cast<double>(counts.deleted)}}),
+      Gauge("lectern_cluster_pending_purges", "Deletions that a group has not confirmed.",
+            static_cast<double>(counts.purges)),
+  };
+  if (member_ == nullptr) return families;
+  const Member::Counts own = member_->Count();
+  families.push_back(Gauge("lectern_cluster_answering", "1 while this worker answers requests.",
+                           member_->answering() ? 1 : 0));
+  families.push_back(Gauge("lectern_cluster_lease_remaining_seconds",
+                           "Time until this worker stops answering if etcd is not heard of.",
+                           std::chrono::duration<double>(member_->lease_remaining()).count()));
+  families.push_back(Counter("lectern_cluster_joins_total",
+                             "Leases under which this group was registered.", own.joins));
+  families.push_back(Counter("lectern_cluster_keepalive_failures_total",
+                             "Renewals of the lease that etcd did not answer.",
+                             own.keepalive_failures));
+  families.push_back(Family(MetricType::Counter, "lectern_cluster_refused_total",
+                            "Requests and answers refused because another may own the corpus.",
+                            "reason",
+                            {{"LEASE_EXPIRED", static_cast<double>(own.refused_lease)},
+                             {"NOT_OWNER", static_cast<double>(own.refused_owner)}}));
+  families.push_back(Counter("lectern_cluster_purged_corpora_total",
+                             "Corpora deleted because the cluster says so.", own.purged));
+  return families;
+}
+
+}  // namespace lectern::services

@@ -1,0 +1,21 @@
+#include "services/cluster/ownership.h"
+
+#include <algorithm>
+#include <array>
+
+namespace lectern::services {
+namespace {
+
+constexpr std::array<std::string_view, 13> kOfTheWhole = {
+    "Worker/CancelBackup", "Worker/CountTokens", "Worker/CreateBackup", "Worker/CreateTenant",
+    "Worker/DeleteTenant", "Worker/GetBackup",   "Worker/GetModel",     "Worker/GetStats",
+    "Worker/GetTenant",    "Worker/ListBackups", "Worker/ListCorpora",  "Worker/ListTenants",
+    "Worker/UpdateTenant"};
+
+}  // namespace
+
+bool IsOfCorpus(std::string_view method) {
+  return std::find(kOfTheWhole.begin(), kOfTheWhole.end(), method) == kOfTheWhole.end();
+}
+
+}  // namespace lectern::services
