@@ -139,6 +139,45 @@ def probe_errors(workload):
     return errors
 
 
+def in_cluster(objects):
+    (gateway,) = of_kind(objects, "Deployment")
+    return "etcd_endpoints" in flags(gateway)
+
+
+def cluster_errors(objects):
+    """What several workers need: an etcd that they and the gateways mean and reach, and names that gateways can find and check."""
+    (worker,) = of_kind(objects, "StatefulSet")
+    (gateway,) = of_kind(objects, "Deployment")
+    errors = []
+    if not in_cluster(objects):
+        return [] if worker["spec"]["replicas"] == 1 else ["several workers and nobody who knows which has what"]
+    own, others = flags(worker), flags(gateway)
+    if "worker" in others:
+        errors.append("one worker is named")
+    shared = ("etcd_endpoints", "etcd_ca", "etcd_certificate", "etcd_key", "etcd_prefix")
+    errors += [name for name in shared if own.get(name) != others.get(name)]
+    if own.get("group") != "%h":
+        errors.append("pods share a group")
+    service = {s["metadata"]["name"]: s for s in of_kind(objects, "Service")}[worker["spec"]["serviceName"]]
+    namespace = worker["metadata"]["namespace"]
+    if own.get("advertise") != f"%h.{service['metadata']['name']}.{namespace}.svc:{own['listen'].rsplit(':', 1)[1]}":
+        errors.append("gateways cannot find pods")
+    if service["spec"].get("publishNotReadyAddresses") is not True:
+        errors.append("pods have no name until they are ready")
+    # Without a lease a worker is not ready; restarting it does not bring one.
+    errors += [kind for kind in ("startup", "liveness")
+               if container(worker)[f"{kind}Probe"]["httpGet"]["path"] == "/healthz"]
+    port = int(own["etcd_endpoints"].rsplit(":", 1)[1])
+    for workload in (worker, gateway):
+        labels = workload["spec"]["template"]["metadata"]["labels"].items()
+        reach = {p["port"] for policy in of_kind(objects, "NetworkPolicy")
+                 if policy["spec"]["podSelector"].get("matchLabels", {"": ""}).items() <= labels
+                 for rule in policy["spec"].get("egress", []) for p in rule["ports"]}
+        if port not in reach:
+            errors.append(f"{workload['metadata']['name']} cannot reach etcd")
+    return errors
+
+
 def known_flags(program):
     path = os.environ[PROGRAMS[program]]
     out = subprocess.run([path, "--helpfull"], capture_output=True, text=True).stdout
@@ -219,8 +258,9 @@ def test_services_reach_ports_that_exist(objects):
     (worker,) = of_kind(objects, "StatefulSet")
     (gateway,) = of_kind(objects, "Deployment")
     assert services[worker["spec"]["serviceName"]]["spec"]["clusterIP"] == "None"
-    host, port = flags(gateway)["worker"].split(":")
-    assert int(port) in [p["port"] for p in services[host]["spec"]["ports"]]
+    if not in_cluster(objects):
+        host, port = flags(gateway)["worker"].split(":")
+        assert int(port) in [p["port"] for p in services[host]["spec"]["ports"]]
     # Nobody but gateways and Prometheus: clients cannot reach the worker through the client service.
     assert services["lectern"]["spec"]["ports"] == [{"name": "grpc", "port": 7421, "targetPort": "grpc", "appProtocol": "grpc"}]
 
@@ -235,7 +275,15 @@ def test_network_is_closed_but_for_what_is_needed(objects):
     for rule in policies["lectern-gateway"]["egress"]:
         assert rule["to"] and rule["ports"]
     opened = {name: {port["port"] for rule in spec.get("ingress", []) for port in rule["ports"]} for name, spec in policies.items()}
-    assert opened == {"lectern-default-deny": set(), "lectern-gateway": {7421, 7422}, "lectern-worker": {7431, 7432}}
+    expected = {"lectern-default-deny": set(), "lectern-gateway": {7421, 7422}, "lectern-worker": {7431, 7432}}
+    if in_cluster(objects):
+        expected |= {"lectern-etcd-clients": set(), "lectern-etcd": {2379, 2380}}
+        for name in ("lectern-etcd-clients", "lectern-etcd"):
+            for rule in policies[name].get("egress", []):
+                assert rule["to"] and rule["ports"]
+            for rule in policies[name].get("ingress", []):
+                assert rule["from"] and rule["ports"]
+    assert opened == expected
 
 
 def test_data_outlives_the_set_and_secrets_are_files(objects):
@@ -284,6 +332,41 @@ def test_backups_have_a_volume_of_their_own():
     (worker,) = of_kind(broken, "StatefulSet")
     container(worker)["args"].append("--backup_dir=/var/lib/lectern/backups")
     assert backup_errors(broken) == ["no claim of its own"]
+
+
+def test_several_workers_form_a_cluster(objects):
+    assert cluster_errors(objects) == []
+
+
+def test_the_checks_of_the_cluster_can_fail():
+    whole = render(ROOT / "deploy/kubernetes/overlays/cluster")
+    assert in_cluster(whole) and cluster_errors(whole) == []
+    guide = (ROOT / "deploy/OPERATIONS.md").read_text()
+    for workload in workloads(whole):
+        for volume in workload["spec"]["template"]["spec"]["volumes"]:
+            assert volume.get("secret", {}).get("secretName", "") in guide
+
+    def drop(kind, *arguments):
+        broken = copy.deepcopy(whole)
+        (workload,) = of_kind(broken, kind)
+        kept = [a for a in container(workload)["args"] if a.removeprefix("--").split("=", 1)[0] not in arguments]
+        container(workload)["args"] = kept
+        return cluster_errors(broken)
+
+    assert drop("StatefulSet", "group") == ["pods share a group"]
+    assert drop("StatefulSet", "advertise") == ["gateways cannot find pods"]
+    assert drop("Deployment", "etcd_ca") == ["etcd_ca"]
+    assert drop("Deployment", "etcd_endpoints", "etcd_ca", "etcd_certificate", "etcd_key") == [
+        "several workers and nobody who knows which has what"]
+    closed = [o for o in whole if o["metadata"]["name"] != "lectern-etcd-clients"]
+    assert cluster_errors(closed) == ["lectern-worker cannot reach etcd", "lectern-gateway cannot reach etcd"]
+    for path, value, error in (
+            (ONLY + ("livenessProbe", "httpGet", "path"), "/healthz", ["liveness"]),
+            (ONLY + ("startupProbe", "httpGet", "path"), "/healthz", ["startup"])):
+        broken = copy.deepcopy(whole)
+        (worker,) = of_kind(broken, "StatefulSet")
+        set_path(worker, path, value)
+        assert cluster_errors(broken) == error
 
 
 def test_budgets_and_autoscaler_find_their_pods(objects):

@@ -243,7 +243,20 @@ def test_every_metric_that_is_used_is_exported(lectern):
     exported = set(re.findall(r"^# TYPE (\w+) ", page, re.M)) | ONLY_WITH_TLS
     everything = " ".join(expressions() + [rule["expr"] for rule in rules("alerts")])
     used = {re.sub(r"_bucket$", "", name) for name in re.findall(r"\b((?:lectern|process)_[a-z_]+)", everything)}
-    assert used - exported - {"lectern_"} == set()
+    assert used - exported - cluster_metrics() - {"lectern_"} == set()
+
+
+def cluster_metrics():
+    """What gateways and workers of a cluster export besides (tests/e2e/cluster_test.cc scrapes some)."""
+    sources = "".join((ROOT / path).read_text() for path in ("services/cluster/collector.cc", "services/gateway/router_collector.cc"))
+    return set(re.findall(r'"(lectern_cluster_[a-z_]+)"', sources))
+
+
+def test_the_guide_names_every_metric_of_the_cluster():
+    table = (ROOT / "deploy/OPERATIONS.md").read_text().split("| metric of a cluster |")[1].split("\n\n")[0]
+    named = {name for row in table.splitlines()[2:] for name in re.findall(r"`(\w+)`", row.split("|")[1])}
+    assert len(named) > 10
+    assert named == cluster_metrics()
 
 
 def test_the_guide_names_every_metric(lectern):
