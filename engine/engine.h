@@ -30,6 +30,12 @@ enum class AttentionMode {
   kDense,   // the same weights with full attention in every layer; a fingerprint of its own
 };
 
+enum class ComputeDevice {
+  kCpu,
+  kCuda,  // the first GPU; Open fails where there is none, or it does not serve the model
+  kAuto,  // the GPU if it can, else the CPU: ModelInfo says which, and why
+};
+
 struct EngineOptions {
   std::string data_dir;   // created if absent; empty: everything in memory, gone with the Engine
   std::string model_dir;  // Hugging Face layout
@@ -40,6 +46,9 @@ struct EngineOptions {
   // Bytes for index keys of open contexts. A context that does not fit is refused with
   // RESOURCE_EXHAUSTED.
   int64_t index_bytes = int64_t{4} << 30;
+  ComputeDevice device = ComputeDevice::kCpu;
+  // Bytes of the GPU's memory that weights, cache and a step may take; 0: most of what is free.
+  int64_t device_memory_bytes = 0;
   int threads = 0;                  // 0: all cores
   int prefill_chunk_tokens = 1024;  // of one ingest in one step, when nobody waits for an answer
   int queue_limit = 256;  // questions waiting or running; one more is refused with QUEUE_FULL
@@ -103,6 +112,8 @@ class Engine {
   //   NOT_FOUND / INVALID_ARGUMENT    MODEL_NOT_FOUND, MODEL_INVALID: names the file, tensor or key
   //   FAILED_PRECONDITION             DATA_DIR_LOCKED, DATA_DIR_FOREIGN, DATA_DIR_FORMAT
   //   INVALID_ARGUMENT                OPTION_INVALID
+  //   UNAVAILABLE / UNIMPLEMENTED / RESOURCE_EXHAUSTED  NO_GPU, DEVICE_UNSUPPORTED,
+  //     DEVICE_MEMORY_TOO_SMALL: of ComputeDevice::kCuda
   static absl::StatusOr<std::unique_ptr<Engine>> Open(const EngineOptions& options);
 
   // Drains as Drain(0) does.

@@ -8,6 +8,7 @@
 #include <optional>
 #include <utility>
 
+#include "engine/cuda/cuda_backend.h"
 #include "engine/error/error.h"
 #include "engine/error/status_macros.h"
 #include "engine/names.h"
@@ -70,7 +71,8 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Open(const EngineOptions& option
   return LocalEngine::Open(options);
 }
 
-absl::StatusOr<std::unique_ptr<LocalEngine>> LocalEngine::Open(const EngineOptions& options) {
+absl::StatusOr<std::unique_ptr<LocalEngine>> LocalEngine::Open(const EngineOptions& options,
+                                                               DeviceOpener open_device) {
   if (options.threads < 0) return InvalidOption("threads", "must be 0 (all cores) or more");
   if (options.prefill_chunk_tokens < 1)
     return InvalidOption("prefill_chunk_tokens", "must be at least 1");
@@ -88,9 +90,20 @@ absl::StatusOr<std::unique_ptr<LocalEngine>> LocalEngine::Open(const EngineOptio
   if (options.request_bytes < 1) return InvalidOption("request_bytes", "must be at least 1");
   auto engine = std::unique_ptr<LocalEngine>(new LocalEngine(options));
   if (options.threads > 0) omp_set_num_threads(options.threads);
+  if (options.device_memory_bytes < 0) return InvalidOption("device_memory", "must be 0 or more");
+  BackendOptions backend;
+  if (options.device != ComputeDevice::kCpu) {
+    if (!open_device) open_device = OpenCudaDevice;
+    // A question may be read while the answers before it are decoded.
+    backend = {.open_device = std::move(open_device),
+               .or_cpu = options.device == ComputeDevice::kAuto,
+               .sizes = {.memory_bytes = options.device_memory_bytes,
+                         .step_tokens = options.prefill_chunk_tokens,
+                         .step_contexts = options.batch_limit + 1}};
+  }
   LECTERN_ASSIGN_OR_RETURN(
       engine->model_,
-      ServingModel::Load(options.model_dir, options.attention == AttentionMode::kDense));
+      ServingModel::Load(options.model_dir, options.attention == AttentionMode::kDense, backend));
 
   const storage::StoreOptions store_options = {
       .directory = options.data_dir,
@@ -129,6 +142,11 @@ absl::StatusOr<std::unique_ptr<LocalEngine>> LocalEngine::Open(const EngineOptio
   engine->memory_ = std::make_unique<KvMemory>(
       shape, engine->reads_.get(),
       KvMemory::Options{.pool_bytes = options.pool_bytes, .index_bytes = options.index_bytes});
+  // The index keys of open contexts stay in memory, and on the GPU if there is one.
+  int64_t index_slots = engine->memory_->index_pool().capacity_slots();
+  if (const std::optional<DeviceUse> use = engine->model_->decoder().device_use()) {
+    index_slots = std::min(index_slots, use->index_pages);
+  }
   engine->scheduler_ = std::make_unique<Scheduler>(
       &engine->model_->decoder(),
       SchedulerOptions{
@@ -137,8 +155,7 @@ absl::StatusOr<std::unique_ptr<LocalEngine>> LocalEngine::Open(const EngineOptio
                      .decode_rows = options.batch_limit,
                      .chunk_tokens = engine->chunk_tokens_,
                      .shared_chunk_tokens = std::min<int64_t>(256, engine->chunk_tokens_),
-                     .memory = {.kv_slots = pool_slots - kFetchSlots,
-                                .index_slots = engine->memory_->index_pool().capacity_slots()}},
+                     .memory = {.kv_slots = pool_slots - kFetchSlots, .index_slots = index_slots}},
           .pool_slot_bytes = shape.kv_slot_bytes(),
           .index_slot_bytes = engine->memory_->index_pool().slot_bytes()},
       NowUs);
@@ -326,6 +343,7 @@ absl::StatusOr<Backup> LocalEngine::CancelBackup(std::string_view id) {
 ModelInfo LocalEngine::GetModel() {
   const ModelConfig& config = model_->config();
   const storage::Geometry& geometry = memory_->shape().geometry();
+  const DeviceUse use = model_->decoder().device_use().value_or(DeviceUse{});
   return {.display_name = model_->name(),
           .fingerprint = ToHex(model_->fingerprint()),
           .backend = model_->provenance(),
@@ -345,7 +363,11 @@ ModelInfo LocalEngine::GetModel() {
           .parameters = model_->parameters(),
           .kv_bytes_per_token = static_cast<int64_t>(geometry.layers * geometry.KvBytes(1)),
           .index_bytes_per_token =
-              static_cast<int64_t>(geometry.IndexedLayers() * geometry.IndexBytes(1))};
+              static_cast<int64_t>(geometry.IndexedLayers() * geometry.IndexBytes(1)),
+          .device = use.name,
+          .device_memory_bytes = use.memory_bytes,
+          .device_context_tokens = use.context_tokens,
+          .device_note = model_->fallback()};
 }
 
 absl::StatusOr<Stats> LocalEngine::GetStats() {
@@ -355,6 +377,7 @@ absl::StatusOr<Stats> LocalEngine::GetStats() {
   const BlockPool::Usage pool = memory_->kv_pool().GetUsage();
   const BlockPool::Usage index = memory_->index_pool().GetUsage();
   const DiskRoom::Evictions evictions = room_->evictions();
+  const DeviceUse device = model_->decoder().device_use().value_or(DeviceUse{});
   const StoreCare::Counters care = care_->counters();
   return Stats{
       .queued_requests = scheduler_->queued(),
@@ -401,6 +424,10 @@ absl::StatusOr<Stats> LocalEngine::GetStats() {
       .index_limit_bytes = options_.index_bytes,
       .queue_limit = options_.queue_limit,
       .batch_limit = options_.batch_limit,
+      .device_pages = device.kv_pages,
+      .device_pages_used = device.kv_pages_used,
+      .device_page_hits = device.page_hits,
+      .device_page_misses = device.page_misses,
       .request_memory_bytes = request_memory_->held_bytes(),
       .request_memory_limit_bytes = request_memory_->limit_bytes()};
 }

@@ -36,7 +36,9 @@ namespace lectern::engine {
 
 class LocalEngine final : public Engine {
  public:
-  static absl::StatusOr<std::unique_ptr<LocalEngine>> Open(const EngineOptions& options);
+  // `open_device` opens the GPU if the options want one; empty: the one of engine/cuda.
+  static absl::StatusOr<std::unique_ptr<LocalEngine>> Open(const EngineOptions& options,
+                                                           DeviceOpener open_device = {});
   ~LocalEngine() override;
 
   void Drain(int64_t grace_us) override;

@@ -241,6 +241,7 @@ struct Usage {
   int64_t corpus_prefill_tokens = 0;
   int64_t disk_bytes = 0;
   int64_t memory_bytes = 0;
+  int64_t device_bytes = 0;  // copied from memory to the GPU
   int64_t queue_time_us = 0;
   int64_t time_to_first_token_us = 0;
   int64_t total_time_us = 0;
@@ -305,6 +306,10 @@ struct ModelInfo {
   int64_t parameters = 0;
   int64_t kv_bytes_per_token = 0;
   int64_t index_bytes_per_token = 0;
+  std::string device;                 // the GPU's name; empty: the CPU computes
+  int64_t device_memory_bytes = 0;    // of it, what weights and cache take
+  int64_t device_context_tokens = 0;  // whose keys and values that cache holds
+  std::string device_note;            // why the CPU computes where the GPU was preferred
 };
 
 // Counters since the engine was opened, and levels as they are now.
@@ -353,6 +358,10 @@ struct Stats {
   int64_t index_limit_bytes = 0;
   int64_t queue_limit = 0;
   int64_t batch_limit = 0;
+  int64_t device_pages = 0;  // of the GPU's cache: one layer of one block each
+  int64_t device_pages_used = 0;
+  int64_t device_page_hits = 0;  // of selected blocks that were looked for there
+  int64_t device_page_misses = 0;
   int64_t request_memory_bytes = 0;
   int64_t request_memory_limit_bytes = 0;
 };

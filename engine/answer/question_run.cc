@@ -202,6 +202,7 @@ absl::Status QuestionRun::Finish() {
   answer_.coverage = CalibratedCoverage();
   answer_.usage.disk_bytes = context_->moved().disk;
   answer_.usage.memory_bytes = context_->moved().memory;
+  answer_.usage.device_bytes = context_->moved().device;
   answer_.usage.total_time_us = around_.clock_us() - question_.accepted_us;
   if (question_.session.has_value() && !question_.retrieve) LECTERN_RETURN_IF_ERROR(CommitTurn());
   Complete();

@@ -19,7 +19,7 @@ size_t BlockKeyHash::operator()(const BlockKey& key) const {
 }
 
 BlockPool::BlockPool(int64_t slot_bytes, int64_t capacity_slots)
-    : slot_bytes_(slot_bytes), capacity_slots_(capacity_slots) {
+    : slot_bytes_(slot_bytes), capacity_slots_(capacity_slots), owns_memory_(true) {
   assert(slot_bytes % 64 == 0 && capacity_slots > 0);
   // Reserved, not committed: pages cost memory when a slot is first written.
   void* memory = mmap(nullptr, static_cast<size_t>(slot_bytes * capacity_slots),
@@ -32,7 +32,17 @@ BlockPool::BlockPool(int64_t slot_bytes, int64_t capacity_slots)
   memory_ = static_cast<std::byte*>(memory);
 }
 
-BlockPool::~BlockPool() { munmap(memory_, static_cast<size_t>(slot_bytes_ * capacity_slots_)); }
+BlockPool::BlockPool(std::byte* memory, int64_t slot_bytes, int64_t capacity_slots)
+    : slot_bytes_(slot_bytes),
+      capacity_slots_(capacity_slots),
+      owns_memory_(false),
+      memory_(memory) {
+  assert(slot_bytes % 64 == 0 && capacity_slots > 0);
+}
+
+BlockPool::~BlockPool() {
+  if (owns_memory_) munmap(memory_, static_cast<size_t>(slot_bytes_ * capacity_slots_));
+}
 
 int64_t BlockPool::available_slots() const {
   return static_cast<int64_t>(free_.size() + lru_.size()) + capacity_slots_ - never_used_;
@@ -47,6 +57,11 @@ BlockPool::Slot* BlockPool::Find(const BlockKey& key) {
   hits_.fetch_add(1, std::memory_order_relaxed);
   Pin(it->second.get());
   return it->second.get();
+}
+
+BlockPool::Slot* BlockPool::Peek(const BlockKey& key) const {
+  const auto it = slots_.find(key);
+  return it == slots_.end() ? nullptr : it->second.get();
 }
 
 BlockPool::Slot* BlockPool::Allocate(const BlockKey& key) {
@@ -117,6 +132,7 @@ void BlockPool::Drop(Slot* slot) {
 }
 
 void BlockPool::Release(Slot* slot) {
+  if (on_release_) on_release_(slot->key);
   if (slot->pins == 0 && !slot->dirty) lru_.erase(slot->lru);
   free_.push_back(slot->data);
   slots_.erase(slot->key);

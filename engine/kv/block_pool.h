@@ -1,6 +1,7 @@
-// The bounded memory of K/V blocks on the CPU: a slot holds one layer of one block, all KV heads,
-// in the layout that the attention kernels read. Contexts larger than the pool work: what is not
-// resident is fetched again.
+// A bounded memory of blocks: a slot holds one layer of one block, all KV heads, in the layout that
+// the attention kernels read (or, of index keys, one block in all layers). Contexts larger than the
+// pool work: what is not resident is fetched again. The pool keeps the books and never looks at the
+// memory, which may be the host's or a device's.
 //
 // A slot is *pinned* while somebody holds a pointer into it, *dirty* while storage does not have
 // its bytes yet. Only slots that are neither can be evicted, least recently used first. Not
@@ -9,6 +10,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <list>
 #include <memory>
 #include <unordered_map>
@@ -54,6 +56,9 @@ class BlockPool {
 
   // REQUIRES: slot_bytes a multiple of 64. Memory is reserved at once and touched when first used.
   BlockPool(int64_t slot_bytes, int64_t capacity_slots);
+  // The same over `capacity_slots` slots at `memory`, which the caller owns. Pointers into it are
+  // only computed: it may be a device's.
+  BlockPool(std::byte* memory, int64_t slot_bytes, int64_t capacity_slots);
   BlockPool(const BlockPool&) = delete;
   BlockPool& operator=(const BlockPool&) = delete;
   ~BlockPool();
@@ -65,6 +70,17 @@ class BlockPool {
 
   // The resident slot of `key`, pinned once more, or nullptr. Counts a hit or a miss.
   Slot* Find(const BlockKey& key);
+
+  // The same, not pinned and not counted.
+  Slot* Peek(const BlockKey& key) const;
+
+  // Which of the pool's slots this is, 0 and on.
+  int64_t IndexOf(const Slot* slot) const { return (slot->data - memory_) / slot_bytes_; }
+
+  // Called with the name of every slot that is evicted, dropped or replaced, before it goes.
+  void set_on_release(std::function<void(const BlockKey&)> on_release) {
+    on_release_ = std::move(on_release);
+  }
 
   // A slot for `key`, pinned once, contents undefined; evicts if it must. nullptr when everything
   // is pinned or dirty. REQUIRES: `key` is not resident.
@@ -88,7 +104,9 @@ class BlockPool {
 
   const int64_t slot_bytes_;
   const int64_t capacity_slots_;
+  const bool owns_memory_;
   std::byte* memory_ = nullptr;
+  std::function<void(const BlockKey&)> on_release_;
   std::unordered_map<BlockKey, std::unique_ptr<Slot>, BlockKeyHash> slots_;
   std::vector<std::byte*> free_;
   int64_t never_used_ = 0;  // first slot of memory_ that was never handed out

@@ -37,6 +37,7 @@ absl::StatusOr<std::unique_ptr<Context>> Context::Open(KvMemory* memory, uint64_
 }
 
 Context::~Context() {
+  mirror_.reset();
   for (OwnBlock& block : own_) {
     for (BlockPool::Slot* slot : block.kv) memory_->kv_pool().Drop(slot);
   }
@@ -160,6 +161,29 @@ const Bf16* const* Context::IndexTiles(int layer) const {
 }
 
 void Context::Write(int layer, const Rows& rows) {
+  Pack(layer, rows);
+  CountWritten(rows);
+}
+
+void Context::WriteLayers(std::span<const Rows> layers) {
+  LECTERN_CHECK(layers.size() == static_cast<size_t>(memory_->shape().layers()));
+#pragma omp parallel for schedule(dynamic)
+  for (int layer = 0; layer < static_cast<int>(layers.size()); ++layer) Pack(layer, layers[layer]);
+  CountWritten(layers[0]);
+}
+
+void Context::CountWritten(const Rows& rows) {
+  const int64_t end = rows.first_position + rows.count;
+  for (int64_t block = rows.first_position / kBlockTokens; block < BlocksOf(end); ++block) {
+    const int32_t tokens = TokensInBlock(block, end);
+    for (BlockPool::Slot* slot : own_[block - own_begin_].kv) {
+      slot->tokens = std::max(slot->tokens, tokens);
+    }
+    index_slots_[block]->tokens = std::max(index_slots_[block]->tokens, tokens);
+  }
+}
+
+void Context::Pack(int layer, const Rows& rows) {
   const KvShape& shape = memory_->shape();
   const int dim = shape.head_dim();
   for (int32_t done = 0; done < rows.count;) {
@@ -177,13 +201,11 @@ void Context::Write(int layer, const Rows& rows) {
       kernels::PackValues(run, rows.v + done * rows.v_stride + head * dim, rows.v_stride,
                           shape.ValueTile(slot, head));
     }
-    slot->tokens = std::max(slot->tokens, first + count);
     if (rows.index_k != nullptr) {
       BlockPool::Slot* index = index_slots_[block];
       kernels::PackKeys({.first = first, .count = count, .dim = shape.index_dim()},
                         rows.index_k + done * rows.index_k_stride, rows.index_k_stride,
                         shape.IndexTile(index, layer));
-      index->tokens = std::max(index->tokens, first + count);
     }
     done += count;
   }
@@ -291,6 +313,7 @@ void Context::Adopt(uint64_t lineage, int64_t end) {
                                  {.lineage = lineage, .block = block, .layer = 0});
     lineages_.push_back(lineage);
   }
+  if (mirror_ != nullptr) mirror_->OnAdopt(lineage, own_begin_, end);
   own_.erase(own_.begin(), own_.begin() + count);
   if (!segments_.empty() && segments_.back().lineage == lineage) {
     segments_.back().block_count += static_cast<uint32_t>(count);

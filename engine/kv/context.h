@@ -20,6 +20,15 @@
 
 namespace lectern::engine {
 
+// What a backend keeps of an open context beside the host's memory. Goes with the context, before
+// anything of it does.
+class ContextMirror {
+ public:
+  virtual ~ContextMirror() = default;
+  // The own blocks [first, end) are called by another lineage from now on.
+  virtual void OnAdopt(uint64_t lineage, int64_t first, int64_t end) = 0;
+};
+
 class Context {
  public:
   // Opens the first `token_count` tokens of `segments` (ascending, without gaps, from block 0,
@@ -58,12 +67,16 @@ class Context {
     int64_t index_k_stride = 0;
   };
   void Write(int layer, const Rows& rows);
+  // Of all layers at once, in parallel: [layers], the same tokens in each.
+  void WriteLayers(std::span<const Rows> layers);
 
   // Declares `tokens` more tokens complete (a step has written every layer).
   void Advance(int64_t tokens) { token_count_ += tokens; }
 
   // Key tiles of the index branch, [blocks up to the reserved end]. Valid until the next Reserve.
   const kernels::Bf16* const* IndexTiles(int layer) const;
+  // The same blocks as the pool has them, pinned.
+  std::span<BlockPool::Slot* const> index_slots() const { return index_slots_; }
   int64_t reserved_blocks() const { return static_cast<int64_t>(index_slots_.size()); }
 
   // The prefix-chain hash of a stored block. REQUIRES: block < own_begin(). Errors: storage's.
@@ -91,7 +104,16 @@ class Context {
   absl::Status Fetch(int layer, std::span<const int32_t> blocks, Pinned* pinned);
 
   const TierBytes& moved() const { return moved_; }
+  void AddMovedToDevice(int64_t bytes) { moved_.device += bytes; }
   const KvShape& shape() const { return memory_->shape(); }
+  const KvMemory* memory() const { return memory_; }
+  // The name under which a block lies in the pools now. REQUIRES: block < reserved_blocks().
+  uint64_t lineage(int64_t block) const {
+    return block < own_begin_ ? lineages_[block] : own_lineage_;
+  }
+
+  ContextMirror* mirror() const { return mirror_.get(); }
+  void set_mirror(std::unique_ptr<ContextMirror> mirror) { mirror_ = std::move(mirror); }
   BlockPool& kv_pool() { return memory_->kv_pool(); }
 
   // First block that storage does not have.
@@ -130,6 +152,8 @@ class Context {
   absl::Status AddOwnBlock();
   absl::Status CopyTail();
   void PointAtIndex();
+  void Pack(int layer, const Rows& rows);
+  void CountWritten(const Rows& rows);
 
   KvMemory* const memory_;
   const uint64_t tenant_uid_;
@@ -144,6 +168,7 @@ class Context {
   std::vector<BlockPool::Slot*> index_slots_;  // [reserved blocks], pinned
   std::vector<std::vector<const kernels::Bf16*>> index_tiles_;  // [sparse layers][reserved blocks]
   TierBytes moved_;
+  std::unique_ptr<ContextMirror> mirror_;
 };
 
 }  // namespace lectern::engine

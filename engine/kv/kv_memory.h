@@ -70,6 +70,7 @@ class KvShape {
 struct TierBytes {
   int64_t disk = 0;
   int64_t memory = 0;
+  int64_t device = 0;  // from the host's memory to a device's
 };
 
 // One block to have in memory: the lineage that stores it and the tokens that must be valid.

@@ -13,6 +13,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -101,6 +102,18 @@ struct DecoderOptions {
   int32_t selected_blocks = 16;           // ignored in dense layers
 };
 
+// What a backend has of a device's memory.
+struct DeviceUse {
+  std::string name;            // the device's
+  int64_t memory_bytes = 0;    // weights, cache and scratch
+  int64_t context_tokens = 0;  // of which keys and values fit
+  int64_t index_pages = 0;     // a page is one block in all sparse layers
+  int64_t kv_pages = 0;        // a page is one layer of one block
+  int64_t kv_pages_used = 0;
+  int64_t page_hits = 0;  // selected pages that were on the device, where that was not known before
+  int64_t page_misses = 0;
+};
+
 // The forward pass on one backend (cpu_decoder.h, engine/cuda/cuda_decoder.h). The contexts' memory
 // is the source of truth on every backend: after a step the new tokens' bytes are in their tails.
 class Decoder {
@@ -117,6 +130,8 @@ class Decoder {
   virtual int64_t packed_bytes() const = 0;
   // What computes: stored with every block.
   virtual std::string Provenance() const = 0;
+  // Absent on the CPU. May be called from any thread.
+  virtual std::optional<DeviceUse> device_use() const { return std::nullopt; }
 
   const ModelConfig& config() const { return checkpoint_->config(); }
   const Checkpoint& checkpoint() const { return *checkpoint_; }

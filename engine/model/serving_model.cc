@@ -27,10 +27,18 @@ absl::StatusOr<std::string> ReadFile(const std::string& path) {
   return bytes;
 }
 
+absl::StatusOr<std::unique_ptr<DeviceDecoder>> OnDevice(const Checkpoint* checkpoint,
+                                                        const DecoderOptions& options,
+                                                        const BackendOptions& backend) {
+  LECTERN_ASSIGN_OR_RETURN(std::unique_ptr<Device> device, backend.open_device());
+  return DeviceDecoder::Create(std::move(device), checkpoint, options, backend.sizes);
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<ServingModel>> ServingModel::Load(const std::string& directory,
-                                                                 bool force_dense) {
+                                                                 bool force_dense,
+                                                                 const BackendOptions& backend) {
   std::error_code ignored;
   if (!std::filesystem::is_directory(directory, ignored)) {
     return Error(absl::StatusCode::kNotFound, "MODEL_NOT_FOUND",
@@ -70,7 +78,21 @@ absl::StatusOr<std::unique_ptr<ServingModel>> ServingModel::Load(const std::stri
                             .selected_blocks = config.sparse.topk_blocks};
   if (force_dense)
     std::fill(options.attention.begin(), options.attention.end(), LayerAttention::kDense);
-  LECTERN_ASSIGN_OR_RETURN(model->decoder_, CpuDecoder::Create(model->checkpoint_.get(), options));
+  if (backend.open_device) {
+    absl::StatusOr<std::unique_ptr<DeviceDecoder>> decoder =
+        OnDevice(model->checkpoint_.get(), options, backend);
+    if (decoder.ok()) {
+      model->decoder_ = *std::move(decoder);
+    } else if (backend.or_cpu) {
+      model->fallback_ = std::string(decoder.status().message());
+    } else {
+      return decoder.status();
+    }
+  }
+  if (model->decoder_ == nullptr) {
+    LECTERN_ASSIGN_OR_RETURN(model->decoder_,
+                             CpuDecoder::Create(model->checkpoint_.get(), options));
+  }
 
   const int threads = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
   const Sha256Digest weights = HashWeights(model->checkpoint_->files(), threads);

@@ -4,11 +4,13 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "engine/device/device_decoder.h"
 #include "engine/model/checkpoint.h"
 #include "engine/model/coverage_calibration.h"
 #include "engine/model/decoder.h"
@@ -18,13 +20,27 @@
 
 namespace lectern::engine {
 
+// Opens the device that computes.
+using DeviceOpener = std::function<absl::StatusOr<std::unique_ptr<Device>>()>;
+
+// What computes.
+struct BackendOptions {
+  DeviceOpener open_device;  // empty: the CPU
+  // Where the device cannot be had, does not serve the model or has too little memory, the CPU
+  // does.
+  bool or_cpu = false;
+  DeviceDecoderOptions sizes;
+};
+
 class ServingModel {
  public:
   // force_dense: full attention in every layer, a fingerprint of its own. Errors: those of
-  // Checkpoint::Load, Tokenizer::LoadFile, PromptLayout::Create, CpuDecoder::Create and
-  // CoverageCalibration::Parse; NOT_FOUND MODEL_NOT_FOUND when there is no such directory.
+  // Checkpoint::Load, Tokenizer::LoadFile, PromptLayout::Create, CpuDecoder::Create,
+  // DeviceDecoder::Create, the opener of the device and CoverageCalibration::Parse; NOT_FOUND
+  // MODEL_NOT_FOUND when there is no such directory.
   static absl::StatusOr<std::unique_ptr<ServingModel>> Load(const std::string& directory,
-                                                            bool force_dense);
+                                                            bool force_dense,
+                                                            const BackendOptions& backend = {});
 
   const ModelConfig& config() const { return checkpoint_->config(); }
   const Checkpoint& checkpoint() const { return *checkpoint_; }
@@ -39,6 +55,8 @@ class ServingModel {
   const CoverageCalibration* calibration() const {
     return calibration_.has_value() ? &*calibration_ : nullptr;
   }
+  // Why the CPU computes where a device was preferred; else empty.
+  const std::string& fallback() const { return fallback_; }
   const std::string& name() const { return name_; }  // of the directory
   int64_t parameters() const;
   bool dense() const { return dense_; }
@@ -57,6 +75,7 @@ class ServingModel {
   std::optional<CoverageCalibration> calibration_;
   Sha256Digest fingerprint_{};
   std::string provenance_;
+  std::string fallback_;
 };
 
 }  // namespace lectern::engine

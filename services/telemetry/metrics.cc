@@ -112,6 +112,12 @@ CallMetrics::CallMetrics(prometheus::Registry& registry, const std::string& comp
                         .Labels({{"component", component}})
                         .Register(registry)
                         .Add({{"tier", "memory"}})),
+      device_bytes_(BuildCounter()
+                        .Name("lectern_cache_bytes_total")
+                        .Help("Bytes of cached blocks read for answers, by where they came from.")
+                        .Labels({{"component", component}})
+                        .Register(registry)
+                        .Add({{"tier", "to_device"}})),
       tenant_requests_(BuildCounter()
                            .Name("lectern_tenant_requests_total")
                            .Help("Calls that finished, by tenant and status code.")
@@ -167,6 +173,7 @@ void CallMetrics::TenantCallFinished(const std::string& tenant, const std::strin
 void CallMetrics::AnswerFinished(const v1::Usage& usage) {
   disk_bytes_.Increment(static_cast<double>(usage.disk_bytes()));
   memory_bytes_.Increment(static_cast<double>(usage.memory_bytes()));
+  device_bytes_.Increment(static_cast<double>(usage.device_bytes()));
   if (usage.generated_tokens() == 0) return;
   const double first = Seconds(usage.time_to_first_token());
   time_to_first_token_.Observe(first);

@@ -68,6 +68,7 @@ class CallMetrics {
   prometheus::Histogram& time_per_output_token_;
   prometheus::Counter& disk_bytes_;
   prometheus::Counter& memory_bytes_;
+  prometheus::Counter& device_bytes_;
   prometheus::Family<prometheus::Counter>& tenant_requests_;
   prometheus::Family<prometheus::Counter>& tenant_tokens_;
   std::mutex tenants_mutex_;

@@ -48,6 +48,7 @@ v1::Usage ToProto(const engine::Usage& usage) {
   out.set_corpus_prefill_tokens(usage.corpus_prefill_tokens);
   out.set_disk_bytes(usage.disk_bytes);
   out.set_memory_bytes(usage.memory_bytes);
+  out.set_device_bytes(usage.device_bytes);
   *out.mutable_queue_time() = TimeUtil::MicrosecondsToDuration(usage.queue_time_us);
   *out.mutable_time_to_first_token() =
       TimeUtil::MicrosecondsToDuration(usage.time_to_first_token_us);
@@ -298,6 +299,10 @@ v1::Model ToProto(const engine::ModelInfo& model) {
   out.set_parameters(model.parameters);
   out.set_kv_bytes_per_token(model.kv_bytes_per_token);
   out.set_index_bytes_per_token(model.index_bytes_per_token);
+  out.set_device(model.device);
+  out.set_device_memory_bytes(model.device_memory_bytes);
+  out.set_device_context_tokens(model.device_context_tokens);
+  out.set_device_note(model.device_note);
   return out;
 }
 
@@ -334,6 +339,10 @@ v1::Stats ToProto(const engine::Stats& stats) {
   out.set_repair_rebuilds(stats.repair_rebuilds);
   out.set_read_retries(stats.read_retries);
   out.set_slow_reads(stats.slow_reads);
+  out.set_device_pages(stats.device_pages);
+  out.set_device_pages_used(stats.device_pages_used);
+  out.set_device_page_hits(stats.device_page_hits);
+  out.set_device_page_misses(stats.device_page_misses);
   out.set_request_memory_bytes(stats.request_memory_bytes);
   out.set_request_memory_limit_bytes(stats.request_memory_limit_bytes);
   return out;

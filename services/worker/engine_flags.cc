@@ -31,6 +31,12 @@ ABSL_FLAG(ByteSize, pool_bytes, (ByteSize{int64_t{2} << 30}),
           "memory for keys and values of blocks in use");
 ABSL_FLAG(ByteSize, index_bytes, (ByteSize{int64_t{4} << 30}),
           "memory for the index keys of open contexts");
+ABSL_FLAG(
+    std::string, device, "cpu",
+    "what computes: cpu; cuda: the first GPU, which must be a Hopper one; auto: that GPU if it "
+    "can serve the model, else the CPU. The GPU path has been tested without a GPU only");
+ABSL_FLAG(ByteSize, device_memory, (ByteSize{0}),
+          "GPU memory for weights, cache and computing; 0: most of what is free");
 ABSL_FLAG(int32_t, threads, 0, "threads that compute; 0: one per core");
 ABSL_FLAG(int32_t, queue_limit, 256, "questions that may wait or run at once");
 ABSL_FLAG(int32_t, batch_limit, 32, "answers decoded in one step");
@@ -68,6 +74,16 @@ absl::StatusOr<engine::AttentionMode> Attention() {
       {{"flag", "attention"}});
 }
 
+absl::StatusOr<engine::ComputeDevice> Device() {
+  const std::string value = absl::GetFlag(FLAGS_device);
+  if (value == "cpu") return engine::ComputeDevice::kCpu;
+  if (value == "cuda") return engine::ComputeDevice::kCuda;
+  if (value == "auto") return engine::ComputeDevice::kAuto;
+  return engine::InvalidArgument(
+      reason::kFlagInvalid, fmt::format("--device is \"{}\"; it must be cpu, cuda or auto", value),
+      {{"flag", "device"}});
+}
+
 absl::StatusOr<std::string> ModelDir() {
   std::string dir = absl::GetFlag(FLAGS_model_dir);
   if (dir.empty()) dir = DefaultModelDir();
@@ -93,6 +109,8 @@ absl::StatusOr<engine::EngineOptions> EngineOptionsFromFlags() {
   }
   LECTERN_ASSIGN_OR_RETURN(options.model_dir, ModelDir());
   LECTERN_ASSIGN_OR_RETURN(options.attention, Attention());
+  LECTERN_ASSIGN_OR_RETURN(options.device, Device());
+  options.device_memory_bytes = absl::GetFlag(FLAGS_device_memory).bytes;
   options.pool_bytes = absl::GetFlag(FLAGS_pool_bytes).bytes;
   options.index_bytes = absl::GetFlag(FLAGS_index_bytes).bytes;
   options.threads = absl::GetFlag(FLAGS_threads);
@@ -121,6 +139,7 @@ absl::StatusOr<engine::EngineOptions> EngineOptionsFromFlags() {
   LECTERN_RETURN_IF_ERROR(CheckAtLeast("request_bytes", options.request_bytes, 1));
   LECTERN_RETURN_IF_ERROR(CheckAtLeast("pool_bytes", options.pool_bytes, 1));
   LECTERN_RETURN_IF_ERROR(CheckAtLeast("index_bytes", options.index_bytes, 1));
+  LECTERN_RETURN_IF_ERROR(CheckAtLeast("device_memory", options.device_memory_bytes, 0));
   LECTERN_RETURN_IF_ERROR(CheckAtLeast("threads", options.threads, 0));
   LECTERN_RETURN_IF_ERROR(CheckAtLeast("queue_limit", options.queue_limit, 1));
   LECTERN_RETURN_IF_ERROR(CheckAtLeast("batch_limit", options.batch_limit, 1));

@@ -1,0 +1,345 @@
+// What a step needs before its first layer: who widens, who is looked at, where everything lies.
+#include <algorithm>
+#include <climits>
+
+#include "engine/device/device_decoder.h"
+#include "engine/error/check.h"
+#include "engine/error/status_macros.h"
+#include "kernels/rope/rope_table.h"
+
+namespace lectern::engine {
+namespace {
+
+using kernels::Bf16;
+
+constexpr int64_t kTileRows = StepRows::kTileRows;
+// Rows that the decode kernels take of one part at a time: bounds the scratch.
+constexpr int32_t kPieceRows = 64;
+
+}  // namespace
+
+// Arrays of one step, at the same place in pinned and in device memory.
+class DeviceDecoder::Carver {
+ public:
+  Carver(std::byte* host, std::byte* device, int64_t bytes)
+      : host_(host), device_(device), bytes_(bytes) {}
+  template <typename T>
+  T* Take(int64_t count, T** device) {
+    T* host = reinterpret_cast<T*>(host_ + used_);
+    *device = reinterpret_cast<T*>(device_ + used_);
+    used_ += (count * static_cast<int64_t>(sizeof(T)) + 255) / 256 * 256;
+    LECTERN_CHECK(used_ <= bytes_);
+    return host;
+  }
+  int64_t used() const { return used_; }
+
+ private:
+  std::byte* host_;
+  std::byte* device_;
+  int64_t bytes_;
+  int64_t used_ = 0;
+};
+
+// Who widens, who is looked at, and into which pieces that falls.
+void DeviceDecoder::PlanParts() {
+  const ModelConfig& c = config();
+  pieces_.clear();
+  widened_pieces_.clear();
+  asking_.clear();
+  decode_observed_ = any_plain_decode_ = false;
+  decode_parts_ = 0;
+  max_position_ = 0;
+  mass_rows_ = 0;
+  decode_region_.clear();
+  for (PartState& state : parts_) {
+    const StepSegment& segment = *state.part->segment;
+    const int32_t rows = state.part->rows;
+    const int64_t last = state.part->first_position + rows - 1;
+    max_position_ = std::max(max_position_, static_cast<int32_t>(last));
+    state.widens = segment.widen_below > 0 && BlocksOf(last + 1) > budget();
+    state.slots = state.widens
+                      ? std::min<int32_t>(kAdaptiveWidening * budget(), kernels::kMaxWidenedTopk)
+                      : budget();
+    state.observed_from =
+        segment.observer != nullptr ? std::min(segment.observed_from, rows) : rows;
+    if (segment.wants_logits) asking_.push_back(state.part);
+    if (!segment.tiled) {
+      ++decode_parts_;
+      any_plain_decode_ = any_plain_decode_ || !state.widens;
+    }
+    if (state.widens) {
+      for (int layer = 0; layer < c.num_layers; ++layer) {
+        state.widened.push_back(arena_.Take<int32_t>(int64_t{rows} * c.num_kv_heads * state.slots));
+      }
+    }
+    const auto cut = [&](int32_t from, int32_t to, bool observed, std::vector<Piece>* pieces) {
+      for (int32_t first = from; first < to; first += kPieceRows) {
+        pieces->push_back({.state = &state,
+                           .first = first,
+                           .rows = std::min(kPieceRows, to - first),
+                           .observed = observed,
+                           .request = nullptr});
+      }
+    };
+    if (state.widens) {
+      cut(0, state.observed_from, false, &widened_pieces_);
+      cut(state.observed_from, rows, true, &widened_pieces_);
+    } else if (segment.tiled) {
+      cut(state.observed_from, rows, true, &pieces_);
+    }
+    if (state.observed_from < rows) MakeRoomForObserved(&state);
+  }
+}
+
+// Where the host gets to know what an observed part did, [layers].
+void DeviceDecoder::MakeRoomForObserved(PartState* state) {
+  const ModelConfig& c = config();
+  const Part& part = *state->part;
+  const int64_t observed = part.rows - state->observed_from;
+  const auto make = [&](int64_t rows, int64_t slots) {
+    return Observed{.q = arena_.Take<Bf16>(rows * q_width()),
+                    .selected = arena_.Take<int32_t>(rows * c.num_kv_heads * slots),
+                    .block_lse = arena_.Take<float>(rows * c.num_heads * slots),
+                    .lse = arena_.Take<float>(rows * c.num_heads),
+                    .index_lse_visible = arena_.Take<float>(rows * c.num_kv_heads),
+                    .index_lse_selected = arena_.Take<float>(rows * c.num_kv_heads)};
+  };
+  if (part.segment->tiled || state->widens) {
+    for (int layer = 0; layer < c.num_layers; ++layer) {
+      state->observed.push_back(make(observed, state->slots));
+    }
+    return;
+  }
+  // The decode rows are copied together, coverage is listed for the observed ones alone.
+  for (int layer = static_cast<int>(decode_region_.size()); layer < c.num_layers; ++layer) {
+    decode_region_.push_back(make(rows_.decode_rows(), budget()));
+  }
+  const int64_t row = part.first_row - rows_.first_decode_row() + state->observed_from;
+  const int64_t listed = int64_t{mass_rows_} * c.num_kv_heads;
+  for (const Observed& r : decode_region_) {
+    state->observed.push_back({.q = r.q + row * q_width(),
+                               .selected = r.selected + row * c.num_kv_heads * budget(),
+                               .block_lse = r.block_lse + row * c.num_heads * budget(),
+                               .lse = r.lse + row * c.num_heads,
+                               .index_lse_visible = r.index_lse_visible + listed,
+                               .index_lse_selected = r.index_lse_selected + listed});
+  }
+  decode_observed_ = true;
+  mass_rows_ += static_cast<int32_t>(observed);
+}
+
+absl::Status DeviceDecoder::GrowBuffers() {
+  const ModelConfig& c = config();
+  const int64_t rows = rows_.rows();
+  int64_t widest = 0;
+  for (const DeviceLayer& layer : weights_->layers) {
+    widest = std::max({widest, layer.qkv.n, layer.gate_up.n});
+  }
+  const int64_t taken = std::max<int64_t>(kMaxDecodeRows, kPieceRows);
+  const int64_t pairs = taken * c.num_kv_heads;
+  const int64_t stride = pages_->table_stride();
+  const int64_t widest_slots = kernels::kMaxWidenedTopk;
+  LECTERN_RETURN_IF_ERROR(x_.Grow(device_.get(), rows * c.hidden_size));
+  LECTERN_RETURN_IF_ERROR(normed_.Grow(device_.get(), rows * c.hidden_size));
+  LECTERN_RETURN_IF_ERROR(projected_.Grow(device_.get(), rows * widest));
+  LECTERN_RETURN_IF_ERROR(q_.Grow(device_.get(), rows * q_width()));
+  LECTERN_RETURN_IF_ERROR(index_q_.Grow(device_.get(), rows * index_q_width()));
+  LECTERN_RETURN_IF_ERROR(stored_.Grow(device_.get(), rows * stored_width() * c.num_layers));
+  LECTERN_RETURN_IF_ERROR(attended_.Grow(device_.get(), rows * q_width()));
+  LECTERN_RETURN_IF_ERROR(activated_.Grow(device_.get(), rows * c.intermediate_size));
+  LECTERN_RETURN_IF_ERROR(selected_.Grow(device_.get(), rows * c.num_kv_heads * budget()));
+  LECTERN_RETURN_IF_ERROR(scores_.Grow(device_.get(), pairs * stride));
+  LECTERN_RETURN_IF_ERROR(lse_.Grow(device_.get(), taken * c.num_heads));
+  LECTERN_RETURN_IF_ERROR(block_lse_.Grow(device_.get(), taken * c.num_heads * widest_slots));
+  if (mass_rows_ > 0 || !pieces_.empty() || !widened_pieces_.empty()) {
+    LECTERN_RETURN_IF_ERROR(mass_block_lse_.Grow(device_.get(), pairs * stride));
+    LECTERN_RETURN_IF_ERROR(mass_block_max_.Grow(device_.get(), pairs * stride));
+    LECTERN_RETURN_IF_ERROR(mass_visible_.Grow(device_.get(), pairs));
+    LECTERN_RETURN_IF_ERROR(mass_selected_.Grow(device_.get(), pairs));
+    LECTERN_RETURN_IF_ERROR(wide_selected_.Grow(device_.get(), pairs * widest_slots));
+    LECTERN_RETURN_IF_ERROR(unused_out_.Grow(device_.get(), taken * q_width()));
+  }
+  LECTERN_RETURN_IF_ERROR(part_sequence_.Grow(device_.get(), 1));
+  const int64_t asking = static_cast<int64_t>(asking_.size());
+  LECTERN_RETURN_IF_ERROR(last_.Grow(device_.get(), asking * c.hidden_size));
+  LECTERN_RETURN_IF_ERROR(logits_.Grow(device_.get(), asking * c.vocab_size));
+  host_logits_ = arena_.Take<float>(asking * c.vocab_size);
+  host_rows_.clear();
+  for (int layer = 0; layer < c.num_layers; ++layer) {
+    host_rows_.push_back(arena_.Take<Bf16>(rows * stored_width()));
+  }
+  return absl::OkStatus();
+}
+
+int64_t DeviceDecoder::SequencesMost() const {
+  return 2 * static_cast<int64_t>(parts_.size()) + 1 + rows_.tiles();
+}
+
+absl::Status DeviceDecoder::UploadInput() {
+  const ModelConfig& c = config();
+  const int64_t rows = rows_.rows();
+  const int64_t angles = c.rotary_dim / 2;
+  const int64_t parts = static_cast<int64_t>(parts_.size());
+  const int64_t pieces = static_cast<int64_t>(pieces_.size() + widened_pieces_.size()) + parts;
+  const int64_t sequences_most = SequencesMost();
+  const int64_t arrays = 20;
+  const int64_t bytes = rows * 4 * (8 + c.num_layers + 2 * angles) +
+                        sequences_most * static_cast<int64_t>(sizeof(kernels::PrefillSequence)) +
+                        parts * static_cast<int64_t>(sizeof(kernels::DecodeSpan)) +
+                        pieces * static_cast<int64_t>(sizeof(kernels::IndexMassRequest)) +
+                        arrays * 512;
+  LECTERN_RETURN_IF_ERROR(input_memory_.Grow(device_.get(), bytes));
+  auto* host = arena_.Take<std::byte>(bytes);
+  Carver carver(host, input_memory_.get(), bytes);
+  CarveRows(&carver);
+  CarveSequences(&carver);
+  CarveDecodeRows(&carver);
+  CarveMass(&carver);
+  int32_t* asking = carver.Take(static_cast<int64_t>(asking_.size()), &input_.asking);
+  for (size_t i = 0; i < asking_.size(); ++i) {
+    asking[i] = static_cast<int32_t>(asking_[i]->first_row + asking_[i]->rows - 1);
+  }
+  return device_->ToDevice(input_memory_.get(), host, carver.used());
+}
+
+// The tokens, and where their keys and values go.
+void DeviceDecoder::CarveRows(Carver* carver) {
+  const ModelConfig& c = config();
+  const int64_t rows = rows_.rows();
+  const int64_t angles = c.rotary_dim / 2;
+  int32_t* ids = carver->Take(rows, &input_.ids);
+  int32_t* positions = carver->Take(rows, &input_.positions);
+  int32_t* slots = carver->Take(rows, &input_.slots);
+  int32_t* index_pages = carver->Take(rows, &input_.index_pages);
+  int32_t* iota = carver->Take(rows, &input_.iota);
+  int32_t* kv_pages = carver->Take(rows * c.num_layers, &input_.kv_pages);
+  std::fill_n(ids, rows, -1);
+  std::copy_n(rows_.positions().data(), rows, positions);
+  std::fill_n(slots, rows, 0);
+  std::fill_n(index_pages, rows, -1);
+  std::fill_n(kv_pages, rows * c.num_layers, -1);
+  for (int64_t row = 0; row < rows; ++row) iota[row] = static_cast<int32_t>(row);
+  for (const PartState& state : parts_) {
+    const Part& part = *state.part;
+    for (int32_t i = 0; i < part.rows; ++i) {
+      const int64_t row = part.first_row + i;
+      const int64_t position = part.first_position + i;
+      ids[row] = part.segment->tokens[i];
+      slots[row] = static_cast<int32_t>(position % kBlockTokens);
+      index_pages[row] = state.mirror->page(0, position / kBlockTokens);
+      for (int layer = 0; layer < c.num_layers; ++layer) {
+        kv_pages[layer * rows + row] = state.mirror->page(1 + layer, position / kBlockTokens);
+      }
+    }
+  }
+  if (angles > 0) {
+    kernels::FillRopeTable({.positions = positions,
+                            .rows = rows,
+                            .rotary_dim = c.rotary_dim,
+                            .theta = c.rope_theta,
+                            .cos = carver->Take(rows * angles, &input_.cos),
+                            .sin = carver->Take(rows * angles, &input_.sin)});
+  } else {
+    input_.cos = input_.sin = nullptr;
+  }
+}
+
+// Tiled parts that the prefill kernels take; then the rows of the tiles that they do not, as
+// sequences of their own that read nothing: the kernels want every row to belong to one.
+void DeviceDecoder::CarveSequences(Carver* carver) {
+  const int64_t tile_rows = rows_.first_decode_row();
+  const int64_t sequences_most = SequencesMost();
+  kernels::PrefillSequence* sequences = carver->Take(sequences_most, &input_.sequences);
+  sequences_ = sequence_rows_ = sequence_rows_max_ = sequence_tokens_max_ = 0;
+  std::vector<std::pair<int64_t, int64_t>> others;  // rows [first, second)
+  int64_t covered = 0;
+  for (const PartState& state : parts_) {
+    const Part& part = *state.part;
+    if (!part.segment->tiled || state.widens) continue;
+    if (part.first_row > covered) others.emplace_back(covered, part.first_row);
+    covered = part.first_row + part.rows;
+    sequences[sequences_++] = {
+        .row = static_cast<int32_t>(part.first_row),
+        .rows = part.rows,
+        .first = static_cast<int32_t>(part.first_position),
+        .page_begin = static_cast<int32_t>(state.mirror->number() * pages_->context_stride())};
+    sequence_rows_ += part.rows;
+    sequence_rows_max_ = std::max(sequence_rows_max_, part.rows);
+    sequence_tokens_max_ =
+        std::max(sequence_tokens_max_, static_cast<int32_t>(part.first_position + part.rows));
+  }
+  if (tile_rows > covered) others.emplace_back(covered, tile_rows);
+  all_sequences_ = sequences_;
+  for (const auto& [begin, end] : others) {
+    for (int64_t row = begin; row < end; row += kTileRows) {
+      LECTERN_CHECK(all_sequences_ < sequences_most);
+      sequences[all_sequences_++] = {.row = static_cast<int32_t>(row),
+                                     .rows = static_cast<int32_t>(std::min(kTileRows, end - row)),
+                                     .first = 0,
+                                     .page_begin = 0};
+    }
+  }
+}
+
+void DeviceDecoder::CarveDecodeRows(Carver* carver) {
+  const int64_t tile_rows = rows_.first_decode_row();
+  kernels::DecodeSpan* spans = carver->Take(std::max<int64_t>(1, decode_parts_), &input_.spans);
+  int32_t* row_contexts = carver->Take(rows_.decode_rows(), &input_.row_contexts);
+  span_rows_ = 0;
+  int32_t span = 0;
+  for (const PartState& state : parts_) {
+    const Part& part = *state.part;
+    if (part.segment->tiled) continue;
+    const auto first = static_cast<int32_t>(part.first_row - tile_rows);
+    spans[span++] = {.first_row = first,
+                     .rows = part.rows,
+                     .request = state.mirror->number(),
+                     .first_block = 0,
+                     .end_block = INT_MAX};
+    span_rows_ = std::max(span_rows_, part.rows);
+    std::fill_n(row_contexts + first, part.rows, state.mirror->number());
+  }
+}
+
+// What coverage is computed for: pieces, then observed decode rows.
+void DeviceDecoder::CarveMass(Carver* carver) {
+  const int64_t pieces =
+      static_cast<int64_t>(pieces_.size() + widened_pieces_.size() + parts_.size());
+  kernels::IndexMassRequest* requests =
+      carver->Take(std::max<int64_t>(1, pieces), &input_.requests);
+  int32_t next = 0;
+  for (std::vector<Piece>* list : {&pieces_, &widened_pieces_}) {
+    for (Piece& piece : *list) {
+      requests[next] = {.first = 0,
+                        .count = piece.rows,
+                        .page_begin = static_cast<int32_t>(
+                            pages_->TableOffset(piece.state->mirror->number(), 0))};
+      piece.request = input_.requests + next++;
+    }
+  }
+  int32_t* mass_rows = carver->Take(std::max(1, mass_rows_), &input_.mass_rows);
+  int32_t* mass_positions = carver->Take(std::max(1, mass_rows_), &input_.mass_positions);
+  decode_requests_ = input_.requests + next;
+  mass_requests_ = mass_count_max_ = mass_position_max_ = 0;
+  int32_t listed = 0;
+  for (const PartState& state : parts_) {
+    const Part& part = *state.part;
+    const int32_t observed = part.rows - state.observed_from;
+    if (part.segment->tiled || state.widens || observed == 0) continue;
+    requests[next++] = {
+        .first = listed,
+        .count = observed,
+        .page_begin = static_cast<int32_t>(pages_->TableOffset(state.mirror->number(), 0))};
+    ++mass_requests_;
+    mass_count_max_ = std::max(mass_count_max_, observed);
+    for (int32_t i = state.observed_from; i < part.rows; ++i) {
+      mass_rows[listed] = static_cast<int32_t>(part.first_row + i);
+      mass_positions[listed] = static_cast<int32_t>(part.first_position + i);
+      mass_position_max_ = std::max(mass_position_max_, mass_positions[listed]);
+      ++listed;
+    }
+  }
+  LECTERN_CHECK(listed == mass_rows_);
+}
+
+}  // namespace lectern::engine
