@@ -103,6 +103,11 @@ inline constexpr std::array kErrorReasons = std::to_array<std::string_view>({
     "STORAGE_UNAVAILABLE",
     "STORED_BYTES_CORRUPT",
     "STORED_FORMAT_NEWER",
+    // the GPU
+    "DEVICE_FAILED",
+    "DEVICE_INDEX_FULL",
+    "DEVICE_MEMORY_FULL",
+    "DEVICE_POOL_FULL",
     // the service, and the end of a call
     "CANCELLED",
     "DEADLINE_EXCEEDED",

@@ -271,7 +271,7 @@ def test_the_guide_names_every_metric(lectern):
 # Capitals in the sources that are no reason with which a call can end: starts, offline commands, names of other things.
 NO_REASON_OF_A_CALL = re.compile(
     r"(CALIBRATION|DATA_DIR|KEYS_FILE|LECTERN|MODEL_CONFIG|MODEL_FILE|MODEL_TOKENIZER|MODEL_UNSUPPORTED|SAFETENSORS|SPARSE_CONFIG|TENSOR|TOKENIZER|F8)(_|$)"
-    r"|(FLAG_INVALID|LISTEN_FAILED|OPTION_INVALID|XDG_DATA_HOME)$")
+    r"|(DEVICE_MEMORY_TOO_SMALL|DEVICE_UNSUPPORTED|FLAG_INVALID|LISTEN_FAILED|NO_GPU|OPTION_INVALID|XDG_DATA_HOME)$")
 
 
 def test_counters_of_errors_exist_before_the_first(lectern):
