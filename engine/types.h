@@ -47,6 +47,7 @@ struct TenantQuota {  // 0: no limit
   int64_t tokens_per_minute = 0;
   int64_t concurrent_requests = 0;
   int64_t weight = 0;  // 1 to 1000; 0: 1
+  bool operator==(const TenantQuota&) const = default;
 };
 
 struct TenantUsage {

@@ -31,13 +31,6 @@ std::string Message(const absl::Status& status) {
 
 bool IsGone(const absl::Status& status) { return status.code() == absl::StatusCode::kNotFound; }
 
-bool SameTenant(const engine::Tenant& a, const engine::Tenant& b) {
-  return a.display_name == b.display_name && a.quota.disk_bytes == b.quota.disk_bytes &&
-         a.quota.tokens_per_minute == b.quota.tokens_per_minute &&
-         a.quota.concurrent_requests == b.quota.concurrent_requests &&
-         a.quota.weight == b.quota.weight;
-}
-
 }  // namespace
 
 void Member::Join(Group group, Options options) {
@@ -276,7 +269,7 @@ absl::Status Member::AgreeOnTenants() {
     } else if (!found.ok()) {
       status = engine_.CreateTenant(wanted.id, wanted.display_name, wanted.quota).status();
       if (status.code() == absl::StatusCode::kAlreadyExists) status = absl::OkStatus();
-    } else if (!SameTenant(*found, wanted)) {
+    } else if (found->display_name != wanted.display_name || found->quota != wanted.quota) {
       status =
           engine_
               .UpdateTenant(wanted.id, {.display_name = wanted.display_name,
