@@ -282,15 +282,16 @@ absl::StatusOr<std::unique_ptr<Ticket>> LocalEngine::Ask(const AskRequest& reque
   CorpusUses::Use use;
   LECTERN_ASSIGN_OR_RETURN(const storage::Corpus corpus,
                            FindCorpusToUse(request.target.corpus, &use));
-  LECTERN_ASSIGN_OR_RETURN(TenantMeters::Permit permit, AdmitQuestion(corpus, request.target));
-  sink.done = [this, corpus_uid = corpus.uid, use = std::move(use), permit = std::move(permit),
+  LECTERN_ASSIGN_OR_RETURN(Admission admission, AdmitQuestion(corpus, request.target));
+  sink.done = [this, corpus_uid = corpus.uid, use = std::move(use),
+               permit = std::move(admission.permit),
                done = std::move(sink.done)](absl::StatusOr<Answer> answer) mutable {
     if (absl::IsDataLoss(answer.status())) care_->Suspect(corpus_uid);
     use.reset();
     permit.reset();  // before the caller can ask again
     done(std::move(answer));
   };
-  auto ticket = answers_->Ask(corpus, request, std::move(sink));
+  auto ticket = answers_->Ask(admission.tenant, corpus, request, std::move(sink));
   if (!ticket.ok()) return WithReason(ticket.status());
   return ticket;
 }
@@ -300,10 +301,10 @@ absl::StatusOr<std::unique_ptr<Ticket>> LocalEngine::Retrieve(
   CorpusUses::Use use;
   LECTERN_ASSIGN_OR_RETURN(const storage::Corpus corpus,
                            FindCorpusToUse(request.target.corpus, &use));
-  LECTERN_ASSIGN_OR_RETURN(TenantMeters::Permit permit, AdmitQuestion(corpus, request.target));
+  LECTERN_ASSIGN_OR_RETURN(Admission admission, AdmitQuestion(corpus, request.target));
   auto ticket = answers_->Retrieve(
-      corpus, request,
-      [this, corpus_uid = corpus.uid, use = std::move(use), permit = std::move(permit),
+      admission.tenant, corpus, request,
+      [this, corpus_uid = corpus.uid, use = std::move(use), permit = std::move(admission.permit),
        done = std::move(done)](absl::StatusOr<Retrieval> retrieval) mutable {
         if (absl::IsDataLoss(retrieval.status())) care_->Suspect(corpus_uid);
         use.reset();

@@ -117,8 +117,11 @@ class LocalEngine final : public Engine {
 
   // What a question's tenant must have left: tokens, a place, and room for the turn of a session.
   // The permit is held until the question has ended.
-  absl::StatusOr<TenantMeters::Permit> AdmitQuestion(const storage::Corpus& corpus,
-                                                     const Target& target);
+  struct Admission {
+    storage::Tenant tenant;
+    TenantMeters::Permit permit;
+  };
+  absl::StatusOr<Admission> AdmitQuestion(const storage::Corpus& corpus, const Target& target);
 
   // What eviction will do, once for any number of corpora that are shown.
   struct CacheView {

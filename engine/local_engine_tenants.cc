@@ -180,8 +180,8 @@ absl::Status LocalEngine::DeleteTenant(std::string_view id, bool force) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<TenantMeters::Permit> LocalEngine::AdmitQuestion(const storage::Corpus& corpus,
-                                                                const Target& target) {
+absl::StatusOr<LocalEngine::Admission> LocalEngine::AdmitQuestion(const storage::Corpus& corpus,
+                                                                  const Target& target) {
   absl::StatusOr<storage::Tenant> tenant = store_->catalog().GetTenantByUid(corpus.tenant_uid);
   if (!tenant.ok()) return WithReason(tenant.status(), "TENANT_NOT_FOUND");
   LECTERN_RETURN_IF_ERROR(counters_.tenants.CheckTokens(*tenant));
@@ -190,7 +190,8 @@ absl::StatusOr<TenantMeters::Permit> LocalEngine::AdmitQuestion(const storage::C
     if (!left.ok()) return WithReason(left.status());
     LECTERN_RETURN_IF_ERROR(CheckDiskQuota(*tenant, *left, /*bytes=*/1));
   }
-  return counters_.tenants.Enter(*tenant);
+  LECTERN_ASSIGN_OR_RETURN(TenantMeters::Permit permit, counters_.tenants.Enter(*tenant));
+  return Admission{*std::move(tenant), std::move(permit)};
 }
 
 absl::StatusOr<std::unique_ptr<DocumentUpload>> LocalEngine::BeginUpload(

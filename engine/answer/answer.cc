@@ -65,7 +65,8 @@ absl::Status CheckSampling(const Sampling& sampling) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Ticket>> Answers::Ask(const storage::Corpus& corpus,
+absl::StatusOr<std::unique_ptr<Ticket>> Answers::Ask(const storage::Tenant& tenant,
+                                                     const storage::Corpus& corpus,
                                                      const AskRequest& request, AnswerSink sink) {
   LECTERN_RETURN_IF_ERROR(CheckSampling(request.sampling));
   LECTERN_ASSIGN_OR_RETURN(
@@ -81,7 +82,8 @@ absl::StatusOr<std::unique_ptr<Ticket>> Answers::Ask(const storage::Corpus& corp
   if (!request.target.session.empty()) {
     LECTERN_ASSIGN_OR_RETURN(session_lock, LockSession(corpus, request.target.session));
   }
-  LECTERN_ASSIGN_OR_RETURN(Question question, Resolve(corpus, request.target, request.question));
+  LECTERN_ASSIGN_OR_RETURN(Question question,
+                           Resolve(tenant, corpus, request.target, request.question));
   question.max_tokens = max_tokens;
   question.sampling = request.sampling;
   question.evidence_limit = evidence_limit;
@@ -92,12 +94,13 @@ absl::StatusOr<std::unique_ptr<Ticket>> Answers::Ask(const storage::Corpus& corp
 }
 
 absl::StatusOr<std::unique_ptr<Ticket>> Answers::Retrieve(
-    const storage::Corpus& corpus, const RetrieveRequest& request,
+    const storage::Tenant& tenant, const storage::Corpus& corpus, const RetrieveRequest& request,
     std::function<void(absl::StatusOr<Retrieval>)> done) {
   LECTERN_ASSIGN_OR_RETURN(const int32_t limit,
                            InRange(request.limit, kDefaultRetrieved, kMaxEvidence, "limit"));
   LECTERN_ASSIGN_OR_RETURN(const float widen_below, WidenBelow(request.adaptive_coverage));
-  LECTERN_ASSIGN_OR_RETURN(Question question, Resolve(corpus, request.target, request.query));
+  LECTERN_ASSIGN_OR_RETURN(Question question,
+                           Resolve(tenant, corpus, request.target, request.query));
   question.retrieve = true;
   question.evidence_limit = limit;
   question.widen_below = widen_below;
@@ -126,15 +129,14 @@ absl::StatusOr<float> Answers::WidenBelow(std::optional<double> adaptive_coverag
   return static_cast<float>(value);
 }
 
-absl::StatusOr<Question> Answers::Resolve(const storage::Corpus& corpus, const Target& target,
+absl::StatusOr<Question> Answers::Resolve(const storage::Tenant& tenant,
+                                          const storage::Corpus& corpus, const Target& target,
                                           const std::string& text) {
   storage::Catalog& catalog = around_.store->catalog();
   Question question;
   question.accepted_us = around_.clock_us();
-  absl::StatusOr<storage::Tenant> tenant = catalog.GetTenantByUid(corpus.tenant_uid);
-  if (!tenant.ok()) return WithReason(tenant.status(), "TENANT_NOT_FOUND");
-  question.tenant_uid = tenant->uid;
-  question.weight = ShareWeight(*tenant);
+  question.tenant_uid = tenant.uid;
+  question.weight = ShareWeight(tenant);
   question.corpus_id = corpus.id;
   question.text = text;
   LECTERN_ASSIGN_OR_RETURN(question.prompt, around_.model->layout().Question(text));

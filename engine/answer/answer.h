@@ -41,16 +41,17 @@ class Answers {
 
   explicit Answers(const Surroundings& surroundings) : around_(surroundings) {}
 
-  // `corpus` is the target's, already looked up. Errors beside the scheduler's: QUESTION_EMPTY,
-  // QUESTION_TOO_LONG, ARGUMENT_OUT_OF_RANGE, CORPUS_NOT_INGESTED, MODEL_MISMATCH, SESSION_BUSY
-  // (ABORTED), SESSION_FULL, GENERATION_NOT_FOUND, SESSION_NOT_FOUND, CACHE_EVICTED
-  // (FAILED_PRECONDITION; generation); of a session's question, whose turn is going to be stored,
-  // also those of DiskRoom::Reserve. The caller holds a use of the corpus (CorpusUses) from before
-  // the call until the answer's end.
-  absl::StatusOr<std::unique_ptr<Ticket>> Ask(const storage::Corpus& corpus,
+  // `corpus` is the target's, `tenant` the corpus's, already looked up. Errors beside the
+  // scheduler's: QUESTION_EMPTY, QUESTION_TOO_LONG, ARGUMENT_OUT_OF_RANGE, CORPUS_NOT_INGESTED,
+  // MODEL_MISMATCH, SESSION_BUSY (ABORTED), SESSION_FULL, GENERATION_NOT_FOUND, SESSION_NOT_FOUND,
+  // CACHE_EVICTED (FAILED_PRECONDITION; generation); of a session's question, whose turn is going
+  // to be stored, also those of DiskRoom::Reserve. The caller holds a use of the corpus
+  // (CorpusUses) from before the call until the answer's end.
+  absl::StatusOr<std::unique_ptr<Ticket>> Ask(const storage::Tenant& tenant,
+                                              const storage::Corpus& corpus,
                                               const AskRequest& request, AnswerSink sink);
   absl::StatusOr<std::unique_ptr<Ticket>> Retrieve(
-      const storage::Corpus& corpus, const RetrieveRequest& request,
+      const storage::Tenant& tenant, const storage::Corpus& corpus, const RetrieveRequest& request,
       std::function<void(absl::StatusOr<Retrieval>)> done);
 
  private:
@@ -70,8 +71,8 @@ class Answers {
 
   // The coverage below which a question widens its selection.
   absl::StatusOr<float> WidenBelow(std::optional<double> adaptive_coverage) const;
-  absl::StatusOr<Question> Resolve(const storage::Corpus& corpus, const Target& target,
-                                   const std::string& text);
+  absl::StatusOr<Question> Resolve(const storage::Tenant& tenant, const storage::Corpus& corpus,
+                                   const Target& target, const std::string& text);
   absl::StatusOr<std::shared_ptr<SessionLock>> LockSession(const storage::Corpus& corpus,
                                                            const std::string& session_id);
   absl::StatusOr<std::unique_ptr<Ticket>> Submit(Question question, AnswerSink sink,
