@@ -110,15 +110,29 @@ absl::Status DeviceDecoder::IndexMass(int layer, const kernels::IndexMassRequest
                              .lse_selected = selected ? mass_selected_.get() : nullptr});
 }
 
+absl::Status DeviceDecoder::MassOfPiece(int layer, const Piece& piece, bool selected, bool scores) {
+  const Part& part = *piece.state->part;
+  const int64_t row = part.first_row + piece.first;
+  return IndexMass(
+      layer, piece.request, 1, piece.rows, input_.iota + row, input_.positions + row, piece.rows,
+      static_cast<int32_t>(part.first_position + piece.first + piece.rows - 1), selected, scores);
+}
+
+absl::Status DeviceDecoder::MassToHost(int layer, const Piece& piece) {
+  const PartState& state = *piece.state;
+  const Observed& seen = state.observed[layer];
+  const int64_t at = int64_t{piece.first - state.observed_from} * config().num_kv_heads;
+  const int64_t pairs = int64_t{piece.rows} * config().num_kv_heads;
+  LECTERN_RETURN_IF_ERROR(ToHost(seen.index_lse_visible + at, mass_visible_.get(), pairs));
+  return ToHost(seen.index_lse_selected + at, mass_selected_.get(), pairs);
+}
+
 // The selections of rows that may widen, in wide_selected_; the host gets a copy.
 absl::Status DeviceDecoder::SelectWidened(int layer, const Piece& piece) {
   const ModelConfig& c = config();
   PartState& state = *piece.state;
   const int64_t row = state.part->first_row + piece.first;
-  LECTERN_RETURN_IF_ERROR(IndexMass(
-      layer, piece.request, 1, piece.rows, input_.iota + row, input_.positions + row, piece.rows,
-      static_cast<int32_t>(state.part->first_position + piece.first + piece.rows - 1),
-      /*selected=*/false, /*scores=*/true));
+  LECTERN_RETURN_IF_ERROR(MassOfPiece(layer, piece, /*selected=*/false, /*scores=*/true));
   LECTERN_RETURN_IF_ERROR(device_->WidenSelection({.scores = mass_block_max_.get(),
                                                    .score_stride = pages_->table_stride(),
                                                    .block_lse = mass_block_lse_.get(),
@@ -138,11 +152,7 @@ absl::Status DeviceDecoder::SelectWidened(int layer, const Piece& piece) {
   LECTERN_RETURN_IF_ERROR(
       ToHost(state.widened[layer] + int64_t{piece.first} * c.num_kv_heads * state.slots,
              wide_selected_.get(), pairs * state.slots));
-  if (!piece.observed) return absl::OkStatus();
-  const Observed& seen = state.observed[layer];
-  const int64_t at = int64_t{piece.first - state.observed_from} * c.num_kv_heads;
-  LECTERN_RETURN_IF_ERROR(ToHost(seen.index_lse_visible + at, mass_visible_.get(), pairs));
-  return ToHost(seen.index_lse_selected + at, mass_selected_.get(), pairs);
+  return piece.observed ? MassToHost(layer, piece) : absl::OkStatus();
 }
 
 // ---- attend ----
@@ -250,16 +260,20 @@ absl::Status DeviceDecoder::AttendWidened(int layer, const Piece& piece, int32_t
       wide_selected_.get() + int64_t{first - piece.first} * c.num_kv_heads * state.slots,
       state.slots, attended_.get() + row * q_width()));
   if (!piece.observed) return absl::OkStatus();
-  const Observed& seen = state.observed[layer];
-  const int64_t at = first - state.observed_from;
-  LECTERN_RETURN_IF_ERROR(
-      ToHost(seen.q + at * q_width(), q_.get() + row * q_width(), rows * q_width()));
-  LECTERN_RETURN_IF_ERROR(ToHost(seen.block_lse + at * c.num_heads * state.slots, block_lse_.get(),
-                                 int64_t{rows} * c.num_heads * state.slots));
-  return ToHost(seen.lse + at * c.num_heads, lse_.get(), int64_t{rows} * c.num_heads);
+  return AttendedToHost(state.observed[layer], first - state.observed_from, row, rows, state.slots);
 }
 
 // ---- observe ----
+
+absl::Status DeviceDecoder::AttendedToHost(const Observed& seen, int64_t at, int64_t row,
+                                           int64_t rows, int64_t slots) {
+  const int64_t heads = config().num_heads;
+  LECTERN_RETURN_IF_ERROR(
+      ToHost(seen.q + at * q_width(), q_.get() + row * q_width(), rows * q_width()));
+  LECTERN_RETURN_IF_ERROR(
+      ToHost(seen.block_lse + at * heads * slots, block_lse_.get(), rows * heads * slots));
+  return ToHost(seen.lse + at * heads, lse_.get(), rows * heads);
+}
 
 // Attention of observed rows of a tile once more, for what each block weighs.
 absl::Status DeviceDecoder::ObserveTiles(int layer, const Piece& piece, int32_t first,
@@ -273,27 +287,13 @@ absl::Status DeviceDecoder::ObserveTiles(int layer, const Piece& piece, int32_t 
   const Observed& seen = state.observed[layer];
   const int64_t at = first - state.observed_from;
   const int64_t slots = int64_t{c.num_kv_heads} * budget();
-  LECTERN_RETURN_IF_ERROR(
-      ToHost(seen.q + at * q_width(), q_.get() + row * q_width(), rows * q_width()));
   LECTERN_RETURN_IF_ERROR(ToHost(seen.selected + at * slots, chosen, rows * slots));
-  LECTERN_RETURN_IF_ERROR(ToHost(seen.block_lse + at * c.num_heads * budget(), block_lse_.get(),
-                                 int64_t{rows} * c.num_heads * budget()));
-  return ToHost(seen.lse + at * c.num_heads, lse_.get(), int64_t{rows} * c.num_heads);
+  return AttendedToHost(seen, at, row, rows, budget());
 }
 
 absl::Status DeviceDecoder::ObserveTileMass(int layer, const Piece& piece) {
-  const ModelConfig& c = config();
-  const PartState& state = *piece.state;
-  const int64_t row = state.part->first_row + piece.first;
-  LECTERN_RETURN_IF_ERROR(IndexMass(
-      layer, piece.request, 1, piece.rows, input_.iota + row, input_.positions + row, piece.rows,
-      static_cast<int32_t>(state.part->first_position + piece.first + piece.rows - 1),
-      /*selected=*/true, /*scores=*/false));
-  const Observed& seen = state.observed[layer];
-  const int64_t at = int64_t{piece.first - state.observed_from} * c.num_kv_heads;
-  const int64_t pairs = int64_t{piece.rows} * c.num_kv_heads;
-  LECTERN_RETURN_IF_ERROR(ToHost(seen.index_lse_visible + at, mass_visible_.get(), pairs));
-  return ToHost(seen.index_lse_selected + at, mass_selected_.get(), pairs);
+  LECTERN_RETURN_IF_ERROR(MassOfPiece(layer, piece, /*selected=*/true, /*scores=*/false));
+  return MassToHost(layer, piece);
 }
 
 // The decode rows are copied together, coverage is computed for those that somebody looks at.
@@ -306,10 +306,8 @@ absl::Status DeviceDecoder::ObserveDecode(int layer) {
   LECTERN_RETURN_IF_ERROR(IndexMass(layer, decode_requests_, mass_requests_, mass_count_max_,
                                     input_.mass_rows, input_.mass_positions, mass_rows_,
                                     mass_position_max_, /*selected=*/true, /*scores=*/false));
-  LECTERN_RETURN_IF_ERROR(ToHost(seen.q, q_.get() + first * q_width(), rows * q_width()));
   LECTERN_RETURN_IF_ERROR(ToHost(seen.selected, selected_.get() + first * slots, rows * slots));
-  LECTERN_RETURN_IF_ERROR(ToHost(seen.block_lse, block_lse_.get(), rows * c.num_heads * budget()));
-  LECTERN_RETURN_IF_ERROR(ToHost(seen.lse, lse_.get(), rows * c.num_heads));
+  LECTERN_RETURN_IF_ERROR(AttendedToHost(seen, 0, first, rows, budget()));
   const int64_t pairs = int64_t{mass_rows_} * c.num_kv_heads;
   LECTERN_RETURN_IF_ERROR(ToHost(seen.index_lse_visible, mass_visible_.get(), pairs));
   return ToHost(seen.index_lse_selected, mass_selected_.get(), pairs);

@@ -133,6 +133,12 @@ class DeviceDecoder final : public Decoder {
   absl::Status AttendChosen(int layer, const PartState& state, int32_t first, int32_t rows,
                             const int32_t* chosen, int32_t slots, kernels::Bf16* out);
   absl::Status AttendWidened(int layer, const Piece& piece, int32_t first, int32_t rows);
+  // What attention of `rows` rows from `row` on left, to the observed row `at` and on.
+  absl::Status AttendedToHost(const Observed& seen, int64_t at, int64_t row, int64_t rows,
+                              int64_t slots);
+  // The index branch's masses of a piece, and where the host gets to know them.
+  absl::Status MassOfPiece(int layer, const Piece& piece, bool selected, bool scores);
+  absl::Status MassToHost(int layer, const Piece& piece);
   absl::Status ObserveTiles(int layer, const Piece& piece, int32_t first, int32_t rows);
   absl::Status ObserveTileMass(int layer, const Piece& piece);
   absl::Status ObserveDecode(int layer);

@@ -353,13 +353,26 @@ int DevicePages::TakeLane() {
   return lane;
 }
 
-absl::Status DevicePages::Send(int number, int64_t count, int64_t slot_bytes) {
-  Lane& lane = lanes_[number];
+template <typename Slots>
+absl::StatusOr<const DevicePages::Lane*> DevicePages::Send(const Slots& from,
+                                                           std::span<BlockPool::Slot* const> to,
+                                                           const BlockPool& pool,
+                                                           int64_t slot_bytes) {
+  const int number = TakeLane();
+  Lane* const lane = &lanes_[number];
+  LECTERN_RETURN_IF_ERROR(device_->WaitMark(number));
+  const int64_t count = static_cast<int64_t>(to.size());
+#pragma omp parallel for schedule(static) if (count > 16)
+  for (int64_t i = 0; i < count; ++i) {
+    std::memcpy(lane->tiles + i * slot_bytes, from[i]->data, static_cast<size_t>(slot_bytes));
+    lane->numbers[i] = static_cast<int32_t>(pool.IndexOf(to[i]));
+  }
   LECTERN_RETURN_IF_ERROR(
-      device_->ToDevice(lane.device_tiles.get(), lane.tiles, count * slot_bytes));
-  LECTERN_RETURN_IF_ERROR(
-      device_->ToDevice(lane.device_numbers.get(), lane.numbers, count * int64_t{sizeof(int32_t)}));
-  return device_->Mark(number);
+      device_->ToDevice(lane->device_tiles.get(), lane->tiles, count * slot_bytes));
+  LECTERN_RETURN_IF_ERROR(device_->ToDevice(lane->device_numbers.get(), lane->numbers,
+                                            count * int64_t{sizeof(int32_t)}));
+  LECTERN_RETURN_IF_ERROR(device_->Mark(number));
+  return lane;
 }
 
 absl::Status DevicePages::UploadIndex(Context* context,
@@ -370,16 +383,10 @@ absl::Status DevicePages::UploadIndex(Context* context,
   const size_t most = static_cast<size_t>(LaneSlots(slot_bytes));
   for (size_t first = 0; first < from.size(); first += most) {
     const int64_t count = static_cast<int64_t>(std::min(most, from.size() - first));
-    const int number = TakeLane();
-    Lane* const lane = &lanes_[number];
-    LECTERN_RETURN_IF_ERROR(device_->WaitMark(number));
-#pragma omp parallel for schedule(static) if (count > 16)
-    for (int64_t i = 0; i < count; ++i) {
-      std::memcpy(lane->tiles + i * slot_bytes, from[first + i]->data,
-                  static_cast<size_t>(slot_bytes));
-      lane->numbers[i] = static_cast<int32_t>(index_pool_.IndexOf(to[first + i]));
-    }
-    LECTERN_RETURN_IF_ERROR(Send(number, count, slot_bytes));
+    LECTERN_ASSIGN_OR_RETURN(
+        const Lane* const lane,
+        Send(from.subspan(first), to.subspan(first, static_cast<size_t>(count)), index_pool_,
+             slot_bytes));
     LECTERN_RETURN_IF_ERROR(device_->CopyIndexPages(
         {.tiles = reinterpret_cast<Bf16*>(lane->device_tiles.get()),
          .block_stride = slot_bytes / static_cast<int64_t>(sizeof(Bf16)),
@@ -406,15 +413,9 @@ absl::Status DevicePages::UploadKv(Mirror* mirror, int layer, std::span<const in
     LECTERN_RETURN_IF_ERROR(
         context->Fetch(layer, blocks.subspan(done, std::min(most, blocks.size() - done)), &pinned));
     const int64_t count = static_cast<int64_t>(pinned.size());
-    const int number = TakeLane();
-    Lane* const lane = &lanes_[number];
-    LECTERN_RETURN_IF_ERROR(device_->WaitMark(number));
-#pragma omp parallel for schedule(static) if (count > 16)
-    for (int64_t i = 0; i < count; ++i) {
-      std::memcpy(lane->tiles + i * slot_bytes, pinned[i]->data, static_cast<size_t>(slot_bytes));
-      lane->numbers[i] = static_cast<int32_t>(kv_pool_.IndexOf(to[done + i]));
-    }
-    LECTERN_RETURN_IF_ERROR(Send(number, count, slot_bytes));
+    LECTERN_ASSIGN_OR_RETURN(
+        const Lane* const lane,
+        Send(pinned, to.subspan(done, static_cast<size_t>(count)), kv_pool_, slot_bytes));
     LECTERN_RETURN_IF_ERROR(
         device_->CopyKvPages({.tiles = reinterpret_cast<Bf16*>(lane->device_tiles.get()),
                               .block_stride = slot_bytes / static_cast<int64_t>(sizeof(Bf16)),

@@ -115,7 +115,10 @@ class DevicePages {
   // Of slots of so many bytes.
   int64_t LaneSlots(int64_t slot_bytes) const;
   int TakeLane();
-  absl::Status Send(int lane, int64_t count, int64_t slot_bytes);
+  // Tiles of `from` for the pages `to` of `pool`, on their way in a lane of their own.
+  template <typename Slots>
+  absl::StatusOr<const Lane*> Send(const Slots& from, std::span<BlockPool::Slot* const> to,
+                                   const BlockPool& pool, int64_t slot_bytes);
   absl::Status AddContextNumbers();
   void OnKvRelease(const BlockKey& key);
 
