@@ -81,18 +81,10 @@ grpc::Status Client::Upload(const std::string& corpus, const std::string& id,
 }
 
 grpc::Status Client::Ingest(const std::string& corpus) {
-  v1::IngestCorpusRequest request;
-  request.set_name(CorpusPath(corpus));
   v1::Operation operation;
   grpc::ClientContext context;
   context.set_wait_for_ready(true);
-  grpc::Status status = corpora->IngestCorpus(&context, request, &operation);
-  while (status.ok() && !operation.done()) {
-    v1::WaitOperationRequest wait;
-    wait.set_name(operation.name());
-    grpc::ClientContext wait_context;
-    status = operations->WaitOperation(&wait_context, wait, &operation);
-  }
+  const grpc::Status status = testing::Ingest(*corpora, *operations, corpus, &context, &operation);
   if (status.ok() && operation.has_error()) {
     return {grpc::StatusCode::INTERNAL, operation.error().message()};
   }
@@ -100,18 +92,9 @@ grpc::Status Client::Ingest(const std::string& corpus) {
 }
 
 Asked Client::Ask(const v1::AskRequest& request) {
-  Asked asked;
   grpc::ClientContext context;
   context.set_wait_for_ready(true);
-  const auto reader = answers->Ask(&context, request);
-  v1::AskResponse message;
-  while (reader->Read(&message)) {
-    if (message.has_started()) asked.started = message.started();
-    asked.text += message.text();
-    if (message.has_completed()) asked.completed = message.completed();
-  }
-  asked.status = reader->Finish();
-  return asked;
+  return testing::Ask(*answers, request, &context);
 }
 
 Server::Server(std::string name, std::vector<std::string> command, const std::string& log)

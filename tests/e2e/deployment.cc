@@ -146,18 +146,24 @@ grpc::Status Upload(Deployment& deployment, const std::string& corpus, const std
   return Upload(deployment, header, bytes);
 }
 
-grpc::Status Ingest(Deployment& deployment, const std::string& corpus, v1::Operation* operation) {
+grpc::Status Ingest(v1::Corpora::Stub& corpora, v1::Operations::Stub& operations,
+                    const std::string& corpus, grpc::ClientContext* context,
+                    v1::Operation* operation) {
   v1::IngestCorpusRequest request;
   request.set_name(CorpusPath(corpus));
-  grpc::ClientContext context;
-  grpc::Status status = deployment.corpora().IngestCorpus(&context, request, operation);
+  grpc::Status status = corpora.IngestCorpus(context, request, operation);
   while (status.ok() && !operation->done()) {
     v1::WaitOperationRequest wait;
     wait.set_name(operation->name());
     grpc::ClientContext wait_context;
-    status = deployment.operations().WaitOperation(&wait_context, wait, operation);
+    status = operations.WaitOperation(&wait_context, wait, operation);
   }
   return status;
+}
+
+grpc::Status Ingest(Deployment& deployment, const std::string& corpus, v1::Operation* operation) {
+  grpc::ClientContext context;
+  return Ingest(deployment.corpora(), deployment.operations(), corpus, &context, operation);
 }
 
 v1::AskRequest Question(const std::string& corpus, const std::string& text) {
@@ -168,10 +174,9 @@ v1::AskRequest Question(const std::string& corpus, const std::string& text) {
   return request;
 }
 
-Asked Ask(Deployment& deployment, const v1::AskRequest& request) {
+Asked Ask(v1::Answers::Stub& answers, const v1::AskRequest& request, grpc::ClientContext* context) {
   Asked asked;
-  grpc::ClientContext context;
-  const auto reader = deployment.answers().Ask(&context, request);
+  const auto reader = answers.Ask(context, request);
   v1::AskResponse message;
   while (reader->Read(&message)) {
     if (message.has_started()) asked.started = message.started();
@@ -180,6 +185,11 @@ Asked Ask(Deployment& deployment, const v1::AskRequest& request) {
   }
   asked.status = reader->Finish();
   return asked;
+}
+
+Asked Ask(Deployment& deployment, const v1::AskRequest& request) {
+  grpc::ClientContext context;
+  return Ask(deployment.answers(), request, &context);
 }
 
 std::string Reason(const grpc::Status& status) { return services::ToRemoteError(status).reason; }

@@ -97,6 +97,11 @@ struct Asked {
   v1::AskResponse::Completed completed;
 };
 Asked Ask(Deployment& deployment, const v1::AskRequest& request);
+// The same calls over any stubs; `context` as the caller set it up.
+grpc::Status Ingest(v1::Corpora::Stub& corpora, v1::Operations::Stub& operations,
+                    const std::string& corpus, grpc::ClientContext* context,
+                    v1::Operation* operation);
+Asked Ask(v1::Answers::Stub& answers, const v1::AskRequest& request, grpc::ClientContext* context);
 
 std::string Reason(const grpc::Status& status);
 
