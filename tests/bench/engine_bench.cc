@@ -1,12 +1,17 @@
-// How close the engine runs to the machine's limits, measured in the same process:
+// How close the engine runs to the machine's limits, measured in the same process, on the CPU or on
+// a GPU:
 //   prefill     floating-point operations of projections, index branch and selected attention, over
-//   the rate at which oneDNN alone
-//               multiplies matrices of the projections' shapes
-//   decode      one step, over the bytes it must touch divided by the measured read bandwidth
-//   sparse      a dense decode step of the same weights over a sparse one
-//   cold        prefilling a context again over opening it from disk and producing the first token
-//   engine_bench <model directory> <scratch directory> <result.json> [longest context in tokens]
-// Contexts of 8K, 32K and 128K tokens of generated text. Medians; nothing else should run.
+//               the rate at which the vendor's library alone (oneDNN, cuBLASLt) multiplies matrices
+//               of the projections' shapes
+//   decode      one step, over the bytes it must touch divided by the measured bandwidth (of reads
+//               on the CPU, of a copy on the GPU)
+//   sparse      a dense decode step of the same weights over a sparse one (CPU)
+//   ttft        a first token of a stored context: cold from disk, and asked again at once, beside
+//               prefilling it again and beside reading everything stored of it at the disk's rate
+//   batch       answers of many questions at once on one document
+//   engine_bench <model directory> <scratch directory> <result.json> [longest context in tokens
+//                [cpu|cuda [commit]]]
+// Contexts of 8K tokens and more of generated text. Medians; nothing else should run.
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <omp.h>
@@ -14,10 +19,12 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <ctime>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -25,6 +32,8 @@
 #include <random>
 #include <thread>
 
+#include "engine/cuda/cuda_backend.h"
+#include "engine/device/device.h"
 #include "engine/kv/context.h"
 #include "engine/model/cpu_decoder.h"
 #include "engine/model/serving_model.h"
@@ -35,7 +44,7 @@
 namespace lectern::engine {
 namespace {
 
-constexpr int64_t kChunk = 1024;
+constexpr int64_t kSizes[] = {8192, 32768, 131072, 524288, 1048576};
 constexpr int kDecodeSteps = 33;
 
 double Seconds() {
@@ -180,7 +189,15 @@ struct Work {
   const ModelConfig& c;
 };
 
-double LimitRate(const Work& work) {
+// What the machine does at most.
+struct Limits {
+  double flops = 0;  // a second, of the projections' shapes
+  double bytes = 0;  // a second
+  std::string multiplies, moves;
+};
+
+template <typename Rate>
+double LimitRate(const Work& work, int64_t rows, const Rate& rate) {
   struct Product {
     int64_t n, k;
   };
@@ -191,11 +208,79 @@ double LimitRate(const Work& work) {
                            Product{c.hidden_size, int64_t{c.num_heads} * c.head_dim},
                            Product{2 * int64_t{c.intermediate_size}, c.hidden_size},
                            Product{c.hidden_size, c.intermediate_size}}) {
-    const double f = 2.0 * static_cast<double>(kChunk * p.n * p.k);
+    const double f = 2.0 * static_cast<double>(rows * p.n * p.k);
     flops += f;
-    seconds += f / OneDnnRate(kChunk, p.n, p.k);
+    seconds += f / rate(rows, p.n, p.k);
   }
   return flops / seconds;
+}
+
+Limits CpuLimits(const Work& work) {
+  return {.flops = LimitRate(work, 1024, OneDnnRate),
+          .bytes = ReadBandwidth(),
+          .multiplies = "oneDNN",
+          .moves = "reads"};
+}
+
+// Device memory of a measurement.
+class Room {
+ public:
+  Room(Device* device, int64_t bytes) : device_(device), memory_(Must(device->Allocate(bytes))) {}
+  ~Room() { device_->Free(memory_); }
+  Room(const Room&) = delete;
+  Room& operator=(const Room&) = delete;
+  template <typename T>
+  T* as() const {
+    return static_cast<T*>(memory_);
+  }
+
+ private:
+  Device* device_;
+  void* memory_;
+};
+
+// Seconds of one of `calls` in a row, the median of several such rows.
+template <typename Call>
+double DeviceSeconds(Device* device, int calls, const Call& call) {
+  std::vector<double> seconds;
+  for (int round = 0; round < 12; ++round) {
+    Must(device->Synchronize());
+    const double begin = Seconds();
+    for (int i = 0; i < calls; ++i) Must(call());
+    Must(device->Synchronize());
+    if (round >= 2) seconds.push_back((Seconds() - begin) / calls);
+  }
+  return Median(seconds);
+}
+
+Limits GpuLimits(Device* device, const Work& work) {
+  const auto product = [device](int64_t rows, int64_t n, int64_t k) {
+    std::vector<kernels::Bf16> numbers(static_cast<size_t>((rows + n) * k));
+    std::mt19937 random(1);
+    // Near one, with random mantissas and signs.
+    for (kernels::Bf16& x : numbers) x.bits = static_cast<uint16_t>(0x3f00 | (random() & 0x80ff));
+    const int64_t bytes = static_cast<int64_t>(numbers.size() * sizeof(kernels::Bf16));
+    const Room in(device, bytes), out(device, rows * n * static_cast<int64_t>(sizeof(float)));
+    Must(device->ToDevice(in.as<void>(), numbers.data(), bytes));
+    const double seconds = DeviceSeconds(device, 20, [&] {
+      return device->MultiplyTiles({.x = in.as<kernels::Bf16>(),
+                                    .w = in.as<kernels::Bf16>() + rows * k,
+                                    .y = out.as<float>(),
+                                    .rows = rows,
+                                    .n = n,
+                                    .k = k});
+    });
+    return 2.0 * static_cast<double>(rows * n * k) / seconds;
+  };
+  constexpr int64_t kCopied = int64_t{1} << 30;
+  const Room from(device, kCopied), to(device, kCopied);
+  Must(device->Clear(from.as<void>(), kCopied));
+  const double seconds = DeviceSeconds(
+      device, 4, [&] { return device->WithinDevice(to.as<void>(), from.as<void>(), kCopied); });
+  return {.flops = LimitRate(work, 8192, product),
+          .bytes = 2.0 * static_cast<double>(kCopied) / seconds,
+          .multiplies = "cuBLASLt",
+          .moves = "a copy, read and written"};
 }
 
 std::vector<TokenId> Tokens(const ServingModel& model, int64_t count) {
@@ -255,14 +340,31 @@ std::unique_ptr<Context> RandomContext(KvMemory* memory, int64_t tokens) {
   return context;
 }
 
-void PrefillAndDecode(ServingModel* model, const std::vector<int64_t>& sizes) {
+// Decode steps of the same weights with --attention=dense over sparse ones.
+void CompareWithDense(ServingModel* model, const std::vector<int64_t>& sizes, int64_t blocks,
+                      const std::vector<double>& sparse_seconds) {
+  auto store = Must(storage::Store::OpenInMemory({}));
+  const KvShape shape(model->decoder().geometry());
+  DecoderOptions dense_options = model->decoder().options();
+  std::fill(dense_options.attention.begin(), dense_options.attention.end(), LayerAttention::kDense);
+  auto dense = Must(CpuDecoder::Create(&model->checkpoint(), dense_options));
+  KvMemory dense_memory(
+      KvShape(dense->geometry()), &store->blocks(),
+      {.pool_bytes = blocks * shape.layers() * shape.kv_slot_bytes(), .index_bytes = blocks * 64});
+  for (size_t i = 0; i < sizes.size(); ++i) {
+    auto dense_context = RandomContext(&dense_memory, sizes[i]);
+    const double step = MedianDecodeStep(dense.get(), dense_context.get(), model->layout().bos());
+    Report({"decode_sparse_speedup", sizes[i], sparse_seconds[i] * 1e3, "ms",
+            fmt::format("{:.3f} ms: the same weights, --attention=dense", step * 1e3),
+            step / sparse_seconds[i]});
+  }
+}
+
+void PrefillAndDecode(ServingModel* model, const Limits& limits, const std::vector<int64_t>& sizes,
+                      int64_t chunk, bool with_dense) {
   const Work work(model->config());
-  const double rate = LimitRate(work);
-  const double bandwidth = ReadBandwidth();
-  fmt::print(
-      "limits: oneDNN {:.0f} GFLOP/s on the projections' shapes, read bandwidth {:.1f} GB/s, {} "
-      "threads\n",
-      rate / 1e9, bandwidth / 1e9, omp_get_max_threads());
+  fmt::print("limits: {} {:.0f} GFLOP/s on the projections' shapes, {} {:.1f} GB/s\n",
+             limits.multiplies, limits.flops / 1e9, limits.moves, limits.bytes / 1e9);
 
   const int64_t longest = sizes.back();
   const std::vector<TokenId> tokens = Tokens(*model, longest);
@@ -278,7 +380,7 @@ void PrefillAndDecode(ServingModel* model, const std::vector<int64_t>& sizes) {
   std::vector<double> decode_seconds;
   size_t next = 0;
   for (int64_t done = 0; done < longest;) {
-    const int64_t count = std::min(kChunk, longest - done);
+    const int64_t count = std::min(chunk, longest - done);
     Must(context->Reserve(count));
     const StepSegment segment = {
         .context = context.get(),
@@ -292,32 +394,21 @@ void PrefillAndDecode(ServingModel* model, const std::vector<int64_t>& sizes) {
     done += count;
     if (done < sizes[next]) continue;
     Report({"prefill", sizes[next], static_cast<double>(done) / seconds, "tokens/s",
-            fmt::format("{:.0f} of oneDNN's {:.0f} GFLOP/s", flops / seconds / 1e9, rate / 1e9),
-            flops / seconds / rate});
+            fmt::format("{:.0f} of the {:.0f} GFLOP/s of {}", flops / seconds / 1e9,
+                        limits.flops / 1e9, limits.multiplies),
+            flops / seconds / limits.flops});
     const double step =
         MedianDecodeStep(&model->decoder(), context.get(), tokens[static_cast<size_t>(done - 1)]);
-    const double floor = work.DecodeBytes(done, /*dense=*/false) / bandwidth;
+    const double floor = work.DecodeBytes(done, /*dense=*/false) / limits.bytes;
     Report({"decode_step", sizes[next], step * 1e3, "ms",
-            fmt::format("{:.3f} ms: bytes over {:.1f} GB/s", floor * 1e3, bandwidth / 1e9),
+            fmt::format("{:.3f} ms: bytes over {:.1f} GB/s ({})", floor * 1e3, limits.bytes / 1e9,
+                        limits.moves),
             step / floor});
     decode_seconds.push_back(step);
     ++next;
   }
   context.reset();
-
-  DecoderOptions dense_options = model->decoder().options();
-  std::fill(dense_options.attention.begin(), dense_options.attention.end(), LayerAttention::kDense);
-  auto dense = Must(CpuDecoder::Create(&model->checkpoint(), dense_options));
-  KvMemory dense_memory(
-      KvShape(dense->geometry()), &store->blocks(),
-      {.pool_bytes = blocks * shape.layers() * shape.kv_slot_bytes(), .index_bytes = blocks * 64});
-  for (size_t i = 0; i < sizes.size(); ++i) {
-    auto dense_context = RandomContext(&dense_memory, sizes[i]);
-    const double step = MedianDecodeStep(dense.get(), dense_context.get(), tokens[1]);
-    Report({"decode_sparse_speedup", sizes[i], decode_seconds[i] * 1e3, "ms",
-            fmt::format("{:.3f} ms: the same weights, --attention=dense", step * 1e3),
-            step / decode_seconds[i]});
-  }
+  if (with_dense) CompareWithDense(model, sizes, blocks, decode_seconds);
 }
 
 // Asks the kernel to forget the pages of every file below `directory`, so that reading them goes to
@@ -333,11 +424,52 @@ void DropPages(const std::string& directory) {
   }
 }
 
-void ColdOpen(const std::string& model_dir, const std::string& data_dir, int64_t tokens) {
+// Bytes a second of one thread reading everything below `directory` from the disk.
+double DiskRate(const std::string& directory) {
+  DropPages(directory);
+  std::vector<char> buffer(size_t{8} << 20);
+  int64_t bytes = 0;
+  const double begin = Seconds();
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(directory)) {
+    if (!entry.is_regular_file()) continue;
+    const int file = open(entry.path().c_str(), O_RDONLY);
+    if (file < 0) continue;
+    for (ssize_t n; (n = read(file, buffer.data(), buffer.size())) > 0;) bytes += n;
+    close(file);
+  }
+  return static_cast<double>(bytes) / (Seconds() - begin);
+}
+
+double FirstToken(Engine& engine, const CorpusName& corpus, const std::string& question) {
+  const Answer answer = Must(testing::AskAndWait(
+      engine, {.target = {.corpus = corpus}, .question = question, .max_tokens = 1}));
+  return static_cast<double>(answer.usage.time_to_first_token_us) / 1e6;
+}
+
+// Generated tokens a second of `count` questions asked at once.
+double Throughput(Engine& engine, const CorpusName& corpus, int count) {
+  std::atomic<int64_t> tokens = 0;
+  const double begin = Seconds();
+  std::vector<std::thread> askers;
+  for (int i = 0; i < count; ++i) {
+    askers.emplace_back([&, i] {
+      const Answer answer = Must(testing::AskAndWait(
+          engine, {.target = {.corpus = corpus},
+                   .question = fmt::format("What is said of {}?", testing::RandomText(2, 100 + i)),
+                   .max_tokens = 64}));
+      tokens += answer.usage.generated_tokens;
+    });
+  }
+  for (std::thread& asker : askers) asker.join();
+  return static_cast<double>(tokens) / (Seconds() - begin);
+}
+
+void StoredContext(EngineOptions options, int64_t tokens) {
   const CorpusName corpus = {.tenant = "default", .corpus = "bench"};
-  EngineOptions options = {.data_dir = data_dir, .model_dir = model_dir};
+  options.batch_limit = 64;
   double prefill_seconds = 0;
   int64_t prefilled = 0;
+  int64_t stored = 0;
   {
     auto engine = Must(Engine::Open(options));
     // About 2.86 tokens a word of this text.
@@ -348,19 +480,35 @@ void ColdOpen(const std::string& model_dir, const std::string& data_dir, int64_t
     prefill_seconds = Seconds() - begin;
     Must(operation.error);
     prefilled = operation.tokens_total;
+    stored = Must(engine->GetCorpus(corpus)).cache_bytes;
   }
-  std::vector<double> seconds;
+  std::vector<double> cold, warm;
   for (int round = 0; round < 5; ++round) {
     auto engine = Must(Engine::Open(options));
-    DropPages(data_dir);
-    const Answer answer = Must(testing::AskAndWait(
-        *engine, {.target = {.corpus = corpus}, .question = "What is it?", .max_tokens = 1}));
-    seconds.push_back(static_cast<double>(answer.usage.time_to_first_token_us) / 1e6);
+    DropPages(options.data_dir);
+    cold.push_back(FirstToken(*engine, corpus, "What is it?"));
+    for (int again = 0; again < 3; ++again)
+      warm.push_back(FirstToken(*engine, corpus, "What is it?"));
+    if (round < 4) continue;
+    const double one = Throughput(*engine, corpus, 1);
+    for (const int count : {16, 64}) {
+      const double many = Throughput(*engine, corpus, count);
+      Report({fmt::format("answers_{}", count), prefilled, many, "tokens/s",
+              fmt::format("{:.1f} tokens/s: one question", one), many / one});
+    }
   }
-  const double first_token = Median(seconds);
-  Report({"cold_first_token", prefilled, first_token * 1e3, "ms",
+  const double rate = DiskRate(options.data_dir);
+  const double all = static_cast<double>(stored) / rate;
+  Report({"ttft_disk", prefilled, Median(cold) * 1e3, "ms",
           fmt::format("{:.1f} s: text, tokens and prefill again", prefill_seconds),
-          prefill_seconds / first_token});
+          prefill_seconds / Median(cold)});
+  Report({"ttft_disk_load_all", prefilled, Median(cold) * 1e3, "ms",
+          fmt::format("{:.3f} s: its {:.1f} MB of cache at the {:.0f} MB/s of the disk", all,
+                      static_cast<double>(stored) / 1e6, rate / 1e6),
+          all / Median(cold)});
+  Report({"ttft_again", prefilled, Median(warm) * 1e3, "ms",
+          fmt::format("{:.1f} ms: cold from disk", Median(cold) * 1e3),
+          Median(cold) / Median(warm)});
 }
 
 std::string CpuName() {
@@ -372,28 +520,57 @@ std::string CpuName() {
 }
 
 int Main(int argc, char** argv) {
-  if (argc < 4) {
+  if (argc < 4 || (argc > 5 && std::string(argv[5]) != "cpu" && std::string(argv[5]) != "cuda")) {
     fmt::print(stderr,
                "usage: engine_bench <model directory> <scratch directory> <result.json> [longest "
-               "context]\n");
+               "context [cpu|cuda [commit]]]\n");
     return 2;
   }
   const std::string model_dir = argv[1];
   const std::string scratch = argv[2];
   const int64_t longest = argc > 4 ? std::atoll(argv[4]) : 131072;
+  const bool gpu = argc > 5 && std::string(argv[5]) == "cuda";
   std::vector<int64_t> sizes;
-  for (const int64_t size : {8192, 32768, 131072}) {
+  for (const int64_t size : kSizes) {
     if (size <= longest) sizes.push_back(size);
   }
-  auto model = Must(ServingModel::Load(model_dir, false));
-  PrefillAndDecode(model.get(), sizes);
+  std::string device;
+  Limits limits;
+  BackendOptions backend;
+  const int64_t chunk = gpu ? 8192 : 1024;
+  if (gpu) {
+    auto opened = Must(OpenCudaDevice());
+    device = opened->Name();
+    const auto config = Must(ServingModel::Load(model_dir, false));
+    limits = GpuLimits(opened.get(), Work(config->config()));
+    backend = {.open_device = OpenCudaDevice, .sizes = {.step_tokens = chunk}};
+  }
+  auto model = Must(ServingModel::Load(model_dir, false, backend));
+  if (!gpu) {
+    limits = CpuLimits(Work(model->config()));
+    device = fmt::format("{}, {} threads, {}", CpuName(), omp_get_max_threads(),
+                         kernels::KernelProvenance());
+  }
+  PrefillAndDecode(model.get(), limits, sizes, chunk, /*with_dense=*/!gpu);
   model.reset();
-  ColdOpen(model_dir, scratch + "/cold", std::min<int64_t>(longest, 32768));
+  for (const int64_t size : sizes) {
+    // On a CPU one context, of a length that is prefilled in minutes.
+    if (size < 32768 || (!gpu && size > 32768)) continue;
+    StoredContext({.data_dir = fmt::format("{}/stored_{}", scratch, size),
+                   .model_dir = model_dir,
+                   .pool_bytes = int64_t{gpu ? 8 : 2} << 30,
+                   .device = gpu ? ComputeDevice::kCuda : ComputeDevice::kCpu,
+                   .prefill_chunk_tokens = static_cast<int>(chunk)},
+                  size);
+  }
 
-  nlohmann::json json = {
-      {"device", fmt::format("{}, {} threads, {}", CpuName(), omp_get_max_threads(),
-                             kernels::KernelProvenance())},
-      {"rows", nlohmann::json::array()}};
+  const std::time_t now = std::time(nullptr);
+  char date[16];
+  std::strftime(date, sizeof(date), "%Y-%m-%d", std::gmtime(&now));
+  nlohmann::json json = {{"device", device},
+                         {"date", date},
+                         {"commit", argc > 6 ? argv[6] : ""},
+                         {"rows", nlohmann::json::array()}};
   for (const Row& row : rows) {
     json["rows"].push_back({{"metric", row.metric},
                             {"size", row.size},
