@@ -377,14 +377,21 @@ class KeyBank:
     def __init__(self, layers: int, size: int, dim: int, device: torch.device):
         self.keys = torch.zeros(layers, size, dim, dtype=torch.bfloat16, device=device)
         self.layers, self.at = layers, 0
+        self.fresh: list[Tensor] = []
 
-    def keep(self, layer: int, bare: Tensor) -> None:
-        """bare [B, T, e] of a step's layer; the last layer moves the ring on."""
-        flat = bare.flatten(0, 1)
-        count = min(self.EACH_STEP, len(flat), self.keys.shape[1] - self.at)
-        self.keys[layer, self.at : self.at + count] = flat[:: len(flat) // count][:count]
-        if layer == self.layers - 1:
+    def note(self, bare: Tensor) -> None:
+        """bare [B, T, e] of a step's next layer."""
+        self.fresh.append(bare)
+
+    def keep(self) -> None:
+        """What the step noted joins the ring. To be called behind the step's backward pass, which still reads the keys."""
+        for layer, bare in enumerate(self.fresh):
+            flat = bare.flatten(0, 1)
+            count = min(self.EACH_STEP, len(flat), self.keys.shape[1] - self.at)
+            self.keys[layer, self.at : self.at + count] = flat[:: len(flat) // count][:count]
+        if self.fresh:
             self.at = (self.at + count) % self.keys.shape[1]
+        self.fresh = []
 
 
 class Lectern(nn.Module):
@@ -437,7 +444,7 @@ class Lectern(nn.Module):
                 x, loss, bare = step(layer, x, cos, sin, rows, negatives, bank, places)
                 losses.append(loss)
                 if self.bank is not None:
-                    self.bank.keep(number, bare)
+                    self.bank.note(bare)
             else:
                 x = self.plain_step(layer, x, cos, sin)
         return self.norm(x), torch.stack(losses) if losses else x.new_zeros(len(self.layers))

@@ -212,6 +212,8 @@ class Trainer:
         with torch.set_grad_enabled(not self.frozen):
             loss, losses, right = self.head(hidden, on["where"], on["targets"], on["weights"])
         (index.mean() if self.frozen else loss + index.mean()).backward()
+        if self.model.bank is not None:
+            self.model.bank.keep()
         self._average_gradients()
         if not self.frozen:
             torch.nn.utils.clip_grad_norm_([self.model.embed_tokens.weight], 1.0)
