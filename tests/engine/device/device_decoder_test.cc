@@ -15,8 +15,10 @@ namespace {
 
 constexpr int64_t kStepTokens = 4096;
 // Logits reach 15 to 50; bf16 roundings that fall differently move them by this at most, unless a
-// near tie selects another block.
+// near tie selects another block. With random weights all blocks are near ties.
 constexpr float kLogitBound = 0.35f;
+constexpr float kRandomLogitBound = 3.0f;
+constexpr int kSameSelections = 85, kRandomSameSelections = 70;  // of 100
 
 int Argmax(const std::vector<float>& logits) {
   return static_cast<int>(std::max_element(logits.begin(), logits.end()) - logits.begin());
@@ -32,12 +34,12 @@ float Apart(const std::vector<float>& a, const std::vector<float>& b) {
 }
 
 // The same token, or one that the other side finds as good but for rounding.
-void ExpectSameChoice(const std::vector<float>& a, const std::vector<float>& b) {
+void ExpectSameChoice(const std::vector<float>& a, const std::vector<float>& b, float bound) {
   const int mine = Argmax(a), other = Argmax(b);
   if (mine == other) return;
   const float gap = b[other] - b[mine];
   EXPECT_LE(gap, 2 * Apart(a, b)) << "no tie: " << mine << " or " << other;
-  EXPECT_LE(gap, 2 * kLogitBound);
+  EXPECT_LE(gap, 2 * bound);
 }
 
 struct Where {
@@ -70,7 +72,8 @@ class DeviceDecoderTest : public ::testing::TestWithParam<Where> {
     std::mt19937 random(7);
     const int count = GetParam().gpu ? 5003 : 2603;
     for (int i = 0; i < count; ++i) {
-      tokens_.push_back(static_cast<int32_t>(8 + random() % 500));
+      tokens_.push_back(static_cast<int32_t>(
+          8 + random() % static_cast<uint32_t>(std::min(500, case_->config().vocab_size - 8))));
     }
   }
 
@@ -108,14 +111,17 @@ class DeviceDecoderTest : public ::testing::TestWithParam<Where> {
     return *std::move(small);
   }
 
+  static bool random_weights() { return GetParam().model == "random"; }
+
   // Of logits of the device and of the CPU.
   void ExpectAgree(const std::vector<float>& mine, const std::vector<float>& theirs) const {
     if (!GetParam().gpu) {
       EXPECT_TRUE(mine == theirs) << "differ by " << Apart(mine, theirs);
       return;
     }
-    EXPECT_LE(Apart(mine, theirs), kLogitBound);
-    ExpectSameChoice(mine, theirs);
+    const float bound = random_weights() ? kRandomLogitBound : kLogitBound;
+    EXPECT_LE(Apart(mine, theirs), bound);
+    ExpectSameChoice(mine, theirs, bound);
   }
 
   static constexpr size_t kQuestion = 37;
@@ -303,7 +309,8 @@ TEST_P(DeviceDecoderTest, ObserversSeeWhatTheCpuShows) {
                   widen_below, tiled ? "tiled" : "decoded", same, compared, lse, block_lse,
                   index_lse);
       if (GetParam().gpu) {
-        EXPECT_GE(same * 100, compared * 85);
+        EXPECT_GE(same * 100,
+                  compared * (random_weights() ? kRandomSameSelections : kSameSelections));
         EXPECT_LE(lse, 0.25f);
         EXPECT_LE(block_lse, 0.6f);
         EXPECT_LE(index_lse, 0.25f);

@@ -77,7 +77,8 @@ void CheckCandidates(const Case& c) {
   }
   EXPECT_EQ(outside, 0) << Name(c);
   EXPECT_EQ(wrong, 0) << Name(c);
-  if (blocks > 1000 && c.keys != Keys::kEqual && c.keys != Keys::kBroken) {
+  // Keys that share an offset have wide intervals: there nothing is promised.
+  if (blocks > 1000 && (c.keys == Keys::kNormal || c.keys == Keys::kTopical)) {
     EXPECT_LT(left_open, blocks / 2) << Name(c);
   }
   std::printf("  %s: of %lld blocks %lld left open, widest interval %.3f\n", Name(c).c_str(),
