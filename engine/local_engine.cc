@@ -23,6 +23,14 @@ constexpr size_t kExpiredBatch = 100;
 // K/V slots per layer that no run may hold, so that every attention call can fetch: the selected
 // blocks of a decode row, twice over.
 constexpr int64_t kFetchSlots = 32;
+// Of prefill. A GPU wants many rows at once: a step of 1,024 is all launches.
+constexpr int kCpuChunkTokens = 1024;
+constexpr int kDeviceChunkTokens = 8192;
+
+int ChunkTokens(const EngineOptions& options, bool on_device) {
+  if (options.prefill_chunk_tokens > 0) return options.prefill_chunk_tokens;
+  return on_device ? kDeviceChunkTokens : kCpuChunkTokens;
+}
 
 absl::Status InvalidOption(std::string_view option, std::string message) {
   return InvalidArgument("OPTION_INVALID", fmt::format("--{}: {}", option, message),
@@ -74,8 +82,8 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Open(const EngineOptions& option
 absl::StatusOr<std::unique_ptr<LocalEngine>> LocalEngine::Open(const EngineOptions& options,
                                                                DeviceOpener open_device) {
   if (options.threads < 0) return InvalidOption("threads", "must be 0 (all cores) or more");
-  if (options.prefill_chunk_tokens < 1)
-    return InvalidOption("prefill_chunk_tokens", "must be at least 1");
+  if (options.prefill_chunk_tokens < 0)
+    return InvalidOption("prefill_chunk_tokens", "must be 0 or more");
   if (options.queue_limit < 1) return InvalidOption("queue_limit", "must be at least 1");
   if (options.batch_limit < 1 || options.batch_limit > kMaxDecodeRows) {
     return InvalidOption("batch_limit", fmt::format("must be 1 to {}", kMaxDecodeRows));
@@ -98,7 +106,7 @@ absl::StatusOr<std::unique_ptr<LocalEngine>> LocalEngine::Open(const EngineOptio
     backend = {.open_device = std::move(open_device),
                .or_cpu = options.device == ComputeDevice::kAuto,
                .sizes = {.memory_bytes = options.device_memory_bytes,
-                         .step_tokens = options.prefill_chunk_tokens,
+                         .step_tokens = ChunkTokens(options, /*on_device=*/true),
                          .step_contexts = options.batch_limit + 1}};
   }
   LECTERN_ASSIGN_OR_RETURN(
@@ -129,7 +137,8 @@ absl::StatusOr<std::unique_ptr<LocalEngine>> LocalEngine::Open(const EngineOptio
   // share.
   const int64_t pool_slots = options.pool_bytes / shape.kv_slot_bytes();
   const int64_t affordable = pool_slots / shape.layers() / 4;
-  engine->chunk_tokens_ = std::min<int64_t>(options.prefill_chunk_tokens,
+  const bool on_device = engine->model_->decoder().device_use().has_value();
+  engine->chunk_tokens_ = std::min<int64_t>(ChunkTokens(options, on_device),
                                             std::max<int64_t>(1, affordable) * kBlockTokens);
   const int64_t needed_slots =
       (BlocksOf(engine->chunk_tokens_) + 10) * shape.layers() + kFetchSlots;

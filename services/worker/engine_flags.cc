@@ -32,16 +32,17 @@ ABSL_FLAG(ByteSize, pool_bytes, (ByteSize{int64_t{2} << 30}),
 ABSL_FLAG(ByteSize, index_bytes, (ByteSize{int64_t{4} << 30}),
           "memory for the index keys of open contexts");
 ABSL_FLAG(
-    std::string, device, "cpu",
+    std::string, device, "auto",
     "what computes: cpu; cuda: the first GPU, which must be a Hopper one; auto: that GPU if it "
-    "can serve the model, else the CPU. The GPU path has been tested without a GPU only");
+    "can serve the model, else the CPU");
 ABSL_FLAG(ByteSize, device_memory, (ByteSize{0}),
           "GPU memory for weights, cache and computing; 0: most of what is free");
 ABSL_FLAG(int32_t, threads, 0, "threads that compute; 0: one per core");
 ABSL_FLAG(int32_t, queue_limit, 256, "questions that may wait or run at once");
 ABSL_FLAG(int32_t, batch_limit, 32, "answers decoded in one step");
-ABSL_FLAG(int32_t, prefill_chunk_tokens, 1024,
-          "document tokens prefilled in one step when nobody waits for an answer");
+ABSL_FLAG(int32_t, prefill_chunk_tokens, 0,
+          "document tokens prefilled in one step when nobody waits for an answer; 0: 1024 on the "
+          "CPU, 8192 on a GPU");
 ABSL_FLAG(ByteSize, request_bytes, (ByteSize{int64_t{4} << 30}),
           "memory that requests may hold between them besides that, such as documents being read");
 ABSL_FLAG(ByteSize, scrub_rate, (ByteSize{int64_t{16} << 20}),
@@ -143,7 +144,7 @@ absl::StatusOr<engine::EngineOptions> EngineOptionsFromFlags() {
   LECTERN_RETURN_IF_ERROR(CheckAtLeast("threads", options.threads, 0));
   LECTERN_RETURN_IF_ERROR(CheckAtLeast("queue_limit", options.queue_limit, 1));
   LECTERN_RETURN_IF_ERROR(CheckAtLeast("batch_limit", options.batch_limit, 1));
-  LECTERN_RETURN_IF_ERROR(CheckAtLeast("prefill_chunk_tokens", options.prefill_chunk_tokens, 1));
+  LECTERN_RETURN_IF_ERROR(CheckAtLeast("prefill_chunk_tokens", options.prefill_chunk_tokens, 0));
   LECTERN_RETURN_IF_ERROR(CheckAtLeast("document_limit_bytes", options.document_limit_bytes, 1));
   return options;
 }

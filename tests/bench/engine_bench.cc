@@ -19,7 +19,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <atomic>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
@@ -447,22 +446,21 @@ double FirstToken(Engine& engine, const CorpusName& corpus, const std::string& q
   return static_cast<double>(answer.usage.time_to_first_token_us) / 1e6;
 }
 
-// Generated tokens a second of `count` questions asked at once.
+// Answers a second of `count` questions asked at once; each of its own, and short as the model's
+// are.
 double Throughput(Engine& engine, const CorpusName& corpus, int count) {
-  std::atomic<int64_t> tokens = 0;
   const double begin = Seconds();
   std::vector<std::thread> askers;
   for (int i = 0; i < count; ++i) {
     askers.emplace_back([&, i] {
-      const Answer answer = Must(testing::AskAndWait(
+      Must(testing::AskAndWait(
           engine, {.target = {.corpus = corpus},
                    .question = fmt::format("What is said of {}?", testing::RandomText(2, 100 + i)),
                    .max_tokens = 32}));
-      tokens += answer.usage.generated_tokens;
     });
   }
   for (std::thread& asker : askers) asker.join();
-  return static_cast<double>(tokens) / (Seconds() - begin);
+  return count / (Seconds() - begin);
 }
 
 void StoredContext(EngineOptions options, int64_t tokens) {
@@ -473,9 +471,10 @@ void StoredContext(EngineOptions options, int64_t tokens) {
   int64_t stored = 0;
   {
     auto engine = Must(Engine::Open(options));
-    // About 2.86 tokens a word of this text.
+    // 2.86 tokens a word of this text: a little less than `tokens`, which the longest context, less
+    // what is kept for questions, must take.
     testing::Upload(*engine, corpus, "text",
-                    testing::RandomText(static_cast<int>(static_cast<double>(tokens) / 2.86), 3));
+                    testing::RandomText(static_cast<int>(static_cast<double>(tokens) / 2.9), 3));
     const double begin = Seconds();
     const Operation operation = testing::IngestAndWait(*engine, corpus);
     prefill_seconds = Seconds() - begin;
@@ -491,11 +490,12 @@ void StoredContext(EngineOptions options, int64_t tokens) {
     for (int again = 0; again < 3; ++again)
       warm.push_back(FirstToken(*engine, corpus, "What is it?"));
     if (round < 4 || tokens != kAskedTogether) continue;
+    Throughput(*engine, corpus, 64);  // so that what they select is in memory
     const double one = Throughput(*engine, corpus, 1);
     for (const int count : {16, 64}) {
       const double many = Throughput(*engine, corpus, count);
-      Report({fmt::format("answers_{}", count), prefilled, many, "tokens/s",
-              fmt::format("{:.1f} tokens/s: one question", one), many / one});
+      Report({fmt::format("answers_{}", count), prefilled, many, "answers/s",
+              fmt::format("{:.1f} answers/s: one question", one), many / one});
     }
   }
   const double rate = DiskRate(options.data_dir);
@@ -580,8 +580,7 @@ int Main(int argc, char** argv) {
     StoredContext({.data_dir = fmt::format("{}/stored_{}", scratch, size),
                    .model_dir = model_dir,
                    .pool_bytes = int64_t{gpu ? 8 : 2} << 30,
-                   .device = gpu ? ComputeDevice::kCuda : ComputeDevice::kCpu,
-                   .prefill_chunk_tokens = static_cast<int>(chunk)},
+                   .device = gpu ? ComputeDevice::kCuda : ComputeDevice::kCpu},
                   size);
     WriteResults(argv[3], device, commit);
   }
