@@ -18,7 +18,7 @@ if(LECTERN_CCACHE)
 endif()
 
 set(LECTERN_SANITIZE "" CACHE STRING "Sanitizers for every target of ours: address,undefined or thread")
-option(LECTERN_COVERAGE "Count which lines run, in every target of ours: make coverage" OFF)
+option(LECTERN_COVERAGE "Count which lines run, everywhere but in the kernels: make coverage" OFF)
 option(LECTERN_WERROR "Warnings are errors" ON)
 option(LECTERN_FUZZ "libFuzzer drives tests/fuzz, and every target of ours is instrumented for it (clang)" OFF)
 if(LECTERN_FUZZ AND NOT CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
@@ -36,8 +36,11 @@ if(LECTERN_SANITIZE)
 endif()
 
 if(LECTERN_COVERAGE)
-  # Atomic: counts of threads must not be lost, nor go below zero.
-  target_compile_options(lectern_flags INTERFACE $<$<COMPILE_LANGUAGE:CXX>:--coverage;-fprofile-update=atomic>)
+  # Atomic: counts of threads must not be lost, nor go below zero. In the loops of the kernels that would take hours.
+  set(counted "$<NOT:$<BOOL:$<TARGET_PROPERTY:LECTERN_UNCOUNTED>>>")
+  target_compile_options(lectern_flags INTERFACE
+    "$<$<AND:$<COMPILE_LANGUAGE:CXX>,${counted}>:--coverage;-fprofile-update=atomic>"
+    "$<$<AND:$<COMPILE_LANGUAGE:CXX>,$<NOT:${counted}>>:-O2>")
   target_link_options(lectern_flags INTERFACE --coverage)
 endif()
 
@@ -59,6 +62,9 @@ function(lectern_library)
   endforeach()
   if(ARG_SOURCES)
     add_library(${ARG_NAME} STATIC ${ARG_SOURCES})
+    if(folder MATCHES "^(tests/)?kernels")
+      set_target_properties(${ARG_NAME} PROPERTIES LECTERN_UNCOUNTED ON)
+    endif()
     target_include_directories(${ARG_NAME} PUBLIC "${root}")
     target_link_libraries(${ARG_NAME} PUBLIC ${ARG_DEPS} PRIVATE ${ARG_PRIVATE_DEPS} lectern_flags)
     if(LECTERN_CUDA AND ARG_CUDA_SOURCES)
