@@ -15,6 +15,8 @@ namespace {
 using namespace cuda;
 
 constexpr int kChooseApart = 32;  // (row, group)s from which the choice is a kernel of its own
+// And from which a team each fills the GPU: sixteen times as many clusters would only wait in line.
+constexpr int kInTurnFrom = 96;
 
 // One team's part of shared memory. Once Q K is done the partial output takes the place of the
 // keys.
@@ -41,6 +43,26 @@ __device__ __forceinline__ void CopyPage(const DecodeAttentionParams& p, int64_t
   CopyAsyncCommit();
 }
 
+__device__ __forceinline__ float MaxOfWarps(const float (&of)[kTeamWarps][kTeamRows], int row) {
+  return fmaxf(fmaxf(of[0][row], of[1][row]), fmaxf(of[2][row], of[3][row]));
+}
+__device__ __forceinline__ float SumOfWarps(const float (&of)[kTeamWarps][kTeamRows], int row) {
+  return (of[0][row] + of[1][row]) + (of[2][row] + of[3][row]);
+}
+
+// What the blocks so far and the next one's partial weigh when they are put together, always in the
+// order of the blocks: every way gives the same bits.
+struct MergeWeights {
+  float max, before, partial;
+};
+__device__ __forceinline__ MergeWeights WeightsOf(float before, float partial, bool first) {
+  const float max = fmaxf(before, partial);
+  return {max, first ? 0.0f : exp2f(before - max), exp2f(partial - max)};
+}
+__device__ __forceinline__ float Merged(float before, float partial, const MergeWeights& w) {
+  return fmaf(partial, w.partial, __fmul_rn(before, w.before));
+}
+
 // The partial of one block whose keys and values are on their way into the team's memory. Ends
 // without a barrier: out, max and sum are other threads' only after one.
 template <int kDim>
@@ -58,10 +80,7 @@ __device__ __forceinline__ void AttendBlock(Team<kDim>& s, const uint32_t (&q)[k
     if (t == 0) s.warp_max[warp][g + 8 * r] = m[r];
   NamedBarrier(barrier, kTeamThreads);
 #pragma unroll
-  for (int r = 0; r < 2; ++r) {
-    m[r] = fmaxf(fmaxf(s.warp_max[0][g + 8 * r], s.warp_max[1][g + 8 * r]),
-                 fmaxf(s.warp_max[2][g + 8 * r], s.warp_max[3][g + 8 * r]));
-  }
+  for (int r = 0; r < 2; ++r) m[r] = MaxOfWarps(s.warp_max, g + 8 * r);
   Weigh(c, visible, m, s.p, l);
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
@@ -74,8 +93,7 @@ __device__ __forceinline__ void AttendBlock(Team<kDim>& s, const uint32_t (&q)[k
   NamedBarrier(barrier, kTeamThreads);
   if (threadIdx.x % kTeamThreads < kTeamRows) {
     const int row = threadIdx.x % kTeamThreads;
-    s.sum[row] =
-        (s.warp_sum[0][row] + s.warp_sum[1][row]) + (s.warp_sum[2][row] + s.warp_sum[3][row]);
+    s.sum[row] = SumOfWarps(s.warp_sum, row);
   }
   float o[kDim / 32][4] = {};
   MultiplyValues<kDim>(s.p, s.v, o);
@@ -177,7 +195,6 @@ __global__ void __launch_bounds__(kTeams* kTeamThreads, kTeams == 1 ? 3 : 1)
   const int column = threadIdx.x % kDim;
   if (head < p.heads) {
     float max_of[kMaxDecodeTopk], sum_of[kMaxDecodeTopk], out_of[kMaxDecodeTopk];
-    float max = -INFINITY;
 #pragma unroll
     for (int i = 0; i < kMaxDecodeTopk; ++i) {
       const auto* other = cluster.map_shared_rank(&s.team[i % kTeams], i / kTeams);
@@ -185,15 +202,15 @@ __global__ void __launch_bounds__(kTeams* kTeamThreads, kTeams == 1 ? 3 : 1)
       max_of[i] = there ? other->max[head] : -INFINITY;
       sum_of[i] = there ? other->sum[head] : 0.0f;
       out_of[i] = there ? other->out[head][column] : 0.0f;
-      max = fmaxf(max, max_of[i]);
     }
-    float sum = 0, out = 0;
+    float max = -INFINITY, sum = 0, out = 0;
 #pragma unroll
     for (int i = 0; i < kMaxDecodeTopk; ++i) {
       if (i >= p.topk || s.choice.blocks[i] < 0) continue;
-      const float weight = exp2f(max_of[i] - max);
-      sum = fmaf(sum_of[i], weight, sum);
-      out = fmaf(out_of[i], weight, out);
+      const MergeWeights w = WeightsOf(max, max_of[i], i == 0);
+      sum = Merged(sum, sum_of[i], w);
+      out = Merged(out, out_of[i], w);
+      max = w.max;
     }
     WriteOutput<kDim>(p, row_group, head, column, out, max, sum);
   }
@@ -201,48 +218,26 @@ __global__ void __launch_bounds__(kTeams* kTeamThreads, kTeams == 1 ? 3 : 1)
 #endif
 }
 
-// The output so far of the blocks of threads that take a selection in turn.
 template <int kDim>
 struct alignas(128) InTurnShared {
-  Team<kDim> team;
-  float out[kTeamRows][kDim];
-  float max[kTeamRows], sum[kTeamRows];
+  Bf16 k[kBlockTokens * kDim];
+  Bf16 v[kBlockTokens * kDim];
+  __nv_bfloat16 p[kTeamRows][kWeightRow];
+  float warp_max[kTeamWarps][kTeamRows], warp_sum[kTeamWarps][kTeamRows];
   Choice<kTeamThreads> choice;
 };
 
-// What the sum so far and the team's partial weigh when they are put together.
-struct MergeWeights {
-  float max, before, partial;
-};
+// A team takes the blocks of a selection one behind the other, the output so far in registers: the
+// next block's keys are copied while this one's values are multiplied, and its values while the
+// next keys are.
 template <int kDim>
-__device__ __forceinline__ MergeWeights WeightsOf(const InTurnShared<kDim>& s, int head) {
-  const float max = fmaxf(s.max[head], s.team.max[head]);
-  const bool first = s.max[head] == -INFINITY && s.sum[head] == 0;
-  return {max, first ? 0.0f : exp2f(s.max[head] - max), exp2f(s.team.max[head] - max)};
-}
-
-// Between barriers: puts the team's partial to the output so far.
-template <int kDim>
-__device__ __forceinline__ void Merge(InTurnShared<kDim>& s) {
-  for (int i = threadIdx.x; i < kTeamRows * kDim; i += kTeamThreads) {
-    const int head = i / kDim, column = i % kDim;
-    const MergeWeights w = WeightsOf(s, head);
-    s.out[head][column] = s.out[head][column] * w.before + s.team.out[head][column] * w.partial;
-  }
-  __syncthreads();
-  if (threadIdx.x >= kTeamRows) return;
-  const int head = threadIdx.x;
-  const MergeWeights w = WeightsOf(s, head);
-  s.sum[head] = s.sum[head] * w.before + s.team.sum[head] * w.partial;
-  s.max[head] = w.max;
-}
-
-template <int kDim>
-__global__ void __launch_bounds__(kTeamThreads) AttendInTurn(DecodeAttentionParams p) {
+__global__ void __launch_bounds__(kTeamThreads, 3) AttendInTurn(DecodeAttentionParams p) {
   auto& s = *reinterpret_cast<InTurnShared<kDim>*>(DynamicShared());
   const int64_t row_group = blockIdx.x;
   const int row = static_cast<int>(row_group / p.groups);
   const int group = static_cast<int>(row_group % p.groups);
+  const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4, warp = threadIdx.x / 32;
+  const float scale_log2 = p.scale * kLog2E;
   WaitForEarlierKernels();
   LetNextKernelStart();
   const int position = p.positions[row], own = position / kBlockTokens;
@@ -252,30 +247,85 @@ __global__ void __launch_bounds__(kTeamThreads) AttendInTurn(DecodeAttentionPara
   if (p.scores != nullptr) {
     ChooseBlocks<kTeamThreads>(p.scores + row_group * p.scores_stride, own, p.topk, s.choice);
   }
-  for (int i = threadIdx.x; i < kTeamRows * kDim; i += kTeamThreads) s.out[i / kDim][i % kDim] = 0;
-  if (threadIdx.x < kTeamRows) {
-    s.max[threadIdx.x] = -INFINITY;
-    s.sum[threadIdx.x] = 0;
-  }
-  for (int slot = 0; slot < p.topk; ++slot) {
-    const int64_t at = row_group * p.topk + slot;
-    const int block = p.scores != nullptr ? s.choice.blocks[slot] : p.chosen[at];
-    if (p.selected != nullptr && threadIdx.x == 0) p.selected[at] = block;
+  auto block_of = [&](int slot) {
+    if (slot >= p.topk) return -1;
+    return p.scores != nullptr ? s.choice.blocks[slot] : p.chosen[row_group * p.topk + slot];
+  };
+  auto visible_of = [&](int block) { return min(kBlockTokens, position + 1 - block * kBlockTokens); };
+  // Commits a group in any case, so that a wait for all but the last is one for the last but one.
+  auto copy = [&](Bf16* to, const Bf16* from, int block) {
     if (block >= 0) {
-      const int visible = min(kBlockTokens, position + 1 - block * kBlockTokens);
-      CopyPage<kDim>(p, pages[block], group, visible, s.team);
-      AttendBlock<kDim>(s.team, q, 1, visible, p.scale * kLog2E);
+      CopyBlock<kDim>(to, from + (int64_t{pages[block]} * p.groups + group) * kBlockTokens * kDim,
+                      visible_of(block));
     }
-    __syncthreads();
-    if (threadIdx.x < kTeamRows)
-      WriteSlot(p, row_group, slot, block, threadIdx.x, s.team.max[threadIdx.x],
-                s.team.sum[threadIdx.x]);
-    if (block >= 0) Merge(s);
+    CopyAsyncCommit();
+  };
+
+  float run_max[2] = {-INFINITY, -INFINITY}, run_sum[2] = {}, run_out[kDim / 32][4] = {};
+  int block = block_of(0);
+  copy(s.k, p.k, block);
+  copy(s.v, p.v, block);
+  for (int slot = 0; slot < p.topk; ++slot) {
+    if (p.selected != nullptr && threadIdx.x == 0)
+      p.selected[row_group * p.topk + slot] = block;
+    if (block < 0) {  // and so are all behind it
+      if (threadIdx.x < kTeamRows) WriteSlot(p, row_group, slot, block, threadIdx.x, 0, 0);
+      continue;
+    }
+    const int visible = visible_of(block), next = block_of(slot + 1);
+    CopyAsyncWait<1>();
+    __syncthreads();  // the keys are there
+    float c[4][4] = {}, m[2] = {-INFINITY, -INFINITY}, l[2] = {0, 0};
+    MultiplyKeys<kDim>(q, s.k, c);
+    ScaleVisible(c, visible, scale_log2, m);
+#pragma unroll
+    for (int r = 0; r < 2; ++r)
+      if (t == 0) s.warp_max[warp][g + 8 * r] = m[r];
+    __syncthreads();  // nobody reads the keys any more
+    copy(s.k, p.k, next);
+#pragma unroll
+    for (int r = 0; r < 2; ++r) m[r] = MaxOfWarps(s.warp_max, g + 8 * r);
+    Weigh(c, visible, m, s.p, l);
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      l[r] += __shfl_xor_sync(kAllLanes, l[r], 1);
+      l[r] += __shfl_xor_sync(kAllLanes, l[r], 2);
+      if (t == 0) s.warp_sum[warp][g + 8 * r] = l[r];
+    }
+    CopyAsyncWait<1>();
+    __syncthreads();  // the values and the weights are there
+    float o[kDim / 32][4] = {};
+    MultiplyValues<kDim>(s.p, s.v, o);
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      const float sum = SumOfWarps(s.warp_sum, g + 8 * r);
+      if (warp == 0 && t == 0) WriteSlot(p, row_group, slot, block, g + 8 * r, m[r], sum);
+      const MergeWeights w = WeightsOf(run_max[r], m[r], slot == 0);
+      run_max[r] = w.max;
+      run_sum[r] = Merged(run_sum[r], sum, w);
+#pragma unroll
+      for (int n = 0; n < kDim / 32; ++n) {
+#pragma unroll
+        for (int e = 2 * r; e < 2 * r + 2; ++e) run_out[n][e] = Merged(run_out[n][e], o[n][e], w);
+      }
+    }
+    __syncthreads();  // nobody reads the values, the weights and their sums any more
+    copy(s.v, p.v, next);
+    block = next;
   }
-  __syncthreads();
-  for (int i = threadIdx.x; i < p.heads * kDim; i += kTeamThreads)
-    WriteOutput<kDim>(p, row_group, i / kDim, i % kDim, s.out[i / kDim][i % kDim], s.max[i / kDim],
-                      s.sum[i / kDim]);
+#pragma unroll
+  for (int r = 0; r < 2; ++r) {
+    const int head = g + 8 * r;
+    if (head >= p.heads) continue;
+#pragma unroll
+    for (int n = 0; n < kDim / 32; ++n) {
+#pragma unroll
+      for (int e = 0; e < 2; ++e) {
+        WriteOutput<kDim>(p, row_group, head, ColumnOf<kDim>(n) + e, run_out[n][2 * r + e],
+                          run_max[r], run_sum[r]);
+      }
+    }
+  }
 }
 
 constexpr int kChooserThreads = 256;
@@ -319,8 +369,9 @@ cudaError_t LaunchDim(DecodeAttentionParams p, DecodeAttentionWay way, bool afte
     p.selected = nullptr;
   }
   if (way == DecodeAttentionWay::kBest) {
-    way = hopper && p.topk <= kMaxDecodeTopk ? DecodeAttentionWay::kClusterOf16
-                                             : DecodeAttentionWay::kInTurn;
+    const bool few = p.rows * p.groups < kInTurnFrom;
+    way = hopper && few && p.topk <= kMaxDecodeTopk ? DecodeAttentionWay::kClusterOf16
+                                                    : DecodeAttentionWay::kInTurn;
   }
   switch (way) {
     case DecodeAttentionWay::kClusterOf16:

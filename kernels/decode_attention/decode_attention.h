@@ -64,8 +64,7 @@ struct DecodeAttentionParams {
                       // minus infinity behind the last; or null
 };
 
-// How the blocks of threads share the work; all but kInTurn need sm_90. The clusters give the same
-// bits, kInTurn those of another order of merging.
+// How the blocks of threads share the work; all but kInTurn need sm_90. All give the same bits.
 enum class DecodeAttentionWay { kBest, kClusterOf16, kClusterOf8, kInTurn };
 
 // Returns a cudaError_t: 0, or what the launch failed with. after_score: the stream's last launch
