@@ -186,6 +186,9 @@ void AddUp(const google::protobuf::Message& part, google::protobuf::Message& sum
     } else if (!field->is_repeated() && field->cpp_type() == FieldDescriptor::CPPTYPE_INT64) {
       reflection.SetInt64(&sum, field,
                           reflection.GetInt64(sum, field) + reflection.GetInt64(part, field));
+    } else if (!field->is_repeated() && field->cpp_type() == FieldDescriptor::CPPTYPE_DOUBLE) {
+      reflection.SetDouble(&sum, field,
+                           reflection.GetDouble(sum, field) + reflection.GetDouble(part, field));
     }
   }
 }

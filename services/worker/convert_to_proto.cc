@@ -339,6 +339,13 @@ v1::Stats ToProto(const engine::Stats& stats) {
   out.set_repair_rebuilds(stats.repair_rebuilds);
   out.set_read_retries(stats.read_retries);
   out.set_slow_reads(stats.slow_reads);
+  out.set_timed_out_reads(stats.timed_out_reads);
+  out.set_write_outages(stats.write_outages);
+  out.set_write_recoveries(stats.write_recoveries);
+  out.mutable_recomputed()->insert(stats.recomputed.begin(), stats.recomputed.end());
+  out.set_prefill_tokens_per_second(stats.prefill_tokens_per_second);
+  out.set_pending_tokens(stats.pending_tokens);
+  out.set_displaced_requests(stats.displaced_requests);
   out.set_device_pages(stats.device_pages);
   out.set_device_pages_used(stats.device_pages_used);
   out.set_device_page_hits(stats.device_page_hits);

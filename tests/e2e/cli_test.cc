@@ -14,6 +14,7 @@ namespace lectern::testing {
 namespace {
 
 using nlohmann::json;
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 
 class CliTest : public ::testing::Test {
@@ -131,7 +132,9 @@ TEST_F(CliTest, CorporaGenerationsOperations) {
   ASSERT_EQ(generations.size(), 1u);
   EXPECT_EQ(generations[0]["residency"], "COMPLETE");
   EXPECT_THAT(Ok({"model"}), HasSubstr("context_limit_tokens"));
-  EXPECT_THAT(Ok({"stats"}), HasSubstr("generated_tokens"));
+  EXPECT_THAT(Ok({"stats"}),
+              AllOf(HasSubstr("generated_tokens"), HasSubstr("prefill_tokens_per_second"),
+                    HasSubstr("timed_out_reads"), HasSubstr("displaced_requests")));
   EXPECT_THAT(Ok({"count", "--question", "How many?"}), HasSubstr("tokens; the limit is"));
   Ok({"delete", "shelf"});
   EXPECT_EQ(Lectern({"corpora", "get", "shelf"}).code, 1);

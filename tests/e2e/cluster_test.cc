@@ -185,6 +185,7 @@ TEST_F(ClusterTest, ListsGoOverAllGroups) {
   ASSERT_TRUE(cluster_->client(0).models->GetStats(&stats_context, {}, &stats).ok());
   EXPECT_EQ(stats.corpora(), kCorpora);
   EXPECT_EQ(stats.documents(), 2);
+  EXPECT_EQ(stats.recomputed().count("slow"), 1u);
   EXPECT_THAT(stats.unreachable(), IsEmpty());
 }
 
