@@ -8,7 +8,7 @@ CXX_FILES = git ls-files -z -- 'engine/*.h' 'engine/*.cc' 'kernels/*.h' 'kernels
 
 SOAK_MINUTES ?= 60
 
-.PHONY: all demo test coverage bench soak format check-format python-client clean help
+.PHONY: all demo test coverage asan tsan bench soak format check-format python-client clean help
 .DEFAULT_GOAL := all
 
 help:
@@ -16,6 +16,8 @@ help:
 	@echo 'make demo         build, serve, upload real documents, ask, kill -9, ask again'
 	@echo 'make test         build and run every test'
 	@echo 'make coverage     line coverage of what keeps and serves documents, by the tests: tests/bench/results/trust.json'
+	@echo 'make asan         every test that needs no GPU under AddressSanitizer and UndefinedBehaviorSanitizer; hours'
+	@echo 'make tsan         engine, scheduler, storage and kernels under ThreadSanitizer; hours'
 	@echo 'make bench        run the benchmarks; figures go to tests/bench/results'
 	@echo 'make soak         an hour of mixed load on real processes: SOAK_MINUTES, tests/soak/soak.py'
 	@echo 'make format       clang-format every C++ file in place'
@@ -40,6 +42,17 @@ coverage: python-client build/coverage/build.ninja
 	find build/coverage -name '*.gcda' -delete
 	ctest --preset coverage -j $(JOBS) -LE gpu
 	scripts/line_coverage build/coverage --results=tests/bench/results/trust.json
+
+asan: python-client build/asan/build.ninja
+	scripts/setup test
+	cmake --build --preset asan -j $(JOBS)
+	ctest --preset asan -j $(JOBS) -LE gpu
+
+tsan:
+	scripts/setup tsan
+	$(MAKE) --no-print-directory build/tsan/build.ninja
+	cmake --build --preset tsan -j $(JOBS)
+	ctest --preset tsan -j $(JOBS)
 
 bench: build/bench/build.ninja
 	cmake --build --preset bench -j $(JOBS) --target bench
