@@ -4,6 +4,7 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <string_view>
 
 #include "engine/cuda/cuda_backend.h"
 #include "engine/error/error.h"
@@ -13,7 +14,7 @@ namespace lectern::engine {
 namespace {
 
 // Changes with whatever changes the bits that our kernels leave in a cache.
-constexpr int kKernelsVersion = 1;
+constexpr int kKernelsVersion = 2;
 
 absl::Status NoGpu(std::string_view message) {
   return Error(absl::StatusCode::kUnavailable, "NO_GPU", message);
@@ -41,8 +42,12 @@ absl::StatusOr<std::unique_ptr<CudaDevice>> CudaDevice::Open() {
   int devices = 0;
   const cudaError_t found = cudaGetDeviceCount(&devices);
   if (found != cudaSuccess || devices == 0) {
-    return NoGpu(fmt::format("no GPU can be used here: {}",
-                             found != cudaSuccess ? cudaGetErrorString(found) : "there is none"));
+    // Also what CUDA says where there is no driver at all.
+    const std::string_view why = found == cudaErrorInsufficientDriver
+                                     ? "there is no NVIDIA driver, or it is older than this CUDA"
+                                 : found != cudaSuccess ? cudaGetErrorString(found)
+                                                        : "there is none";
+    return NoGpu(fmt::format("no GPU can be used here: {}", why));
   }
   auto device = std::unique_ptr<CudaDevice>(new CudaDevice());
   cudaDeviceProp properties;
