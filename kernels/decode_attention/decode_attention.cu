@@ -32,14 +32,11 @@ struct alignas(128) Team {
   float max[kTeamRows], sum[kTeamRows];  // of the block; max in units of log 2
 };
 
-// Puts a selected block's keys and values on their way into the team's memory.
+// Puts one group's keys or values of a page on their way into shared memory.
 template <int kDim>
-__device__ __forceinline__ void CopyPage(const DecodeAttentionParams& p, int64_t page, int group,
-                                         int visible, Team<kDim>& s) {
-  const int64_t at = (page * p.groups + group) * kBlockTokens * kDim;
-  CopyBlock<kDim>(s.k, p.k + at, visible);
-  CopyAsyncCommit();
-  CopyBlock<kDim>(s.v, p.v + at, visible);
+__device__ __forceinline__ void CopyTile(Bf16* to, const Bf16* from, const DecodeAttentionParams& p,
+                                         int64_t page, int group, int visible) {
+  CopyBlock<kDim>(to, from + (page * p.groups + group) * kBlockTokens * kDim, visible);
   CopyAsyncCommit();
 }
 
@@ -48,6 +45,37 @@ __device__ __forceinline__ float MaxOfWarps(const float (&of)[kTeamWarps][kTeamR
 }
 __device__ __forceinline__ float SumOfWarps(const float (&of)[kTeamWarps][kTeamRows], int row) {
   return (of[0][row] + of[1][row]) + (of[2][row] + of[3][row]);
+}
+
+// The scores of a warp's keys, in units of log 2, and its maxima for the team; `k` is there.
+template <int kDim>
+__device__ __forceinline__ void ScoreKeys(const uint32_t (&q)[kDim / 16][4], const Bf16* k,
+                                          int visible, float scale_log2, float (&c)[4][4],
+                                          float (&warp_max)[kTeamWarps][kTeamRows]) {
+  const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
+  float m[2] = {-INFINITY, -INFINITY};
+  MultiplyKeys<kDim>(q, k, c);
+  ScaleVisible(c, visible, scale_log2, m);
+#pragma unroll
+  for (int r = 0; r < 2; ++r)
+    if (t == 0) warp_max[threadIdx.x / 32 % kTeamWarps][g + 8 * r] = m[r];
+}
+
+// Behind a barrier: the block's maxima of the thread's rows, the weights of its keys in s.p, and
+// the warp's sums for the team.
+template <typename Shared>
+__device__ __forceinline__ void WeighKeys(Shared& s, float (&c)[4][4], int visible, float (&m)[2]) {
+  const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
+  float l[2] = {0, 0};
+#pragma unroll
+  for (int r = 0; r < 2; ++r) m[r] = MaxOfWarps(s.warp_max, g + 8 * r);
+  Weigh(c, visible, m, s.p, l);
+#pragma unroll
+  for (int r = 0; r < 2; ++r) {
+    l[r] += __shfl_xor_sync(kAllLanes, l[r], 1);
+    l[r] += __shfl_xor_sync(kAllLanes, l[r], 2);
+    if (t == 0) s.warp_sum[threadIdx.x / 32 % kTeamWarps][g + 8 * r] = l[r];
+  }
 }
 
 // What the blocks so far and the next one's partial weigh when they are put together, always in the
@@ -72,23 +100,13 @@ __device__ __forceinline__ void AttendBlock(Team<kDim>& s, const uint32_t (&q)[k
   const int warp = threadIdx.x / 32 % kTeamWarps;
   CopyAsyncWait<1>();
   NamedBarrier(barrier, kTeamThreads);
-  float c[4][4] = {}, m[2] = {-INFINITY, -INFINITY}, l[2] = {0, 0};
-  MultiplyKeys<kDim>(q, s.k, c);
-  ScaleVisible(c, visible, scale_log2, m);
+  float c[4][4] = {}, m[2];
+  ScoreKeys<kDim>(q, s.k, visible, scale_log2, c, s.warp_max);
+  NamedBarrier(barrier, kTeamThreads);
+  WeighKeys(s, c, visible, m);
 #pragma unroll
   for (int r = 0; r < 2; ++r)
-    if (t == 0) s.warp_max[warp][g + 8 * r] = m[r];
-  NamedBarrier(barrier, kTeamThreads);
-#pragma unroll
-  for (int r = 0; r < 2; ++r) m[r] = MaxOfWarps(s.warp_max, g + 8 * r);
-  Weigh(c, visible, m, s.p, l);
-#pragma unroll
-  for (int r = 0; r < 2; ++r) {
-    l[r] += __shfl_xor_sync(kAllLanes, l[r], 1);
-    l[r] += __shfl_xor_sync(kAllLanes, l[r], 2);
-    if (t == 0) s.warp_sum[warp][g + 8 * r] = l[r];
     if (t == 0 && warp == 0) s.max[g + 8 * r] = m[r];
-  }
   CopyAsyncWait<0>();
   NamedBarrier(barrier, kTeamThreads);
   if (threadIdx.x % kTeamThreads < kTeamRows) {
@@ -179,7 +197,8 @@ __global__ void __launch_bounds__(kTeams* kTeamThreads, kTeams == 1 ? 3 : 1)
   const int block = slot < p.topk ? s.choice.blocks[slot] : -1;
   if (block >= 0) {
     const int visible = min(kBlockTokens, position + 1 - block * kBlockTokens);
-    CopyPage<kDim>(p, pages[block], group, visible, s.team[team]);
+    CopyTile<kDim>(s.team[team].k, p.k, p, pages[block], group, visible);
+    CopyTile<kDim>(s.team[team].v, p.v, p, pages[block], group, visible);
     AttendBlock<kDim>(s.team[team], q, 1 + team, visible, scale_log2);
   }
   if (p.selected != nullptr && threadIdx.x % kTeamThreads == 0 && slot < p.topk)
@@ -255,10 +274,10 @@ __global__ void __launch_bounds__(kTeamThreads, 3) AttendInTurn(DecodeAttentionP
   // Commits a group in any case, so that a wait for all but the last is one for the last but one.
   auto copy = [&](Bf16* to, const Bf16* from, int block) {
     if (block >= 0) {
-      CopyBlock<kDim>(to, from + (int64_t{pages[block]} * p.groups + group) * kBlockTokens * kDim,
-                      visible_of(block));
+      CopyTile<kDim>(to, from, p, pages[block], group, visible_of(block));
+    } else {
+      CopyAsyncCommit();
     }
-    CopyAsyncCommit();
   };
 
   float run_max[2] = {-INFINITY, -INFINITY}, run_sum[2] = {}, run_out[kDim / 32][4] = {};
@@ -275,23 +294,11 @@ __global__ void __launch_bounds__(kTeamThreads, 3) AttendInTurn(DecodeAttentionP
     const int visible = visible_of(block), next = block_of(slot + 1);
     CopyAsyncWait<1>();
     __syncthreads();  // the keys are there
-    float c[4][4] = {}, m[2] = {-INFINITY, -INFINITY}, l[2] = {0, 0};
-    MultiplyKeys<kDim>(q, s.k, c);
-    ScaleVisible(c, visible, scale_log2, m);
-#pragma unroll
-    for (int r = 0; r < 2; ++r)
-      if (t == 0) s.warp_max[warp][g + 8 * r] = m[r];
+    float c[4][4] = {}, m[2];
+    ScoreKeys<kDim>(q, s.k, visible, scale_log2, c, s.warp_max);
     __syncthreads();  // nobody reads the keys any more
     copy(s.k, p.k, next);
-#pragma unroll
-    for (int r = 0; r < 2; ++r) m[r] = MaxOfWarps(s.warp_max, g + 8 * r);
-    Weigh(c, visible, m, s.p, l);
-#pragma unroll
-    for (int r = 0; r < 2; ++r) {
-      l[r] += __shfl_xor_sync(kAllLanes, l[r], 1);
-      l[r] += __shfl_xor_sync(kAllLanes, l[r], 2);
-      if (t == 0) s.warp_sum[warp][g + 8 * r] = l[r];
-    }
+    WeighKeys(s, c, visible, m);
     CopyAsyncWait<1>();
     __syncthreads();  // the values and the weights are there
     float o[kDim / 32][4] = {};
