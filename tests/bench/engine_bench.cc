@@ -33,7 +33,9 @@
 
 #include "engine/cuda/cuda_backend.h"
 #include "engine/device/device.h"
+#include "engine/device/device_memory.h"
 #include "engine/kv/context.h"
+#include "engine/model/config.h"
 #include "engine/model/cpu_decoder.h"
 #include "engine/model/serving_model.h"
 #include "kernels/matmul/matmul.h"
@@ -222,23 +224,6 @@ Limits CpuLimits(const Work& work) {
           .moves = "reads"};
 }
 
-// Device memory of a measurement.
-class Room {
- public:
-  Room(Device* device, int64_t bytes) : device_(device), memory_(Must(device->Allocate(bytes))) {}
-  ~Room() { device_->Free(memory_); }
-  Room(const Room&) = delete;
-  Room& operator=(const Room&) = delete;
-  template <typename T>
-  T* as() const {
-    return static_cast<T*>(memory_);
-  }
-
- private:
-  Device* device_;
-  void* memory_;
-};
-
 // Seconds of one of `calls` in a row, the median of several such rows.
 template <typename Call>
 double DeviceSeconds(Device* device, int calls, const Call& call) {
@@ -260,23 +245,24 @@ Limits GpuLimits(Device* device, const Work& work) {
     // Near one, with random mantissas and signs.
     for (kernels::Bf16& x : numbers) x.bits = static_cast<uint16_t>(0x3f00 | (random() & 0x80ff));
     const int64_t bytes = static_cast<int64_t>(numbers.size() * sizeof(kernels::Bf16));
-    const Room in(device, bytes), out(device, rows * n * static_cast<int64_t>(sizeof(float)));
-    Must(device->ToDevice(in.as<void>(), numbers.data(), bytes));
+    DeviceArray<kernels::Bf16> in;
+    DeviceArray<float> out;
+    Must(in.Grow(device, static_cast<int64_t>(numbers.size())));
+    Must(out.Grow(device, rows * n));
+    Must(device->ToDevice(in.get(), numbers.data(), bytes));
     const double seconds = DeviceSeconds(device, 20, [&] {
-      return device->MultiplyTiles({.x = in.as<kernels::Bf16>(),
-                                    .w = in.as<kernels::Bf16>() + rows * k,
-                                    .y = out.as<float>(),
-                                    .rows = rows,
-                                    .n = n,
-                                    .k = k});
+      return device->MultiplyTiles(
+          {.x = in.get(), .w = in.get() + rows * k, .y = out.get(), .rows = rows, .n = n, .k = k});
     });
     return 2.0 * static_cast<double>(rows * n * k) / seconds;
   };
   constexpr int64_t kCopied = int64_t{1} << 30;
-  const Room from(device, kCopied), to(device, kCopied);
-  Must(device->Clear(from.as<void>(), kCopied));
-  const double seconds = DeviceSeconds(
-      device, 4, [&] { return device->WithinDevice(to.as<void>(), from.as<void>(), kCopied); });
+  DeviceArray<std::byte> from, to;
+  Must(from.Grow(device, kCopied));
+  Must(to.Grow(device, kCopied));
+  Must(device->Clear(from.get(), kCopied));
+  const double seconds =
+      DeviceSeconds(device, 4, [&] { return device->WithinDevice(to.get(), from.get(), kCopied); });
   return {.flops = LimitRate(work, 8192, product),
           .bytes = 2.0 * static_cast<double>(kCopied) / seconds,
           .multiplies = "cuBLASLt",
@@ -560,8 +546,8 @@ int Main(int argc, char** argv) {
   if (gpu) {
     auto opened = Must(OpenCudaDevice());
     device = opened->Name();
-    const auto config = Must(ServingModel::Load(model_dir, false));
-    limits = GpuLimits(opened.get(), Work(config->config()));
+    const ModelConfig config = Must(LoadModelConfig(model_dir + "/config.json"));
+    limits = GpuLimits(opened.get(), Work(config));
     backend = {.open_device = OpenCudaDevice, .sizes = {.step_tokens = chunk}};
   }
   auto model = Must(ServingModel::Load(model_dir, false, backend));

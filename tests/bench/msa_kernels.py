@@ -12,7 +12,6 @@ import argparse
 import ctypes as C
 import json
 import math
-import os
 import statistics
 import subprocess
 import time
