@@ -376,7 +376,7 @@ class KeyBank:
 
     def __init__(self, layers: int, size: int, dim: int, device: torch.device):
         self.keys = torch.zeros(layers, size, dim, dtype=torch.bfloat16, device=device)
-        self.layers, self.at = layers, 0
+        self.at = 0
         self.fresh: list[Tensor] = []
 
     def note(self, bare: Tensor) -> None:
