@@ -304,7 +304,7 @@ class ContextMaker:
             answer += [False] * len(piece)
         everything = "\n".join(f"{placed.title}\n{placed.text}" for placed in documents)
         asked: set[str] = set()
-        failures = 0
+        failures = 0  # in a row
         while len(tokens) < length - 12 and failures < 60:
             question = ready.pop() if ready and rng.random() < 0.3 else self._question(documents, everything)
             if question is None or question.text in asked:
@@ -318,6 +318,7 @@ class ContextMaker:
             if len(asked_tokens) + len(target) + 1 > length - len(tokens) or len(target) > 60:
                 failures += 1
                 continue
+            failures = 0
             tokens += asked_tokens
             answer += [False] * len(asked_tokens)
             answers.append((question.family, len(tokens), len(tokens) + len(target) + 1))

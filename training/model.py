@@ -243,20 +243,21 @@ def wrong_keys(bare: Tensor, gain: Tensor, cos: Tensor, sin: Tensor, negatives: 
     return torch.cat(parts, 1)[:, :, 0].to(torch.bfloat16) if parts else None
 
 
-def index_loss(q: Tensor, k: Tensor, iq: Tensor, ik: Tensor, rows: Tensor, selected: Tensor | None, wrong: Tensor | None = None) -> Tensor:
+def index_loss(q: Tensor, k: Tensor, iq: Tensor, ik: Tensor, rows: Tensor, selected: Tensor | None, wrong: Tensor | None = None, first: int = 0) -> Tensor:
     """KL(teacher || student) over sampled rows (msa.md, 3.1), mean over rows and groups.
 
-    q [B, T, H, d], k [B, T, K, d]: main branch, used detached. iq [B, T, K, e], ik [B, T, e]. rows int64 [B, R].
+    q [B, Q, H, d], k [B, T, K, d]: main branch, used detached. iq [B, Q, K, e], ik [B, T, e]. rows int64 [B, R]: of the queries, of which
+    number r stands at place first + r among the T keys (Q = T and first = 0 unless the queries are a sequence's end).
     Teacher: mean over a group's heads of their softmax. Without `selected` (warm-up) both run over the whole history; with
     it the first half of the rows is restricted to the selected tokens and the rest keeps learning on the whole history.
     `wrong` [B, M, e] (wrong_keys) join the student's softmax: at 1M tokens the right block stands against 8,191 others.
     """
-    batch, length, heads, dim = q.shape
-    groups = k.shape[2]
+    batch, _, heads, dim = q.shape
+    length, groups = k.shape[1:3]
     take = rows[:, :, None, None]
     q_rows = q.detach().gather(1, take.expand(-1, -1, heads, dim)).view(batch, -1, groups, heads // groups, dim)
     iq_rows = iq.gather(1, take.expand(-1, -1, groups, iq.shape[-1]))
-    hidden = rows[:, :, None] < torch.arange(length, device=rows.device)  # [B, R, T]
+    hidden = first + rows[:, :, None] < torch.arange(length, device=rows.device)  # [B, R, T]
     if selected is not None:
         half = rows.shape[1] // 2
         of_rows = selected.gather(2, rows[:, None, :, None].expand(-1, groups, -1, selected.shape[-1]))
@@ -295,24 +296,37 @@ class Attention(nn.Module):
             self.index_k_proj = Linear(width, config.index_dim)
             self.index_q_norm, self.index_k_norm = Norm(config.index_dim, config), Norm(config.index_dim, config)
 
+    def keys_values(self, h: Tensor, cos: Tensor, sin: Tensor):
+        """k and v [B, T, K, d] in bf16."""
+        batch, length, _ = h.shape
+        k = self.k_proj(h).view(batch, length, -1, self.config.head_dim)
+        v = self.v_proj(h).view(batch, length, -1, self.config.head_dim)
+        if self.config.use_qk_norm:
+            k = self.k_norm(k)
+        return rotate(k, cos, sin).to(torch.bfloat16), v
+
     def heads(self, h: Tensor, cos: Tensor, sin: Tensor):
         """q [B, T, H, d], k and v [B, T, K, d] in bf16."""
         batch, length, _ = h.shape
         q = self.q_proj(h).view(batch, length, -1, self.config.head_dim)
-        k = self.k_proj(h).view(batch, length, -1, self.config.head_dim)
-        v = self.v_proj(h).view(batch, length, -1, self.config.head_dim)
         if self.config.use_qk_norm:
-            q, k = self.q_norm(q), self.k_norm(k)
-        return rotate(q, cos, sin).to(torch.bfloat16), rotate(k, cos, sin).to(torch.bfloat16), v
+            q = self.q_norm(q)
+        return (rotate(q, cos, sin).to(torch.bfloat16), *self.keys_values(h, cos, sin))
+
+    def index_keys(self, h: Tensor, cos: Tensor, sin: Tensor):
+        """ik [B, T, e] in bf16 from the detached layer input; and the same before gain and RoPE, fp32."""
+        h = h.detach()
+        batch, length, _ = h.shape
+        bare = self.index_k_norm.bare(self.index_k_proj(h).view(batch, length, 1, self.config.index_dim))
+        ik = rotate(bare * self.index_k_norm.gain(), cos, sin)
+        return ik[:, :, 0].to(torch.bfloat16), bare[:, :, 0]
 
     def index(self, h: Tensor, cos: Tensor, sin: Tensor):
         """iq [B, T, K, e] and ik [B, T, e] in bf16, from the detached layer input; and ik before gain and RoPE, fp32."""
         h = h.detach()
         batch, length, _ = h.shape
         iq = self.index_q_norm(self.index_q_proj(h).view(batch, length, -1, self.config.index_dim))
-        bare = self.index_k_norm.bare(self.index_k_proj(h).view(batch, length, 1, self.config.index_dim))
-        ik = rotate(bare * self.index_k_norm.gain(), cos, sin)
-        return rotate(iq, cos, sin).to(torch.bfloat16), ik[:, :, 0].to(torch.bfloat16), bare[:, :, 0]
+        return (rotate(iq, cos, sin).to(torch.bfloat16), *self.index_keys(h, cos, sin))
 
     def wrong(self, bare: Tensor, cos: Tensor, sin: Tensor, negatives: int, bank: Tensor | None, places: Tensor | None) -> Tensor | None:
         return wrong_keys(bare, self.index_k_norm.gain(), cos, sin, negatives, bank, places)

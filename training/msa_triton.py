@@ -1,5 +1,5 @@
-"""Two Triton kernels that make MSA affordable at a million tokens: block scores without a score matrix, and attention over
-selected pages. Used for selection while training on a GPU and by long_context.py. Shapes as in model.py: G groups, e index
+"""Triton kernels that make MSA affordable at a million tokens: block scores without a score matrix, and attention over
+selected pages with its gradients. Used while training on a GPU (selection, reach.py) and by long_context.py. Shapes as in model.py: G groups, e index
 size, H heads, d head size, blocks ("pages") of 128 tokens.
 """
 
@@ -74,9 +74,9 @@ def _paged_attention(q, k, v, pages, starts, at, out, mass, rows, scale, COUNT: 
             weights = tl.exp(scores - new[:, None])
             shrink = tl.exp(highest - new)
             total = total * shrink + tl.sum(weights, 1)
-            acc = acc * shrink[:, None] + tl.dot(weights.to(tl.bfloat16), tl.load(v + base))
+            acc = acc * shrink[:, None] + tl.dot(weights.to(v.dtype.element_ty), tl.load(v + base))
             highest = new
-    tl.store(out + (row.to(tl.int64) * H + head[:, None]) * D + d[None, :], (acc / total[:, None]).to(tl.bfloat16), mask=(m < per)[:, None])
+    tl.store(out + (row.to(tl.int64) * H + head[:, None]) * D + d[None, :], (acc / total[:, None]).to(out.dtype.element_ty), mask=(m < per)[:, None])
     tl.store(mass + row.to(tl.int64) * H + head, highest + tl.log(total), mask=m < per)
 
 
@@ -95,3 +95,70 @@ def paged_attention(q: Tensor, k: Tensor, v: Tensor, pages: Tensor, starts: Tens
         COUNT=pages.shape[2], H=heads, G=groups, D=size, M=16, num_warps=4,
     )  # fmt: skip
     return out, mass
+
+
+@triton.jit
+def _paged_attention_backward(
+    q, k, v, pages, starts, at, out, mass, grad, deep, dq, dk, dv, rows, scale, learned,
+    COUNT: tl.constexpr, H: tl.constexpr, G: tl.constexpr, D: tl.constexpr, M: tl.constexpr,
+):  # fmt: skip
+    row, g = tl.program_id(0), tl.program_id(1)
+    per: tl.constexpr = H // G
+    m = tl.arange(0, M)
+    d = tl.arange(0, D)
+    head = g * per + m
+    mine = (row.to(tl.int64) * H + head[:, None]) * D + d[None, :]
+    inside = (m < per)[:, None]
+    query = tl.load(q + mine, mask=inside, other=0.0)
+    given = tl.load(grad + mine, mask=inside, other=0.0)
+    whole = tl.load(mass + row.to(tl.int64) * H + head, mask=m < per, other=0.0)
+    spread = tl.sum(given.to(tl.float32) * tl.load(out + mine, mask=inside, other=0.0).to(tl.float32), 1)
+    place = tl.load(at + row)
+    all_learn = tl.load(deep + row) != 0
+    acc = tl.zeros((M, D), tl.float32)
+    t = tl.arange(0, 128)
+    for slot in range(COUNT):
+        where = (row.to(tl.int64) * G + g) * COUNT + slot
+        page = tl.load(pages + where)
+        if page >= 0:
+            begin = tl.load(starts + where)
+            base = page.to(tl.int64) * 128 * G * D + t[:, None] * (G * D) + g * D + d[None, :]
+            keys = tl.load(k + base)
+            scores = tl.dot(query, tl.trans(keys)) * scale
+            seen = (begin + t <= place)[None, :] & inside
+            weights = tl.where(seen, tl.exp(scores - whole[:, None]), 0.0)
+            slope = tl.dot(given, tl.trans(tl.load(v + base)))
+            slope = (weights * (slope - spread[:, None]) * scale).to(k.dtype.element_ty)
+            acc += tl.dot(slope, keys)
+            if all_learn | (page >= learned):
+                tl.atomic_add(dk + base, tl.dot(tl.trans(slope), query))
+                tl.atomic_add(dv + base, tl.dot(tl.trans(weights.to(v.dtype.element_ty)), given))
+    tl.store(dq + mine, acc.to(dq.dtype.element_ty), mask=inside)
+
+
+class PagedAttention(torch.autograd.Function):
+    """paged_attention's output with gradients: apply(q, k, v, pages, starts, at, deep, learned) -> bf16 [R, H, d].
+
+    q always learns. Keys and values of pages from number `learned` on learn from every row, those before it from the rows
+    with deep (bool [R]) only: adding up gradients of pages that many rows share costs more than all the rest.
+    """
+
+    @staticmethod
+    def forward(ctx, q: Tensor, k: Tensor, v: Tensor, pages: Tensor, starts: Tensor, at: Tensor, deep: Tensor, learned: int) -> Tensor:
+        q, k, v, pages, starts = (tensor.contiguous() for tensor in (q, k, v, pages, starts))
+        out, mass = paged_attention(q, k, v, pages, starts, at)
+        ctx.save_for_backward(q, k, v, pages, starts, at, out, mass, deep.to(torch.int8))
+        ctx.learned = learned
+        return out
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        q, k, v, pages, starts, at, out, mass, deep = ctx.saved_tensors
+        rows, heads, size = q.shape
+        dq = torch.empty_like(q)
+        dk, dv = torch.zeros_like(k, dtype=torch.float32), torch.zeros_like(v, dtype=torch.float32)
+        _paged_attention_backward[(rows, k.shape[2])](
+            q, k, v, pages, starts, at, out, mass, grad.to(q.dtype).contiguous(), deep, dq, dk, dv, rows, size**-0.5, ctx.learned,
+            COUNT=pages.shape[2], H=heads, G=k.shape[2], D=size, M=16, num_warps=4,
+        )  # fmt: skip
+        return dq, dk.to(k.dtype), dv.to(v.dtype), None, None, None, None, None

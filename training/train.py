@@ -12,6 +12,7 @@ index matrices are trained by Muon, whose step does not depend on the gradient's
 
 import argparse
 import dataclasses
+import functools
 import json
 import math
 import os
@@ -21,6 +22,7 @@ import time
 import checkpoint
 import contexts
 import numpy as np
+import reach
 import torch
 import torch.distributed as dist
 from model import Config, Lectern, balance_index_gains, tensor_names
@@ -42,6 +44,7 @@ class Stage:
     negatives: int = 2
     bank: int = 0  # index keys of earlier steps that join them
     rate: tuple[float, float] = (1.0, 1.0)  # learning-rate factor at the stage's start and end
+    part: int = 0  # tokens of questions a step; not 0: long contexts as reach.py trains them, `length` being the longest
 
 
 PLANS = {
@@ -85,6 +88,11 @@ PLANS = {
         Stage(32768, 2, 140, 0.2, rows=256, negatives=1, index="alone", quantise=True, bank=262144, rate=(1.0, 0.3)),
         Stage(8192, 8, 100, 0.25, rows=64, negatives=3, sparse=True, quantise=True, bank=262144, rate=(0.15, 0.0)),
     ],
+    # Lengths up to a million, for the index branch and for what reads its selection.
+    "reach": [
+        Stage(32768, 2, 60, 0.2, rows=256, negatives=1, index="alone", quantise=True, bank=262144, rate=(1.0, 0.3)),
+        Stage(1040384, 1, 300, 0, part=32768, rows=64, sparse=True, quantise=True, rate=(0.3, 0.0)),
+    ],
     # The dense twin sees the same tokens without an index branch, is then given a new one (the rest frozen), and goes on sparsely.
     "twin": [
         Stage(131072, 1, 0, 0.08, steps=110, index="off", quantise=True, rate=(0.5, 0.35)),
@@ -101,6 +109,8 @@ PLANS = {
     "smoke_twin": [
         Stage(131072, 1, 0, 0.08, steps=6, index="off", quantise=True), Stage(8192, 8, 0, 0.22, steps=101, rows=128, index="alone", quantise=True),
     ],
+    "smoke_reach": [Stage(1040384, 1, 0, 0, steps=4, part=32768, rows=64, sparse=True, quantise=True)],
+    "tiny_reach": [Stage(2048, 1, 0, 0, steps=3, part=512, rows=16, sparse=True, quantise=True)],
     "tiny": [Stage(512, 2, 20, 0.4, rows=8, bank=2048), Stage(512, 2, 20, 0.4, rows=8, sparse=True, quantise=True, bank=2048)],
     "tiny_twin": [
         Stage(512, 2, 0, 0.4, steps=4, index="off"), Stage(512, 2, 0, 0.4, steps=4, rows=8, index="alone"), Stage(512, 2, 0, 0.4, steps=4, rows=8, sparse=True),
@@ -158,10 +168,14 @@ class Batches(torch.utils.data.IterableDataset):
 
 
 def batches(page_list: list[dict], tokenizer_path: str, stage: Stage, seed: int, workers: int):
+    made = (
+        reach.Contexts(page_list, functools.partial(Tokenizer.from_file, tokenizer_path), seed, stage.length, stage.part, stage.rows)
+        if stage.part
+        else Batches(page_list, tokenizer_path, stage, seed)
+    )
     return iter(
         torch.utils.data.DataLoader(
-            Batches(page_list, tokenizer_path, stage, seed), batch_size=None, num_workers=workers,
-            prefetch_factor=4 if workers else None, pin_memory=torch.cuda.is_available(),
+            made, batch_size=None, num_workers=workers, prefetch_factor=4 if workers else None, pin_memory=torch.cuda.is_available(),
         )
     )  # fmt: skip
 
@@ -204,9 +218,32 @@ class Trainer:
         dist.all_reduce(flat, op=dist.ReduceOp.AVG)
         torch._foreach_copy_(gradients, [part.view_as(gradient) for part, gradient in zip(flat.split([g.numel() for g in gradients]), gradients)])
 
-    def step(self, batch: dict[str, torch.Tensor], stage: Stage, rate: float) -> dict[str, torch.Tensor]:
+    def _update(self, rate: float) -> None:
+        """A step of the optimisers by the gradients that are there."""
         for group in self.adam.param_groups:
             group["lr"] = group["base"] * rate
+        self._average_gradients()
+        if not self.frozen:
+            torch.nn.utils.clip_grad_norm_([self.model.embed_tokens.weight], 1.0)
+        self.muon.step(MATRIX_RATE * rate)
+        self.adam.step()
+        self.model.zero_grad(set_to_none=False)
+
+    def reach(self, context: reach.Context, rate: float) -> dict[str, torch.Tensor]:
+        """A step for each part of a long context."""
+        on = reach.moved(context, self.device)
+        cos, sin = reach.tables(self.model, on)
+        inputs = reach.read(self.model, on.documents, cos, sin)
+        seen = []
+        for part in on.parts:
+            hidden, kl = reach.learn(self.model, inputs, cos, sin, part)
+            loss, losses, right = self.model.head_loss(hidden, part.where, part.targets, torch.full(part.where.shape, 1 / len(part.where), device=self.device))
+            loss.backward()
+            self._update(rate)
+            seen.append({"answer": losses.mean(), "right": right.float().mean(), "kl": kl})
+        return {key: torch.stack([one[key] for one in seen]).mean() for key in seen[0]}
+
+    def step(self, batch: dict[str, torch.Tensor], stage: Stage, rate: float) -> dict[str, torch.Tensor]:
         on = {key: value.to(self.device, non_blocking=True) for key, value in batch.items()}
         hidden, index = self.model(on["tokens"], on["positions"], on["rows"], stage.sparse, stage.negatives, stage.index != "off")
         with torch.set_grad_enabled(not self.frozen):
@@ -214,12 +251,7 @@ class Trainer:
         (index.mean() if self.frozen else loss + index.mean()).backward()
         if self.model.bank is not None:
             self.model.bank.keep()
-        self._average_gradients()
-        if not self.frozen:
-            torch.nn.utils.clip_grad_norm_([self.model.embed_tokens.weight], 1.0)
-        self.muon.step(MATRIX_RATE * rate)
-        self.adam.step()
-        self.model.zero_grad(set_to_none=False)
+        self._update(rate)
         is_answer = torch.arange(len(losses), device=losses.device) < on["answers"]
         is_text = ~is_answer & (on["weights"] > 0)
         return {
@@ -256,37 +288,38 @@ def run_stage(trainer: Trainer, feed, stage: Stage, log: list[dict], started: fl
     first = not dist.is_initialized() or dist.get_rank() == 0
     progress = Progress(stage)
     begun, timed = time.time(), None
-    steps, kept = 0, []
+    steps, tokens, untimed, kept = 0, 0, 0, []
+    every = 1 if stage.part else LOG_EVERY
     while (passed := progress(steps)) < 1:
         rate = stage.rate[0] + (stage.rate[1] - stage.rate[0]) * passed
         rate *= min(1.0, (steps + 1) / warm)
         batch = next(feed)
-        kept.append(trainer.step(batch, stage, rate))
+        kept.append(trainer.reach(batch, rate) if stage.part else trainer.step(batch, stage, rate))
+        length = len(batch.documents) if stage.part else stage.length
+        tokens += trainer.world * (length + sum(len(part.tokens) for part in batch.parts) if stage.part else stage.batch * length)
         steps += 1
         if steps == 5:
             float(kept[-1]["answer"])
-            timed = time.time()
-        if first and (steps % LOG_EVERY == 0 or steps == 5):
+            timed, untimed = time.time(), tokens
+        if first and (steps % every == 0 or steps == 5):
             means = {key: float(torch.stack([one[key] for one in kept]).mean()) for key in kept[-1]}
-            per_step = stage.batch * stage.length * trainer.world
             entry = {
-                "seconds": round(time.time() - started, 1), "length": stage.length, "sparse": stage.sparse, "index": stage.index, "steps": steps,
-                "tokens": steps * per_step, "rate": round(rate, 3), **{key: round(value, 4) for key, value in means.items()},
-                "tokens_per_second": round((steps - 5) * per_step / max(1e-9, time.time() - timed)) if steps > 5 else 0,
+                "seconds": round(time.time() - started, 1), "length": length, "sparse": stage.sparse, "index": stage.index, "steps": steps,
+                "tokens": tokens, "rate": round(rate, 3), **{key: round(value, 4) for key, value in means.items()},
+                "tokens_per_second": round((tokens - untimed) / max(1e-9, time.time() - timed)) if steps > 5 else 0,
             }  # fmt: skip
-            if stage.index != "off" and steps % RECALL_EVERY == 0:
+            if stage.index != "off" and not stage.part and steps % RECALL_EVERY == 0:
                 on = {key: batch[key].to(trainer.device) for key in ("tokens", "positions", "rows")}
                 score, block = trainer.model.recall(**on, sparse=stage.sparse)
                 entry |= {"score_recall": [round(float(x), 4) for x in score], "block_recall": [round(float(x), 4) for x in block]}
             log.append(entry)
             print(json.dumps(entry), flush=True)
-        if steps % LOG_EVERY == 0:
+        if steps % every == 0:
             kept = []
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     if first:
-        count = steps * stage.batch * stage.length * trainer.world / 1e6
-        print(f"stage {stage.length} sparse={stage.sparse} index={stage.index}: {steps} steps, {count:.1f}M tokens, {time.time() - begun:.0f} s", flush=True)
+        print(f"stage {stage.length} sparse={stage.sparse} index={stage.index}: {steps} steps, {tokens / 1e6:.1f}M tokens, {time.time() - begun:.0f} s", flush=True)
 
 
 def main() -> None:
@@ -347,7 +380,7 @@ def main() -> None:
     for index, (stage, feed) in enumerate(zip(stages, feeds)):
         if stage.index != trainer.mode:
             trainer.learn(stage.index)
-        run_stage(trainer, feed, stage, log, started, warm=100.0 if index == 0 else 20.0)
+        run_stage(trainer, feed, stage, log, started, warm=4.0 if stage.part else 100.0 if index == 0 else 20.0)
         if rank == 0:
             checkpoint.save(tensor_names(model), arguments.out)
     if rank == 0:

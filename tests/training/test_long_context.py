@@ -6,6 +6,7 @@ torch = pytest.importorskip("torch")
 if not torch.cuda.is_available():
     pytest.skip("needs a GPU", allow_module_level=True)
 
+import reach  # noqa: E402
 from long_context import LongContext  # noqa: E402
 from model import Config, Lectern, tensor_names  # noqa: E402
 from reference import Reference  # noqa: E402
@@ -65,3 +66,23 @@ def test_all_blocks_selected_is_dense(both):
     assert got.mass.shape == (1, 2, 2)
     assert torch.allclose(got.mass, torch.ones(()), atol=1e-3)
     assert torch.allclose(got.true_mass, torch.ones(()), atol=1e-3)
+
+
+def test_gradients_of_selected_pages():
+    """msa_triton.PagedAttention against plain PyTorch on the CPU."""
+    generator = torch.Generator().manual_seed(8)
+    first, rows = 1024, 512
+    q, k, v = (torch.randn(size, heads, 64, generator=generator).bfloat16() for size, heads in ((rows, 8), (first + rows, 2), (first + rows, 2)))
+    own = torch.arange(first, first + rows) // 128
+    best = torch.randn(2, rows, (first + rows) // 128, generator=generator).masked_fill(torch.arange((first + rows) // 128) > own[None, :, None], -1e30)
+    ids = reach.choose(best, own, 5)
+    deep = torch.rand(rows, generator=generator) < 0.3
+    upstream = torch.randn(rows, 8, 64, generator=generator)
+    found = []
+    for device in ("cpu", "cuda"):
+        leaves = [tensor.to(device).requires_grad_() for tensor in (q, k, v)]
+        out = reach.attend(*leaves, ids.to(device), first, deep.to(device), first // 128)
+        (out.float() * upstream.to(device)).sum().backward()
+        found.append([tensor.float().cpu() for tensor in (out.detach(), *(leaf.grad for leaf in leaves))])
+    for plain, fast in zip(*found):
+        assert torch.linalg.norm(fast - plain) < 0.01 * torch.linalg.norm(plain)
