@@ -22,10 +22,11 @@ def read(paths: list[pathlib.Path]) -> tuple[list[dict], list[tuple[float, str]]
     for path in paths:
         last = None
         for entry in map(json.loads, path.read_text(encoding="utf-8").splitlines()):
-            kind = (entry["length"], entry["sparse"], entry.get("index", "learn"))
+            long = "text" not in entry  # reach.py's contexts are of many lengths
+            kind = ("reach" if long else entry["length"], entry["sparse"], entry.get("index", "learn"))
             entries.append(entry | {"at": before + entry["seconds"]})
             if kind != last:
-                stages.append((entries[-1]["at"], f"{kind[0] // 1024}K {'sparse' if kind[1] else 'dense'}{'' if kind[2] == 'learn' else ', index ' + kind[2]}"))
+                stages.append((entries[-1]["at"], f"{'up to 1M' if long else f'{kind[0] // 1024}K'} {'sparse' if kind[1] else 'dense'}{'' if kind[2] == 'learn' else ', index ' + kind[2]}"))
             last = kind
         before = entries[-1]["at"]
     return entries, stages
@@ -39,7 +40,7 @@ def main() -> None:
     entries, stages = read([pathlib.Path(path) for path in arguments.runs.split(",")])
     figure, axes = plt.subplots(5, 1, figsize=(9, 13), sharex=True)
     for axis, (name, title) in zip(axes, PANELS):
-        shown = [entry for entry in entries if not (name == "kl" and entry.get("index") == "off")]
+        shown = [entry for entry in entries if name in entry and not (name == "kl" and entry.get("index") == "off")]
         axis.plot([entry["at"] for entry in shown], [entry[name] for entry in shown], linewidth=0.9)
         axis.set_title(title, fontsize=9, loc="left")
     axes[0].set_yscale("log")
