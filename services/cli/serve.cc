@@ -62,18 +62,8 @@ absl::Status Serve() {
                            {registry, collector, levels, std::make_shared<ProcessCollector>()},
                            [&gateway] { return gateway->serving(); }));
   gateway->SetServing(true);
-  const engine::ModelInfo model = engine->GetModel();
   RunUntilTerminated("lectern",
-                     {{"address", gateway->address()},
-                      {"metrics", http->address()},
-                      {"model", model.display_name},
-                      {"backend", model.backend},
-                      {"device", model.device.empty() ? "cpu" : model.device},
-                      {"device_note", model.device_note},
-                      {"device_context_tokens", model.device_context_tokens},
-                      {"attention", model.attention},
-                      {"context_limit_tokens", model.context_limit_tokens},
-                      {"data_dir", options.data_dir}},
+                     ReadyFields(gateway->address(), http->address(), engine->GetModel(), options),
                      DrainTime(),
                      {.refuse =
                           [&] {

@@ -149,4 +149,19 @@ absl::StatusOr<engine::EngineOptions> EngineOptionsFromFlags() {
   return options;
 }
 
+std::vector<LogField> ReadyFields(const std::string& address, const std::string& metrics,
+                                  const engine::ModelInfo& model,
+                                  const engine::EngineOptions& options) {
+  return {{"address", address},
+          {"metrics", metrics},
+          {"model", model.display_name},
+          {"backend", model.backend},
+          {"device", model.device.empty() ? "cpu" : model.device},
+          {"device_note", model.device_note},
+          {"device_context_tokens", model.device_context_tokens},
+          {"attention", model.attention},
+          {"context_limit_tokens", model.context_limit_tokens},
+          {"data_dir", options.data_dir}};
+}
+
 }  // namespace lectern::services

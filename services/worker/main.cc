@@ -116,21 +116,10 @@ absl::Status Run() {
                            MetricsServer::Start(absl::GetFlag(FLAGS_metrics_listen), sources,
                                                 [&worker] { return worker->serving(); }));
   if (cluster != nullptr) Join(*cluster, member, *engine, options, *worker);
-  const engine::ModelInfo model = engine->GetModel();
-  RunUntilTerminated(kProgram,
-                     {{"address", worker->address()},
-                      {"metrics", http->address()},
-                      {"model", model.display_name},
-                      {"backend", model.backend},
-                      {"device", model.device.empty() ? "cpu" : model.device},
-                      {"device_note", model.device_note},
-                      {"device_context_tokens", model.device_context_tokens},
-                      {"attention", model.attention},
-                      {"context_limit_tokens", model.context_limit_tokens},
-                      {"data_dir", options.data_dir},
-                      // Empty outside clusters.
-                      {"group", member.group}},
-                     DrainTime(),
+  std::vector<LogField> ready =
+      ReadyFields(worker->address(), http->address(), engine->GetModel(), options);
+  ready.emplace_back("group", member.group);  // empty outside clusters
+  RunUntilTerminated(kProgram, ready, DrainTime(),
                      {.refuse = [&] { worker->Refuse(); },
                       .wait_idle = [&](auto until) { return worker->WaitIdle(until); },
                       .stop =
