@@ -76,6 +76,22 @@ def start(binary: pathlib.Path, model: pathlib.Path, folder: str) -> tuple[subpr
     raise SystemExit(log.read_text())
 
 
+def table(found: list[dict], sizes: dict[str, list[int]]) -> list[dict]:
+    """All questions of each set as one row, as evaluate.py writes them; size: mean tokens of the set's contexts, 0 for the handwritten documents."""
+    rows = []
+    for name in dict.fromkeys(one["set"] for one in found):
+        members = [one for one in found if one["set"] == name]
+        right = sum(one["right"] for one in members)
+        low, high = wilson(right, len(members))
+        of_set = sizes.get(name, [0])
+        rows.append({
+            "metric": "handwritten sparse" if name == "handwritten" else "all sparse", "size": round(sum(of_set) / len(of_set)), "value": round(100 * right / len(members), 2), "unit": "% exact",
+            "questions": len(members), "interval": [round(100 * low, 2), round(100 * high, 2)],
+            "false_none": round(100 * sum(one["none"] and not one["right"] for one in members) / len(members), 2),
+        })  # fmt: skip
+    return rows
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sets", default="", help="files of question_sets.py --texts, by commas")
@@ -86,11 +102,14 @@ def main() -> None:
     parser.add_argument("--model", type=pathlib.Path, default=ROOT / "models/default")
     parser.add_argument("--address", help="of a running server")
     parser.add_argument("--replies", type=pathlib.Path, help="one JSON line per question")
+    parser.add_argument("--out", type=pathlib.Path, help="a table for publish_figures.py")
     arguments = parser.parse_args()
     work: list[tuple[str, list[tuple[str, str]], list[dict]]] = []
+    sizes: dict[str, list[int]] = collections.defaultdict(list)  # tokens of the contexts of a set
     for path in filter(None, arguments.sets.split(",")):
         with gzip.open(path, "rt", encoding="utf-8") as file:
             for one in json.load(file)[: arguments.contexts or None]:
+                sizes[path].append(len(one["tokens"]))
                 questions = [{"group": family, "question": text, "answers": None if answer is None else [answer]} for family, text, answer in one["texts"]["questions"]]
                 work.append((path, one["texts"]["documents"], questions[: arguments.per_context or None]))
     if arguments.handwritten:
@@ -124,6 +143,8 @@ def main() -> None:
         low, high = wilson(right, len(members))
         false_none = sum(one["none"] and not one["right"] for one in members)
         print(f"{name:50} {100 * right / len(members):6.2f} of {len(members):5} [{100 * low:.1f}, {100 * high:.1f}] false none {false_none} median {sorted(one['seconds'] for one in members)[len(members) // 2]} s")
+    if arguments.out:
+        arguments.out.write_text(json.dumps(table(found, sizes), indent=1) + "\n", encoding="utf-8")
     if arguments.replies:
         arguments.replies.write_text("".join(json.dumps(one) + "\n" for one in found), encoding="utf-8")
 
