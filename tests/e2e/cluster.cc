@@ -97,10 +97,10 @@ Asked Client::Ask(const v1::AskRequest& request) {
   return testing::Ask(*answers, request, &context);
 }
 
-Server::Server(std::string name, std::vector<std::string> command, const std::string& log)
-    : name_(std::move(name)), command_(std::move(command)), log_(log) {
-  address_ = "127.0.0.1:" + std::to_string(FreePort());
-  metrics_ = "127.0.0.1:" + std::to_string(FreePort());
+Server::Server(std::string name, std::vector<std::string> command, const std::string& log,
+               const std::string& address)
+    : name_(std::move(name)), command_(std::move(command)), log_(log), address_(address) {
+  metrics_ = FreeAddress();
   command_.push_back("--listen=" + address_);
   command_.push_back("--metrics_listen=" + metrics_);
   Start();
@@ -132,19 +132,25 @@ void Server::AwaitMetric(const std::string& series, double value) const {
 
 Cluster::Cluster() {
   for (const char* group : {"g1", "g2"}) {
+    const std::string address = FreeAddress();
+    worker_to_etcd_.push_back(std::make_unique<Link>(etcd_.address()));
+    to_worker_.push_back(std::make_unique<Link>(address));
     workers_.push_back(std::make_unique<Server>(
         group,
         std::vector<std::string>{
-            Program("lectern-worker"), "--etcd_endpoints=" + etcd_.address(),
-            std::string("--group=") + group, "--lease_seconds=" + std::to_string(kLeaseSeconds),
+            Program("lectern-worker"), "--etcd_endpoints=" + worker_to_etcd_.back()->address(),
+            "--advertise=" + to_worker_.back()->address(), std::string("--group=") + group,
+            "--lease_seconds=" + std::to_string(kLeaseSeconds),
             "--data_dir=" + (directory_ / group), "--model_dir=" + SmallModel(),
             "--pool_bytes=64MiB", "--index_bytes=64MiB", "--threads=1"},
-        directory_ / (std::string(group) + ".log")));
+        directory_ / (std::string(group) + ".log"), address));
   }
   for (const char* gateway : {"gateway-a", "gateway-b"}) {
+    gateway_to_etcd_.push_back(std::make_unique<Link>(etcd_.address()));
     gateways_.push_back(std::make_unique<Server>(
         gateway,
-        std::vector<std::string>{Program("lectern-gateway"), "--etcd_endpoints=" + etcd_.address(),
+        std::vector<std::string>{Program("lectern-gateway"),
+                                 "--etcd_endpoints=" + gateway_to_etcd_.back()->address(),
                                  "--group_patience_seconds=60"},
         directory_ / (std::string(gateway) + ".log")));
     clients_.push_back(std::make_unique<Client>(gateways_.back()->address()));

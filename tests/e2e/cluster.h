@@ -1,4 +1,5 @@
-// A cluster as it is deployed: a real etcd, two workers with a data directory each, two gateways.
+// A cluster as it is deployed: a real etcd, two workers with a data directory each, two gateways,
+// and links between them that can be cut.
 #pragma once
 
 #include <grpcpp/grpcpp.h>
@@ -19,6 +20,7 @@
 #include "lectern/v1/tenants.grpc.pb.h"
 #include "tests/e2e/deployment.h"
 #include "tests/e2e/etcd.h"
+#include "tests/e2e/link.h"
 #include "tests/e2e/process.h"
 #include "tests/support/temporary_directory.h"
 
@@ -52,10 +54,13 @@ struct Client {
   std::unique_ptr<v1::Tenants::Stub> tenants;
 };
 
+inline std::string FreeAddress() { return "127.0.0.1:" + std::to_string(FreePort()); }
+
 // A process on ports that stay its own when it is started again.
 class Server {
  public:
-  Server(std::string name, std::vector<std::string> command, const std::string& log);
+  Server(std::string name, std::vector<std::string> command, const std::string& log,
+         const std::string& address = FreeAddress());
   void Start();
   Process& process() { return *process_; }
   const std::string& name() const { return name_; }
@@ -86,6 +91,10 @@ class Cluster {
   Client& client(int gateway) { return *clients_[gateway]; }
   Client& balanced() { return *balanced_; }  // over both gateways
   const TemporaryDirectory& directory() const { return directory_; }
+  // Between a process and etcd, and between the gateways and a worker.
+  Link& worker_to_etcd(int i) { return *worker_to_etcd_[i]; }
+  Link& gateway_to_etcd(int i) { return *gateway_to_etcd_[i]; }
+  Link& to_worker(int i) { return *to_worker_[i]; }
 
   // Waits until everything works again.
   void AwaitWhole();
@@ -98,6 +107,9 @@ class Cluster {
  private:
   TemporaryDirectory directory_;
   Etcd etcd_;
+  std::vector<std::unique_ptr<Link>> worker_to_etcd_;
+  std::vector<std::unique_ptr<Link>> gateway_to_etcd_;
+  std::vector<std::unique_ptr<Link>> to_worker_;
   std::vector<std::unique_ptr<Server>> workers_;
   std::vector<std::unique_ptr<Server>> gateways_;
   std::vector<std::unique_ptr<Client>> clients_;

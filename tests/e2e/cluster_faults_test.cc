@@ -1,12 +1,14 @@
 // Random faults under load, and a checker of what the callers saw: nothing that was acknowledged is
 // lost, nothing that was deleted is read, no answer is wrong.
 //
-//   LECTERN_FAULTS=200 LECTERN_SEED=7 e2e_cluster_faults_test
+//   LECTERN_FAULTS=200 LECTERN_SEED=7 LECTERN_RESULTS=tests/bench/results/cluster.json
+//   e2e_cluster_faults_test
 //
 // The short form is a part of `make test`. What is drawn depends on the seed alone, what happens at
 // the same time does not.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <csignal>
@@ -20,6 +22,7 @@
 #include <thread>
 #include <vector>
 
+#include "tests/campaign/results.h"
 #include "tests/e2e/cluster.h"
 #include "tests/support/test_engine.h"
 
@@ -153,35 +156,121 @@ void Write(Cluster& cluster, History& history, int writer, int seed,
   }
 }
 
+// When a caller of both gateways, who only reads one corpus, got answers.
+class Pulse {
+ public:
+  Pulse(Cluster& cluster, std::string name)
+      : name_(std::move(name)), thread_([this, &cluster] { Beat(cluster); }) {}
+  ~Pulse() {
+    stop_ = true;
+    thread_.join();
+  }
+  // The longest time without an answer between `begin` and now.
+  std::chrono::duration<double> LongestPause(Clock::time_point begin) {
+    const std::lock_guard lock(mutex_);
+    Clock::time_point last = begin;
+    Clock::duration longest{};
+    for (const Clock::time_point beat : beats_) {
+      if (beat < begin) continue;
+      longest = std::max(longest, beat - last);
+      last = beat;
+    }
+    return std::max(longest, Clock::now() - last);
+  }
+
+ private:
+  void Beat(Cluster& cluster) {
+    while (!stop_) {
+      if (cluster.balanced().Get(name_, nullptr, kCallLimit).ok()) {
+        const std::lock_guard lock(mutex_);
+        beats_.push_back(Clock::now());
+      }
+      std::this_thread::sleep_for(milliseconds(20));
+    }
+  }
+
+  const std::string name_;
+  std::atomic<bool> stop_ = false;
+  std::mutex mutex_;
+  std::vector<Clock::time_point> beats_;
+  std::thread thread_;
+};
+
+// A corpus on the worker, which nobody else deletes.
+std::string OneOn(Cluster& cluster, int worker) {
+  for (int i = 0;; ++i) {
+    const std::string name = "pulse" + std::to_string(worker) + "-" + std::to_string(i);
+    EXPECT_TRUE(cluster.client(0).Create(name).ok());
+    if (cluster.HeldBy(worker).contains(name)) return name;
+  }
+}
+
 // One fault and its end; what it was.
 std::string Fault(Cluster& cluster, std::mt19937& random) {
   const int which = static_cast<int>(random() % 2);
   const auto time = milliseconds(100 + random() % (1500 * kLeaseSeconds));
-  switch (random() % 5) {
+  const std::string lasted = " for " + std::to_string(time.count()) + " ms";
+  const auto restart = [](Server& server) {
+    server.process().Signal(SIGKILL);
+    server.process().Wait();
+    server.Start();
+    return server.name() + " killed";
+  };
+  struct Named {
+    Link& link;
+    std::string name;
+  };
+  const auto link = [&]() -> Named {
+    switch (random() % 3) {
+      case 0:
+        return {cluster.worker_to_etcd(which), cluster.worker(which).name() + " to etcd"};
+      case 1:
+        return {cluster.gateway_to_etcd(which), cluster.gateway(which).name() + " to etcd"};
+      default:
+        return {cluster.to_worker(which), "gateways to " + cluster.worker(which).name()};
+    }
+  };
+  switch (random() % 8) {
     case 0:
-    case 1: {
+    case 1:
       cluster.worker(which).process().Signal(SIGSTOP);
       std::this_thread::sleep_for(time);
       cluster.worker(which).process().Signal(SIGCONT);
-      return "worker paused for " + std::to_string(time.count()) + " ms";
-    }
+      return cluster.worker(which).name() + " paused" + lasted;
     case 2:
-      cluster.worker(which).process().Signal(SIGKILL);
-      cluster.worker(which).process().Wait();
-      cluster.worker(which).Start();
-      return "worker killed";
+      return restart(cluster.worker(which));
     case 3:
-      cluster.gateway(which).process().Signal(SIGKILL);
-      cluster.gateway(which).process().Wait();
-      cluster.gateway(which).Start();
-      return "gateway killed";
-    default:
+      return restart(cluster.gateway(which));
+    case 4: {
       cluster.etcd().process().Signal(SIGKILL);
       cluster.etcd().process().Wait();
       std::this_thread::sleep_for(time / 2);
       cluster.etcd().Start();
       return "etcd away for " + std::to_string(time.count() / 2) + " ms";
+    }
+    case 5:
+    case 6: {
+      const Named cut = link();
+      cut.link.Cut();
+      std::this_thread::sleep_for(time);
+      cut.link.Heal();
+      return cut.name + " cut" + lasted;
+    }
+    default: {
+      const Named slow = link();
+      const auto delay = milliseconds(20 + random() % 300);
+      slow.link.Slow(delay);
+      std::this_thread::sleep_for(time);
+      slow.link.Heal();
+      return slow.name + " slowed by " + std::to_string(delay.count()) + " ms" + lasted;
+    }
   }
+}
+
+// The value below which the share lies. values: not empty.
+double Quantile(std::vector<double> values, double share) {
+  std::sort(values.begin(), values.end());
+  return values[static_cast<size_t>(share * static_cast<double>(values.size() - 1))];
 }
 
 TEST(ClusterFaults, NothingAcknowledgedIsLostAndNothingDeletedIsRead) {
@@ -215,17 +304,27 @@ TEST(ClusterFaults, NothingAcknowledgedIsLostAndNothingDeletedIsRead) {
     }
   });
   std::mt19937 random(static_cast<uint32_t>(seed));
-  for (int i = 0; i < faults; ++i) {
-    const Clock::time_point begin = Clock::now();
-    const std::string what = Fault(cluster, random);
-    cluster.AwaitWhole();
-    std::printf("fault %d: %s; whole again after %.2f s\n", i, what.c_str(),
-                std::chrono::duration<double>(Clock::now() - begin).count());
+  std::vector<double> pauses;
+  {
+    Pulse on_first(cluster, OneOn(cluster, 0));
+    Pulse on_second(cluster, OneOn(cluster, 1));
+    for (int i = 0; i < faults; ++i) {
+      const Clock::time_point begin = Clock::now();
+      const std::string what = Fault(cluster, random);
+      cluster.AwaitWhole();
+      const std::chrono::duration<double> lasted = Clock::now() - begin;
+      pauses.push_back(
+          std::max(on_first.LongestPause(begin), on_second.LongestPause(begin)).count());
+      std::printf("fault %d: %s; whole again after %.2f s, longest pause of a reader %.2f s\n", i,
+                  what.c_str(), lasted.count(), pauses.back());
+      std::fflush(stdout);
+    }
   }
   stop = true;
   for (std::thread& thread : threads) thread.join();
 
-  EXPECT_EQ(history.Contradictions(), std::vector<std::string>{});
+  const std::vector<std::string> contradictions = history.Contradictions();
+  EXPECT_EQ(contradictions, std::vector<std::string>{});
   EXPECT_EQ(wrong, 0);
   EXPECT_GT(answers, 0);
   EXPECT_GT(history.reads(), 0u);
@@ -244,6 +343,19 @@ TEST(ClusterFaults, NothingAcknowledgedIsLostAndNothingDeletedIsRead) {
   EXPECT_EQ(back, 0);
   std::printf("%d faults, %zu names, %zu reads, %d answers; seed %d\n", faults,
               history.lives().size(), history.reads(), answers.load(), seed);
+  if (const char* results = std::getenv("LECTERN_RESULTS"); results != nullptr) {
+    const double pause = Quantile(pauses, 0.99);
+    campaign::WriteRows(
+        results,
+        {{"faults", faults, static_cast<double>(faults), "faults", "at least 200", faults / 200.0},
+         {"lost", faults, static_cast<double>(lost + contradictions.size()), "names", "0", 0},
+         {"back_after_deletion", faults, static_cast<double>(back), "names", "0", 0},
+         {"wrong", faults, static_cast<double>(wrong), "answers", "0", 0},
+         {"answers", faults, static_cast<double>(answers), "answers", "", 0},
+         {"pause_median_s", faults, Quantile(pauses, 0.5), "s", "the lease",
+          Quantile(pauses, 0.5) / kLeaseSeconds},
+         {"pause_p99_s", faults, pause, "s", "the lease", pause / kLeaseSeconds}});
+  }
 }
 
 }  // namespace
