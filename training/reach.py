@@ -195,6 +195,7 @@ def learn(model: Lectern, inputs: list[Tensor], cos: Tensor, sin: Tensor, part: 
 
 
 def tables(model: Lectern, context: Context) -> tuple[Tensor, Tensor]:
+    """cos, sin [P + largest S, rotary / 2] of a context's positions."""
     return rope_tables(context.positions, model.config)
 
 
