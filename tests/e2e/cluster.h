@@ -21,6 +21,7 @@
 #include "tests/e2e/deployment.h"
 #include "tests/e2e/etcd.h"
 #include "tests/e2e/link.h"
+#include "tests/e2e/loopback.h"
 #include "tests/e2e/process.h"
 #include "tests/support/temporary_directory.h"
 
@@ -53,8 +54,6 @@ struct Client {
   std::unique_ptr<v1::Models::Stub> models;
   std::unique_ptr<v1::Tenants::Stub> tenants;
 };
-
-inline std::string FreeAddress() { return "127.0.0.1:" + std::to_string(FreePort()); }
 
 // A process on ports that stay its own when it is started again.
 class Server {

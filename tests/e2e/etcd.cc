@@ -1,7 +1,5 @@
 #include "tests/e2e/etcd.h"
 
-#include <arpa/inet.h>
-#include <netinet/in.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -9,20 +7,14 @@
 #include <cstdlib>
 #include <utility>
 
+#include "tests/e2e/loopback.h"
+
 namespace lectern::testing {
 namespace {
 
-sockaddr_in Loopback(int port) {
-  sockaddr_in address = {};
-  address.sin_family = AF_INET;
-  address.sin_port = htons(static_cast<uint16_t>(port));
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  return address;
-}
-
 bool Accepts(const std::string& address) {
   const int descriptor = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  const sockaddr_in to = Loopback(std::stoi(address.substr(address.rfind(':') + 1)));
+  const sockaddr_in to = Loopback(PortOf(address));
   const bool connected =
       connect(descriptor, reinterpret_cast<const sockaddr*>(&to), sizeof(to)) == 0;
   close(descriptor);
@@ -31,23 +23,8 @@ bool Accepts(const std::string& address) {
 
 }  // namespace
 
-int FreePort() {
-  const int descriptor = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  sockaddr_in address = Loopback(0);
-  socklen_t size = sizeof(address);
-  if (bind(descriptor, reinterpret_cast<const sockaddr*>(&address), size) != 0 ||
-      getsockname(descriptor, reinterpret_cast<sockaddr*>(&address), &size) != 0) {
-    std::perror("port");
-    std::abort();
-  }
-  close(descriptor);
-  return ntohs(address.sin_port);
-}
-
 Etcd::Etcd(EtcdTls tls)
-    : tls_(std::move(tls)),
-      address_("127.0.0.1:" + std::to_string(FreePort())),
-      peer_address_("127.0.0.1:" + std::to_string(FreePort())) {
+    : tls_(std::move(tls)), address_(FreeAddress()), peer_address_(FreeAddress()) {
   Start();
 }
 

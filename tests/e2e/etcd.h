@@ -33,7 +33,4 @@ class Etcd {
   std::unique_ptr<Process> process_;
 };
 
-// A port of the loopback interface that nobody uses at the moment.
-int FreePort();
-
 }  // namespace lectern::testing

@@ -1,6 +1,5 @@
 #include "tests/e2e/link.h"
 
-#include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -14,6 +13,8 @@
 #include <list>
 #include <vector>
 
+#include "tests/e2e/loopback.h"
+
 namespace lectern::testing {
 namespace {
 
@@ -22,14 +23,6 @@ using std::chrono::milliseconds;
 
 constexpr size_t kMostWaiting = 1 << 20;  // bytes of one direction; then the sender has to wait
 constexpr milliseconds kTick{2};
-
-sockaddr_in Loopback(int port) {
-  sockaddr_in address = {};
-  address.sin_family = AF_INET;
-  address.sin_port = htons(static_cast<uint16_t>(port));
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  return address;
-}
 
 // What one side sent and the other has not got yet.
 struct Direction {
@@ -101,7 +94,7 @@ void SendAtOnce(int socket) {
 
 }  // namespace
 
-Link::Link(const std::string& to) : to_port_(std::stoi(to.substr(to.rfind(':') + 1))) {
+Link::Link(const std::string& to) : to_port_(PortOf(to)) {
   listener_ = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   sockaddr_in address = Loopback(0);
   socklen_t size = sizeof(address);

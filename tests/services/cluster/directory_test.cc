@@ -13,6 +13,7 @@
 #include "services/cluster/local_directory.h"
 #include "services/security/tls.h"
 #include "tests/e2e/etcd.h"
+#include "tests/e2e/loopback.h"
 #include "tests/support/certificates.h"
 
 namespace lectern::services {
@@ -328,9 +329,8 @@ TEST(EtcdClient, ReadsMoreThanOneMessage) {
 }
 
 TEST(EtcdClient, AnEndpointThatIsAwayIsPassedOver) {
-  EtcdClient client(
-      {.endpoints = {"127.0.0.1:" + std::to_string(testing::FreePort()), SharedEtcd().address()},
-       .credentials = grpc::InsecureChannelCredentials()});
+  EtcdClient client({.endpoints = {testing::FreeAddress(), SharedEtcd().address()},
+                     .credentials = grpc::InsecureChannelCredentials()});
   for (int i = 0; i < 3; ++i) {
     const auto lease = client.GrantLease(kLease);
     EXPECT_TRUE(lease.ok()) << lease.status();
