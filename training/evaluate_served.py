@@ -76,18 +76,23 @@ def start(binary: pathlib.Path, model: pathlib.Path, folder: str) -> tuple[subpr
     raise SystemExit(log.read_text())
 
 
+def figures(members: list[dict]) -> tuple[float, float, float, int]:
+    """Right answers in percent, the interval's ends, and how many answerable questions were refused."""
+    right = sum(one["right"] for one in members)
+    low, high = wilson(right, len(members))
+    return 100 * right / len(members), 100 * low, 100 * high, sum(one["none"] and not one["right"] for one in members)
+
+
 def table(found: list[dict], sizes: dict[str, list[int]]) -> list[dict]:
     """All questions of each set as one row, as evaluate.py writes them; size: mean tokens of the set's contexts, 0 for the handwritten documents."""
     rows = []
     for name in dict.fromkeys(one["set"] for one in found):
         members = [one for one in found if one["set"] == name]
-        right = sum(one["right"] for one in members)
-        low, high = wilson(right, len(members))
+        right, low, high, refused = figures(members)
         of_set = sizes.get(name, [0])
         rows.append({
-            "metric": "handwritten sparse" if name == "handwritten" else "all sparse", "size": round(sum(of_set) / len(of_set)), "value": round(100 * right / len(members), 2), "unit": "% exact",
-            "questions": len(members), "interval": [round(100 * low, 2), round(100 * high, 2)],
-            "false_none": round(100 * sum(one["none"] and not one["right"] for one in members) / len(members), 2),
+            "metric": "handwritten sparse" if name == "handwritten" else "all sparse", "size": round(sum(of_set) / len(of_set)), "value": round(right, 2), "unit": "% exact",
+            "questions": len(members), "interval": [round(low, 2), round(high, 2)], "false_none": round(100 * refused / len(members), 2),
         })  # fmt: skip
     return rows
 
@@ -139,10 +144,8 @@ def main() -> None:
         groups[f"{one['set']} {one['group']}"].append(one)
         groups[f"{one['set']} all"].append(one)
     for name, members in sorted(groups.items()):
-        right = sum(one["right"] for one in members)
-        low, high = wilson(right, len(members))
-        false_none = sum(one["none"] and not one["right"] for one in members)
-        print(f"{name:50} {100 * right / len(members):6.2f} of {len(members):5} [{100 * low:.1f}, {100 * high:.1f}] false none {false_none} median {sorted(one['seconds'] for one in members)[len(members) // 2]} s")
+        right, low, high, refused = figures(members)
+        print(f"{name:50} {right:6.2f} of {len(members):5} [{low:.1f}, {high:.1f}] false none {refused} median {sorted(one['seconds'] for one in members)[len(members) // 2]} s")
     if arguments.out:
         arguments.out.write_text(json.dumps(table(found, sizes), indent=1) + "\n", encoding="utf-8")
     if arguments.replies:

@@ -9,7 +9,7 @@ import dataclasses
 
 import torch
 import torch.nn.functional as F
-from model import BLOCK, Config, rope_tables
+from model import BLOCK, Config, choose_blocks, rope_tables
 from msa_triton import block_scores, paged_attention
 from reference import ADAPTIVE_WIDENING, widen
 from torch import Tensor
@@ -100,12 +100,6 @@ class LongContext:
         up = F.linear(h, self.weights[prefix + "mlp.up_proj.weight"]).float()
         return x + F.linear((gate * up).bfloat16(), self.weights[prefix + "mlp.down_proj.weight"]).float()
 
-    def _choose(self, best: Tensor, own: Tensor, budget: int) -> Tensor:
-        """best [G, R, blocks], own int64 [R] -> block ids int64 [R, G, budget], -1 where there are fewer."""
-        best = best.scatter(2, own[None, :, None].expand(best.shape[0], -1, 1), torch.inf)
-        top = best.topk(min(budget, best.shape[2]), -1)
-        return top.indices.masked_fill(top.values <= HIDDEN / 2, -1).transpose(0, 1)
-
     @torch.inference_mode()
     def prefill(self, tokens: Tensor, sparse: bool, budget: int = 16) -> Context:
         """tokens int64 [T] at positions 0 .. T-1."""
@@ -126,7 +120,7 @@ class LongContext:
                 for a in range(0, length, CHUNK):
                     b = min(length, a + CHUNK)
                     best = block_scores(iq[None, a:b], ik[None, :b], a)[0]
-                    ids = self._choose(best, positions[a:b] // BLOCK, budget).int()
+                    ids = choose_blocks(best, positions[a:b] // BLOCK, budget).transpose(0, 1).int()
                     attended[a:b] = paged_attention(q[a:b], pages_k, pages_v, ids, ids * BLOCK, positions[a:b].int())[0]
             else:
                 attended = F.scaled_dot_product_attention(
@@ -182,7 +176,7 @@ class LongContext:
                 if whole:
                     far = block_scores(iq[None], context.ik[layer][None, : whole * BLOCK], context.length)[0]
                     best = torch.cat((far, best), -1)
-                ids = self._choose(best, own, budget * ADAPTIVE_WIDENING if adaptive > 0 else budget)
+                ids = choose_blocks(best, own, budget * ADAPTIVE_WIDENING if adaptive > 0 else budget).transpose(0, 1)
                 far_ik = context.ik[layer][: whole * BLOCK].float() if adaptive > 0 or observe else None
                 if adaptive > 0:
                     every = torch.arange(count * length, device=device)

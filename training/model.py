@@ -165,6 +165,31 @@ class Linear(nn.Module):
         return F.linear(x.to(torch.bfloat16), weight.to(torch.bfloat16))
 
 
+def block_scores(iq: Tensor, ik: Tensor, first: int) -> Tensor:
+    """Highest score of each block for rows at places first .. first + R - 1: fp32 [B, K, R, T / 128], very low where nothing is visible.
+
+    iq [B, R, K, e], ik [B, T, e] in bf16; T a multiple of 128.
+    """
+    if iq.is_cuda:
+        return msa_triton.block_scores(iq, ik, first)
+    scores = torch.einsum("bqge,bke->bgqk", iq, ik)
+    visible = torch.arange(first, first + iq.shape[1])[:, None] >= torch.arange(ik.shape[1])
+    return scores.masked_fill(~visible, MASKED).unflatten(-1, (-1, BLOCK)).amax(-1).float()
+
+
+def choose_blocks(best: Tensor, own: Tensor, budget: int) -> Tensor:
+    """The blocks that rows read. best fp32 [..., R, blocks]: scores; own int64 [R]: the row's own block, always among them
+    -> int64 [..., R, budget or blocks, whichever is less], -1 where fewer are visible."""
+    top = best.scatter(-1, own[:, None].expand(*best.shape[:-1], 1), math.inf).topk(min(budget, best.shape[-1]), -1)
+    return top.indices.masked_fill(top.values <= MASKED / 2, -1)
+
+
+def block_mask(ids: Tensor, blocks: int) -> Tensor:
+    """choose_blocks' ids [..., n] as bool [..., blocks]."""
+    out = torch.zeros(*ids.shape[:-1], blocks + 1, dtype=torch.bool, device=ids.device)  # one more takes what is -1
+    return out.scatter_(-1, ids.masked_fill(ids < 0, blocks), True)[..., :blocks]
+
+
 def select_blocks(iq: Tensor, ik: Tensor, topk: int) -> Tensor:
     """The blocks every query token and group attends to: bool [B, K, T, ceil(T / 128)].
 
@@ -175,21 +200,11 @@ def select_blocks(iq: Tensor, ik: Tensor, topk: int) -> Tensor:
     blocks = length // BLOCK
     out = torch.zeros(batch, groups, length, blocks, dtype=torch.bool, device=iq.device)
     step = min(length, 2048)
-    block_of = torch.arange(blocks, device=iq.device)
     for begin in range(0, length, step):
         end = begin + step
-        rows = torch.arange(begin, end, device=iq.device)
-        if iq.is_cuda:
-            best = msa_triton.block_scores(iq[:, begin:end], ik[:, :end], begin)
-        else:
-            scores = torch.einsum("bqge,bke->bgqk", iq[:, begin:end], ik[:, :end])
-            visible = rows[:, None] >= torch.arange(end, device=iq.device)
-            best = scores.masked_fill(~visible, MASKED).view(batch, groups, step, end // BLOCK, BLOCK).amax(-1).float()
-        own = rows[:, None] // BLOCK == block_of[: end // BLOCK]
-        best = best.masked_fill(own, math.inf)
-        chosen = best.topk(min(topk, end // BLOCK), -1)
-        picked = torch.zeros_like(best, dtype=torch.bool).scatter_(-1, chosen.indices, chosen.values > MASKED / 2)
-        out[:, :, begin:end, : end // BLOCK] = picked
+        own = torch.arange(begin, end, device=iq.device) // BLOCK
+        ids = choose_blocks(block_scores(iq[:, begin:end], ik[:, :end], begin), own, topk)
+        out[:, :, begin:end, : end // BLOCK] = block_mask(ids, end // BLOCK)
     return out
 
 

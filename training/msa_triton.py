@@ -50,6 +50,15 @@ def block_scores(iq: Tensor, ik: Tensor, first: int) -> Tensor:
 
 
 @triton.jit
+def _slot(pages, starts, row, g, slot, COUNT: tl.constexpr, G: tl.constexpr, D: tl.constexpr):
+    """Of a slot of a row: its page (-1: empty), the place of the page's first token, and where a group's [128, D] numbers of it lie."""
+    where = (row.to(tl.int64) * G + g) * COUNT + slot
+    page = tl.load(pages + where)
+    base = page.to(tl.int64) * 128 * G * D + tl.arange(0, 128)[:, None] * (G * D) + g * D + tl.arange(0, D)[None, :]
+    return page, tl.load(starts + where), base
+
+
+@triton.jit
 def _paged_attention(q, k, v, pages, starts, at, out, mass, rows, scale, COUNT: tl.constexpr, H: tl.constexpr, G: tl.constexpr, D: tl.constexpr, M: tl.constexpr):
     row, g = tl.program_id(0), tl.program_id(1)
     per: tl.constexpr = H // G
@@ -63,11 +72,8 @@ def _paged_attention(q, k, v, pages, starts, at, out, mass, rows, scale, COUNT: 
     acc = tl.zeros((M, D), tl.float32)
     t = tl.arange(0, 128)
     for slot in range(COUNT):
-        where = (row.to(tl.int64) * G + g) * COUNT + slot
-        page = tl.load(pages + where)
+        page, begin, base = _slot(pages, starts, row, g, slot, COUNT, G, D)
         if page >= 0:
-            begin = tl.load(starts + where)
-            base = page.to(tl.int64) * 128 * G * D + t[:, None] * (G * D) + g * D + d[None, :]
             scores = tl.dot(query, tl.trans(tl.load(k + base))) * scale
             scores = tl.where((begin + t <= place)[None, :], scores, MASKED)
             new = tl.maximum(highest, tl.max(scores, 1))
@@ -118,11 +124,8 @@ def _paged_attention_backward(
     acc = tl.zeros((M, D), tl.float32)
     t = tl.arange(0, 128)
     for slot in range(COUNT):
-        where = (row.to(tl.int64) * G + g) * COUNT + slot
-        page = tl.load(pages + where)
+        page, begin, base = _slot(pages, starts, row, g, slot, COUNT, G, D)
         if page >= 0:
-            begin = tl.load(starts + where)
-            base = page.to(tl.int64) * 128 * G * D + t[:, None] * (G * D) + g * D + d[None, :]
             keys = tl.load(k + base)
             scores = tl.dot(query, tl.trans(keys)) * scale
             seen = (begin + t <= place)[None, :] & inside

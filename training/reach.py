@@ -17,7 +17,7 @@ import contexts
 import numpy as np
 import torch
 import torch.nn.functional as F
-from model import BLOCK, MASKED, Lectern, index_loss, rope_tables
+from model import BLOCK, MASKED, Lectern, block_mask, block_scores, choose_blocks, index_loss
 from torch import Tensor
 
 if torch.cuda.is_available():
@@ -32,14 +32,21 @@ PARTS = (8, 6, 4, 3, 2, 1, 1, 1)
 @dataclasses.dataclass
 class Part:
     """Questions and answers after the documents. tokens int64 [S], S a multiple of 128 (padded with <pad>); rows int64 [R] of
-    the KL; where int64 [W]: rows whose next token is of an answer, targets int64 [W]: these tokens; deep bool [S]: the same rows,
-    from which documents' keys and values learn."""
+    the KL; where int64 [W]: rows whose next token is of an answer."""
 
     tokens: Tensor
     rows: Tensor
     where: Tensor
-    targets: Tensor
-    deep: Tensor
+
+    @property
+    def targets(self) -> Tensor:
+        """int64 [W]: the tokens that follow the rows `where`."""
+        return self.tokens[self.where + 1]
+
+    @property
+    def deep(self) -> Tensor:
+        """bool [S]: the rows `where`, from which documents' keys and values learn."""
+        return torch.zeros(len(self.tokens), dtype=torch.bool, device=self.tokens.device).index_fill(0, self.where, True)
 
 
 @dataclasses.dataclass
@@ -49,6 +56,11 @@ class Context:
     documents: Tensor
     positions: Tensor
     parts: list[Part]
+
+    @property
+    def size(self) -> int:
+        """Tokens of the documents and of all parts."""
+        return len(self.documents) + sum(len(part.tokens) for part in self.parts)
 
 
 def cut(sequence: contexts.Sequence, size: int, most: int, rows: int, generator: np.random.Generator) -> Context | None:
@@ -72,12 +84,10 @@ def cut(sequence: contexts.Sequence, size: int, most: int, rows: int, generator:
         answer = np.flatnonzero(np.concatenate((np.zeros(len(rest), bool), sequence.answer[inside])))
         padded = np.zeros((len(part) + BLOCK - 1) // BLOCK * BLOCK, np.int64)
         padded[: len(part)] = part
-        deep = np.zeros(len(padded), bool)
-        deep[answer - 1] = True
         wanted = generator.permutation(answer - 1)[: rows * 3 // 4]
         anywhere = generator.integers(0, len(part), rows - len(wanted))
         chosen = generator.permutation(np.concatenate((wanted, anywhere)))
-        parts.append(Part(torch.from_numpy(padded), torch.from_numpy(chosen), torch.from_numpy(answer - 1), torch.from_numpy(part[answer]), torch.from_numpy(deep)))
+        parts.append(Part(torch.from_numpy(padded), torch.from_numpy(chosen), torch.from_numpy(answer - 1)))
         begin = end
     positions = contexts.positions(generator, first + max(len(part.tokens) for part in parts))
     return Context(torch.from_numpy(tokens[:first]), torch.from_numpy(positions), parts)
@@ -102,28 +112,11 @@ class Contexts(torch.utils.data.IterableDataset):
                 yield made
 
 
-def choose(best: Tensor, own: Tensor, budget: int) -> Tensor:
-    """The blocks of rows. best fp32 [G, S, blocks]: scores; own int64 [S] -> int64 [S, G, budget], -1 where there are fewer."""
-    best = best.scatter(2, own[None, :, None].expand(best.shape[0], -1, 1), torch.inf)
-    top = best.topk(min(budget, best.shape[2]), -1)
-    return top.indices.masked_fill(top.values <= MASKED / 2, -1).transpose(0, 1)
-
-
-def scores_of(iq: Tensor, ik: Tensor, first: int) -> Tensor:
-    """Block scores fp32 [G, S, blocks] of iq [S, G, e] at places first .. first + S - 1 against ik [T, e]."""
-    if iq.is_cuda:
-        return msa_triton.block_scores(iq[None], ik[None], first)[0]
-    blocks = (len(ik) + BLOCK - 1) // BLOCK
-    scores = torch.einsum("sge,te->gst", iq, ik).float()
-    hidden = first + torch.arange(len(iq))[:, None] < torch.arange(len(ik))
-    scores = F.pad(scores.masked_fill(hidden, MASKED), (0, blocks * BLOCK - len(ik)), value=MASKED)
-    return scores.unflatten(-1, (blocks, BLOCK)).amax(-1)
-
-
 def attend(q: Tensor, k: Tensor, v: Tensor, ids: Tensor, first: int, deep: Tensor, learned: int) -> Tensor:
-    """Attention of q [S, H, d] at places first .. first + S - 1 over its blocks ids [S, G, n] of k, v [T, G, d] (T a multiple of
+    """Attention of q [S, H, d] at places first .. first + S - 1 over its blocks ids [G, S, n] of k, v [T, G, d] (T a multiple of
     128): bf16 [S, H, d]. Keys and values of blocks before `learned` learn from the rows `deep` only."""
     groups, dim = k.shape[1:]
+    ids = ids.transpose(0, 1)
     pages_k, pages_v = k.view(-1, BLOCK, groups, dim), v.view(-1, BLOCK, groups, dim)
     at = torch.arange(first, first + len(q), device=q.device, dtype=torch.int32)
     if q.is_cuda:
@@ -150,15 +143,16 @@ def read(model: Lectern, documents: Tensor, cos: Tensor, sin: Tensor) -> list[Te
         parts = []
         for a in range(0, length, CHUNK):
             rows = slice(a, min(length, a + CHUNK))
-            q, k, v, iq, ik, _ = layer.before(x[None, rows], cos[None, rows], sin[None, rows])
-            h[rows] = layer.input_layernorm(x[rows]).to(torch.bfloat16)
-            parts.append((q[0], k[0], v[0], iq[0], ik[0]))
-        q, k, v, iq, ik = (torch.cat(part) for part in zip(*parts))
+            normed = layer.input_layernorm(x[None, rows])
+            h[rows] = normed[0].to(torch.bfloat16)
+            made = (*layer.self_attn.heads(normed, cos[None, rows], sin[None, rows]), *layer.self_attn.index(normed, cos[None, rows], sin[None, rows])[:2])
+            parts.append(made)
+        q, k, v, iq, ik = (torch.cat(part, 1)[0] for part in zip(*parts))
         del parts
         for a in range(0, length, CHUNK):
             rows = slice(a, min(length, a + CHUNK))
             own = torch.arange(rows.start, rows.stop, device=x.device) // BLOCK
-            ids = choose(scores_of(iq[rows], ik[: rows.stop], a), own, budget)
+            ids = choose_blocks(block_scores(iq[None, rows], ik[None, : rows.stop], a)[0], own, budget)
             attended = attend(q[rows], k, v, ids, a, torch.zeros(len(own), dtype=torch.bool, device=x.device), 0)
             x[rows] = layer.after(x[None, rows], attended.transpose(0, 1)[None])[0]
         inputs.append(h)
@@ -180,23 +174,16 @@ def learn(model: Lectern, inputs: list[Tensor], cos: Tensor, sin: Tensor, part: 
         far_ik, _ = attention.index_keys(h[None], cos[None, before], sin[None, before])
         k, v, ik = torch.cat((far_k, k), 1), torch.cat((far_v, v), 1), torch.cat((far_ik, ik), 1)
         with torch.no_grad():
-            ids = choose(scores_of(iq[0], ik[0], first), own, model.config.topk_blocks)
-            blocks = ik.shape[1] // BLOCK
-            selected = torch.zeros(*ids.shape[:2], blocks + 1, dtype=torch.bool, device=x.device)
-            selected = selected.scatter_(2, ids.masked_fill(ids < 0, blocks), True)[..., :blocks].transpose(0, 1)[None]
+            ids = choose_blocks(block_scores(iq, ik, first), own, model.config.topk_blocks)
+            selected = block_mask(ids, ik.shape[1] // BLOCK)
         loss = index_loss(q, k, iq, ik, part.rows[None], selected, first=first)
         if torch.is_grad_enabled():
             (loss / len(model.layers)).backward()
         total = total + loss.detach() / len(model.layers)
         del selected, loss
-        attended = attend(q[0], k[0], v[0], ids, first, part.deep, first // BLOCK)
+        attended = attend(q[0], k[0], v[0], ids[0], first, part.deep, first // BLOCK)
         x = layer.after(x, attended.transpose(0, 1)[None])
     return model.norm(x), total
-
-
-def tables(model: Lectern, context: Context) -> tuple[Tensor, Tensor]:
-    """cos, sin [P + largest S, rotary / 2] of a context's positions."""
-    return rope_tables(context.positions, model.config)
 
 
 def moved(context: Context, device: str) -> Context:

@@ -25,7 +25,7 @@ import numpy as np
 import reach
 import torch
 import torch.distributed as dist
-from model import Config, Lectern, balance_index_gains, tensor_names
+from model import Config, Lectern, balance_index_gains, rope_tables, tensor_names
 from optimiser import Muon, orthogonalised
 from tokenizers import Tokenizer
 
@@ -229,10 +229,10 @@ class Trainer:
         self.adam.step()
         self.model.zero_grad(set_to_none=False)
 
-    def reach(self, context: reach.Context, rate: float) -> dict[str, torch.Tensor]:
+    def long_step(self, context: reach.Context, rate: float) -> dict[str, torch.Tensor]:
         """A step for each part of a long context."""
         on = reach.moved(context, self.device)
-        cos, sin = reach.tables(self.model, on)
+        cos, sin = rope_tables(on.positions, self.model.config)
         inputs = reach.read(self.model, on.documents, cos, sin)
         seen = []
         for part in on.parts:
@@ -294,9 +294,13 @@ def run_stage(trainer: Trainer, feed, stage: Stage, log: list[dict], started: fl
         rate = stage.rate[0] + (stage.rate[1] - stage.rate[0]) * passed
         rate *= min(1.0, (steps + 1) / warm)
         batch = next(feed)
-        kept.append(trainer.reach(batch, rate) if stage.part else trainer.step(batch, stage, rate))
-        length = len(batch.documents) if stage.part else stage.length
-        tokens += trainer.world * (length + sum(len(part.tokens) for part in batch.parts) if stage.part else stage.batch * length)
+        if stage.part:
+            kept.append(trainer.long_step(batch, rate))
+            length, size = len(batch.documents), batch.size
+        else:
+            kept.append(trainer.step(batch, stage, rate))
+            length, size = stage.length, stage.batch * stage.length
+        tokens += size * trainer.world
         steps += 1
         if steps == 5:
             float(kept[-1]["answer"])

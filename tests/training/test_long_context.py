@@ -8,7 +8,7 @@ if not torch.cuda.is_available():
 
 import reach  # noqa: E402
 from long_context import LongContext  # noqa: E402
-from model import Config, Lectern, tensor_names  # noqa: E402
+from model import Config, Lectern, choose_blocks, tensor_names  # noqa: E402
 from reference import Reference  # noqa: E402
 
 
@@ -75,7 +75,7 @@ def test_gradients_of_selected_pages():
     q, k, v = (torch.randn(size, heads, 64, generator=generator).bfloat16() for size, heads in ((rows, 8), (first + rows, 2), (first + rows, 2)))
     own = torch.arange(first, first + rows) // 128
     best = torch.randn(2, rows, (first + rows) // 128, generator=generator).masked_fill(torch.arange((first + rows) // 128) > own[None, :, None], -1e30)
-    ids = reach.choose(best, own, 5)
+    ids = choose_blocks(best, own, 5)
     deep = torch.rand(rows, generator=generator) < 0.3
     upstream = torch.randn(rows, 8, 64, generator=generator)
     found = []

@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch")
 
 import contexts  # noqa: E402
 import reach  # noqa: E402
-from model import Config, Lectern, index_loss, rope_tables, select_blocks  # noqa: E402
+from model import Config, Lectern, choose_blocks, index_loss, rope_tables, select_blocks  # noqa: E402
 
 FIRST, SIZE = 1024, 384
 
@@ -23,9 +23,7 @@ def made(layers: int, seed: int = 3) -> tuple[Lectern, torch.Tensor, reach.Part,
             parameter.copy_(torch.randn_like(parameter) * (0.1 if parameter.ndim == 1 else parameter.shape[-1] ** -0.5))
     tokens = torch.randint(1, 64, (FIRST + SIZE,))
     where = torch.randperm(SIZE - 1)[:40]
-    deep = torch.zeros(SIZE, dtype=torch.bool)
-    deep[where] = True
-    part = reach.Part(tokens[FIRST:], torch.randperm(SIZE)[:24], where, tokens[FIRST + 1 + where], deep)
+    part = reach.Part(tokens[FIRST:], torch.randperm(SIZE)[:24], where)
     positions = torch.arange(FIRST + SIZE) + 640
     positions[512:] += 128 * 50
     return model, tokens[:FIRST], part, positions
@@ -68,7 +66,7 @@ def test_documents_learn_from_deep_rows_only():
     q = torch.randn(SIZE, 4, 32, dtype=torch.bfloat16)
     own = torch.arange(FIRST, FIRST + SIZE) // 128
     torch.manual_seed(2)
-    ids = reach.choose(torch.randn(2, SIZE, (FIRST + SIZE) // 128).masked_fill(own[None, :, None] < torch.arange(11), -1e30), own, 4)
+    ids = choose_blocks(torch.randn(2, SIZE, (FIRST + SIZE) // 128).masked_fill(own[None, :, None] < torch.arange(11), -1e30), own, 4)
     none = torch.zeros(SIZE, dtype=torch.bool)
     reach.attend(q, k, v, ids, FIRST, none, FIRST // 128).float().square().sum().backward()
     assert not k.grad[:FIRST].any() and not v.grad[:FIRST].any()
