@@ -64,11 +64,10 @@ absl::StatusOr<std::unique_ptr<CudaDevice>> CudaDevice::Open() {
     LECTERN_RETURN_IF_ERROR(
         Result(cudaStreamCreateWithFlags(stream, cudaStreamNonBlocking), "a stream"));
   }
-  LECTERN_RETURN_IF_ERROR(
-      Result(cudaEventCreateWithFlags(&device->computed_, cudaEventDisableTiming), "an event"));
-  for (cudaEvent_t& mark : device->marks_) {
+  for (cudaEvent_t* event :
+       {&device->computed_, &device->copied_, &device->marks_[0], &device->marks_[1]}) {
     LECTERN_RETURN_IF_ERROR(
-        Result(cudaEventCreateWithFlags(&mark, cudaEventDisableTiming), "an event"));
+        Result(cudaEventCreateWithFlags(event, cudaEventDisableTiming), "an event"));
   }
   LECTERN_ASSIGN_OR_RETURN(device->matmul_, LtMatmul::Create());
   return device;
@@ -77,9 +76,10 @@ absl::StatusOr<std::unique_ptr<CudaDevice>> CudaDevice::Open() {
 CudaDevice::~CudaDevice() {
   if (stream_ != nullptr) cudaStreamSynchronize(stream_);
   if (back_stream_ != nullptr) cudaStreamSynchronize(back_stream_);
+  graphs_.Clear();
   matmul_.reset();
   cudaFree(index_workspace_);
-  for (cudaEvent_t event : {computed_, marks_[0], marks_[1]}) {
+  for (cudaEvent_t event : {computed_, copied_, marks_[0], marks_[1]}) {
     if (event != nullptr) cudaEventDestroy(event);
   }
   for (cudaStream_t stream : {stream_, back_stream_}) {
@@ -103,7 +103,10 @@ absl::StatusOr<void*> CudaDevice::Allocate(int64_t bytes) {
 }
 
 // Waits for everything on the device.
-void CudaDevice::Free(void* memory) { cudaFree(memory); }
+void CudaDevice::Free(void* memory) {
+  graphs_.Clear();  // some may have been captured with it
+  cudaFree(memory);
+}
 
 void* CudaDevice::AllocatePinned(int64_t bytes) {
   void* memory = nullptr;
@@ -116,37 +119,46 @@ void* CudaDevice::AllocatePinned(int64_t bytes) {
   return memory;
 }
 
-void CudaDevice::FreePinned(void* memory) { cudaFreeHost(memory); }
+void CudaDevice::FreePinned(void* memory) {
+  graphs_.Clear();
+  cudaFreeHost(memory);
+}
 
 absl::Status CudaDevice::ToDevice(void* to, const void* from, int64_t bytes) {
+  if (Hold(CopyCall{CopyWay::kToDevice, to, from, bytes})) return absl::OkStatus();
   return Result(
       cudaMemcpyAsync(to, from, static_cast<size_t>(bytes), cudaMemcpyHostToDevice, stream_),
       "copying to it");
 }
 
 absl::Status CudaDevice::ToHost(void* to, const void* from, int64_t bytes) {
+  if (Hold(CopyCall{CopyWay::kToHost, to, from, bytes})) return absl::OkStatus();
   return Result(
       cudaMemcpyAsync(to, from, static_cast<size_t>(bytes), cudaMemcpyDeviceToHost, stream_),
       "copying from it");
 }
 
 absl::Status CudaDevice::ToHostMeanwhile(void* to, const void* from, int64_t bytes) {
+  if (Hold(CopyCall{CopyWay::kToHostMeanwhile, to, from, bytes})) return absl::OkStatus();
   // The wait is for the event as it is now; it may be recorded again at once.
   LECTERN_RETURN_IF_ERROR(Result(cudaEventRecord(computed_, stream_), "an event"));
   LECTERN_RETURN_IF_ERROR(
       Result(cudaStreamWaitEvent(back_stream_, computed_, 0), "waiting for an event"));
+  forked_ = true;
   return Result(
       cudaMemcpyAsync(to, from, static_cast<size_t>(bytes), cudaMemcpyDeviceToHost, back_stream_),
       "copying from it");
 }
 
 absl::Status CudaDevice::WithinDevice(void* to, const void* from, int64_t bytes) {
+  if (Hold(CopyCall{CopyWay::kWithinDevice, to, from, bytes})) return absl::OkStatus();
   return Result(
       cudaMemcpyAsync(to, from, static_cast<size_t>(bytes), cudaMemcpyDeviceToDevice, stream_),
       "copying within it");
 }
 
 absl::Status CudaDevice::Clear(void* memory, int64_t bytes) {
+  if (Hold(ClearCall{memory, bytes})) return absl::OkStatus();
   return Result(cudaMemsetAsync(memory, 0, static_cast<size_t>(bytes), stream_), "clearing");
 }
 
@@ -169,22 +181,27 @@ absl::Status CudaDevice::MultiplyTiles(const Product& product) {
 }
 
 absl::Status CudaDevice::MultiplyRows(const Product& product) {
+  if (Hold(RowsCall{product})) return absl::OkStatus();
   return matmul_->Rows(product, stream_);
 }
 
 absl::Status CudaDevice::Embed(const kernels::EmbedCudaParams& params) {
+  if (Hold(params)) return absl::OkStatus();
   return Result(kernels::EmbedCuda(params, stream_), "embedding");
 }
 
 absl::Status CudaDevice::RmsNorm(const kernels::RmsNormCudaParams& params) {
+  if (Hold(params)) return absl::OkStatus();
   return Result(kernels::RmsNormCuda(params, stream_), "norm");
 }
 
 absl::Status CudaDevice::HeadNormRope(const kernels::HeadNormRopeCudaParams& params) {
+  if (Hold(params)) return absl::OkStatus();
   return Result(kernels::HeadNormRopeCuda(params, stream_), "splitting heads");
 }
 
 absl::Status CudaDevice::SwiGlu(const kernels::SwiGluCudaParams& params) {
+  if (Hold(params)) return absl::OkStatus();
   return Result(kernels::SwiGluCuda(params, stream_), "activation");
 }
 
@@ -208,18 +225,22 @@ absl::Status CudaDevice::PrefillAttention(const kernels::PrefillAttentionParams&
 }
 
 absl::Status CudaDevice::DecodeScore(const kernels::DecodeScoreParams& params) {
+  if (Hold(params)) return absl::OkStatus();
   return Result(kernels::DecodeScore(params, stream_), "scoring blocks");
 }
 
 absl::Status CudaDevice::DecodeAttention(const kernels::DecodeAttentionParams& params) {
+  if (Hold(params)) return absl::OkStatus();
   return Result(kernels::DecodeAttention(params, stream_), "attending");
 }
 
 absl::Status CudaDevice::IndexMass(const kernels::IndexMassCudaParams& params) {
+  if (Hold(params)) return absl::OkStatus();
   return Result(kernels::IndexMassCuda(params, stream_), "weighing blocks");
 }
 
 absl::Status CudaDevice::WidenSelection(const kernels::WidenSelectionCudaParams& params) {
+  if (Hold(params)) return absl::OkStatus();
   return Result(kernels::WidenSelectionCuda(params, stream_), "widening selections");
 }
 
@@ -229,6 +250,23 @@ absl::Status CudaDevice::CopyKvPages(const kernels::KvPagesCudaParams& params) {
 
 absl::Status CudaDevice::CopyIndexPages(const kernels::IndexPagesCudaParams& params) {
   return Result(kernels::CopyIndexPagesCuda(params, stream_), "placing index keys");
+}
+
+absl::Status CudaDevice::MakeHeld() {
+  forked_ = false;
+  LECTERN_RETURN_IF_ERROR(MakeCalls(this, held_));
+  if (!forked_) return absl::OkStatus();
+  LECTERN_RETURN_IF_ERROR(Result(cudaEventRecord(copied_, back_stream_), "an event"));
+  return Result(cudaStreamWaitEvent(stream_, copied_, 0), "waiting for an event");
+}
+
+absl::StatusOr<bool> CudaDevice::Replayable(const std::function<absl::Status()>& enqueue) {
+  held_.clear();
+  holding_ = true;
+  const absl::Status enqueued = enqueue();
+  holding_ = false;
+  LECTERN_RETURN_IF_ERROR(enqueued);
+  return graphs_.Run(held_, stream_, [this] { return MakeHeld(); });
 }
 
 }  // namespace lectern::engine

@@ -1,16 +1,21 @@
 // A GPU as the forward pass knows devices: every call is a launch, a copy, or cuBLASLt.
 //
-// One stream computes; a second brings results to the host meanwhile.
+// One stream computes; a second brings results to the host meanwhile. What is Replayable is
+// replayed by CUDA graphs (step_graphs.h).
 #pragma once
 
 #include <cuda_runtime.h>
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "engine/cuda/lt_matmul.h"
+#include "engine/cuda/step_graphs.h"
 #include "engine/device/device.h"
+#include "engine/device/device_calls.h"
 
 namespace lectern::engine {
 
@@ -49,21 +54,35 @@ class CudaDevice final : public Device {
   absl::Status WidenSelection(const kernels::WidenSelectionCudaParams& params) override;
   absl::Status CopyKvPages(const kernels::KvPagesCudaParams& params) override;
   absl::Status CopyIndexPages(const kernels::IndexPagesCudaParams& params) override;
+  absl::StatusOr<bool> Replayable(const std::function<absl::Status()>& enqueue) override;
 
  private:
   CudaDevice() = default;
   // What a launch or a call of the runtime returned, as ours.
   static absl::Status Result(int code, const char* what);
+  // Within Replayable: whether the call is held back, and to be made later.
+  template <typename Call>
+  bool Hold(const Call& call) {
+    if (holding_) held_.emplace_back(call);
+    return holding_;
+  }
+  // One by one; what comes behind them on the first stream comes behind all of them.
+  absl::Status MakeHeld();
 
   std::string name_;
   int processors_ = 0;
   cudaStream_t stream_ = nullptr;
   cudaStream_t back_stream_ = nullptr;
   cudaEvent_t computed_ = nullptr;  // what the second stream waits for
+  cudaEvent_t copied_ = nullptr;    // what the first stream waits for
+  bool forked_ = false;             // the held calls have put work on the second stream
   cudaEvent_t marks_[kMarks] = {};
   std::unique_ptr<LtMatmul> matmul_;
   void* index_workspace_ = nullptr;
   int64_t index_workspace_bytes_ = 0;
+  bool holding_ = false;
+  std::vector<DeviceCall> held_;
+  StepGraphs graphs_;
 };
 
 }  // namespace lectern::engine

@@ -11,6 +11,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 
 #include "absl/status/status.h"
@@ -40,6 +41,8 @@ class Device {
     int64_t n = 0;
     int64_t k = 0;
     bool add = false;
+
+    bool operator==(const Product&) const = default;
   };
 
   // Copies to the device that WaitMark can wait for, numbered 0 and on.
@@ -89,6 +92,16 @@ class Device {
   virtual absl::Status WidenSelection(const kernels::WidenSelectionCudaParams& params) = 0;
   virtual absl::Status CopyKvPages(const kernels::KvPagesCudaParams& params) = 0;
   virtual absl::Status CopyIndexPages(const kernels::IndexPagesCudaParams& params) = 0;
+
+  // Makes the calls that `enqueue` makes, as one piece that is likely to come again: the device may
+  // hold them back until `enqueue` has returned, and a sequence of calls that came lately, equal in
+  // every parameter, may be replayed at the cost of one. What parameters point to is read anew
+  // every time. Returns whether it was replayed. Errors: those of the calls, now or then; where
+  // `enqueue` fails its calls may not have been made.
+  // REQUIRES: `enqueue` calls nothing but copies to, from and within the device, Clear,
+  // MultiplyRows, Embed, RmsNorm, HeadNormRope, SwiGlu, DecodeScore, DecodeAttention, IndexMass and
+  // WidenSelection.
+  virtual absl::StatusOr<bool> Replayable(const std::function<absl::Status()>& enqueue) = 0;
 };
 
 }  // namespace lectern::engine

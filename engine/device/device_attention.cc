@@ -83,39 +83,36 @@ absl::Status DeviceDecoder::SelectForDecode(int layer) {
                                .scores_stride = pages_->table_stride()});
 }
 
-absl::Status DeviceDecoder::IndexMass(int layer, const kernels::IndexMassRequest* requests,
-                                      int32_t num_requests, int32_t max_count, const int32_t* rows,
-                                      const int32_t* positions, int32_t listed,
-                                      int32_t max_position, bool selected, bool scores) {
+absl::Status DeviceDecoder::IndexMass(int layer, kernels::IndexMassCudaParams params) {
   const ModelConfig& c = config();
-  return device_->IndexMass({.q = index_q_.get(),
-                             .q_row_stride = index_q_width(),
-                             .keys = pages_->index_keys(layer),
-                             .page_table = pages_->tables(),
-                             .requests = requests,
-                             .num_requests = num_requests,
-                             .max_count = max_count,
-                             .rows = rows,
-                             .positions = positions,
-                             .listed = listed,
-                             .max_position = max_position,
-                             .heads = c.num_kv_heads,
-                             .dim = c.sparse.index_dim,
-                             .selected = selected ? selected_.get() : nullptr,
-                             .selected_stride = budget(),
-                             .block_stride = pages_->table_stride(),
-                             .block_lse = mass_block_lse_.get(),
-                             .block_max = scores ? mass_block_max_.get() : nullptr,
-                             .lse_visible = mass_visible_.get(),
-                             .lse_selected = selected ? mass_selected_.get() : nullptr});
+  params.q_row_stride = index_q_width();
+  params.keys = pages_->index_keys(layer);
+  params.page_table = pages_->tables();
+  params.max_position = PositionBound(params.max_position);
+  params.heads = c.num_kv_heads;
+  params.dim = c.sparse.index_dim;
+  params.selected_stride = budget();
+  params.block_stride = pages_->table_stride();
+  params.block_lse = mass_block_lse_.get();
+  return device_->IndexMass(params);
 }
 
 absl::Status DeviceDecoder::MassOfPiece(int layer, const Piece& piece, bool selected, bool scores) {
   const Part& part = *piece.state->part;
   const int64_t row = part.first_row + piece.first;
-  return IndexMass(
-      layer, piece.request, 1, piece.rows, input_.iota + row, input_.positions + row, piece.rows,
-      static_cast<int32_t>(part.first_position + piece.first + piece.rows - 1), selected, scores);
+  return IndexMass(layer, {.q = index_q_.get(),
+                           .requests = piece.request,
+                           .num_requests = 1,
+                           .max_count = piece.rows,
+                           .rows = input_.iota + row,
+                           .positions = input_.positions + row,
+                           .listed = piece.rows,
+                           .max_position = static_cast<int32_t>(part.first_position + piece.first +
+                                                                piece.rows - 1),
+                           .selected = selected ? selected_.get() : nullptr,
+                           .block_max = scores ? mass_block_max_.get() : nullptr,
+                           .lse_visible = mass_visible_.get(),
+                           .lse_selected = selected ? mass_selected_.get() : nullptr});
 }
 
 absl::Status DeviceDecoder::MassToHost(int layer, const Piece& piece) {
@@ -164,7 +161,7 @@ absl::Status DeviceDecoder::AttendTiles(int layer, const kernels::PrefillSequenc
                                         int32_t max_tokens) {
   const ModelConfig& c = config();
   const int64_t table = pages_->TableOffset(0, 1 + layer);
-  return device_->PrefillAttention({.q = q_.get(),
+  return device_->PrefillAttention({.q = q(layer),
                                     .q_row_stride = q_width(),
                                     .k = pages_->k(),
                                     .v = pages_->v(),
@@ -193,15 +190,16 @@ absl::Status DeviceDecoder::AttendTiles(int layer, const kernels::PrefillSequenc
 absl::Status DeviceDecoder::AttendDecode(int layer, int32_t first, int32_t rows) {
   const ModelConfig& c = config();
   const int64_t row = rows_.first_decode_row() + first;
-  const int64_t pair = int64_t{first} * c.num_kv_heads;
+  const int64_t pair = int64_t{first} * c.num_kv_heads, head = int64_t{first} * c.num_heads;
+  const Observed seen = decode_observed_ ? decode_seen_[layer] : Observed{};
   return device_->DecodeAttention(
-      {.q = q_.get() + row * q_width(),
+      {.q = q(layer) + row * q_width(),
        .k = pages_->k(),
        .v = pages_->v(),
        .pages = pages_->tables() + pages_->TableOffset(0, 1 + layer),
        .pages_stride = pages_->context_stride(),
        .positions = input_.positions + row,
-       .row_requests = input_.row_contexts + first,
+       .row_requests = input_.row_contexts + row,
        .request_rows = 1,
        .rows = rows,
        .groups = c.num_kv_heads,
@@ -212,11 +210,10 @@ absl::Status DeviceDecoder::AttendDecode(int layer, int32_t first, int32_t rows)
        .scores = scores_.get() + pair * pages_->table_stride(),
        .scores_stride = pages_->table_stride(),
        .chosen = nullptr,
-       .selected = decode_observed_ ? selected_.get() + row * c.num_kv_heads * budget() : nullptr,
+       .selected = decode_observed_ ? seen.selected + pair * budget() : nullptr,
        .out = attended_.get() + row * q_width(),
-       .lse = decode_observed_ ? lse_.get() + int64_t{first} * c.num_heads : nullptr,
-       .block_lse = decode_observed_ ? block_lse_.get() + int64_t{first} * c.num_heads * budget()
-                                     : nullptr});
+       .lse = decode_observed_ ? seen.lse + head : nullptr,
+       .block_lse = decode_observed_ ? seen.block_lse + head * budget() : nullptr});
 }
 
 // Rows of one part by selections that are given, [rows][kv_heads][slots]. What each block weighs
@@ -226,28 +223,27 @@ absl::Status DeviceDecoder::AttendChosen(int layer, const PartState& state, int3
                                          Bf16* out) {
   const ModelConfig& c = config();
   const int64_t row = state.part->first_row + first;
-  return device_->DecodeAttention(
-      {.q = q_.get() + row * q_width(),
-       .k = pages_->k(),
-       .v = pages_->v(),
-       .pages = pages_->tables() + pages_->TableOffset(state.mirror->number(), 1 + layer),
-       .pages_stride = pages_->context_stride(),
-       .positions = input_.positions + row,
-       .row_requests = nullptr,
-       .request_rows = rows,
-       .rows = rows,
-       .groups = c.num_kv_heads,
-       .heads = c.group_size(),
-       .dim = c.head_dim,
-       .topk = slots,
-       .scale = scale(),
-       .scores = nullptr,
-       .scores_stride = 0,
-       .chosen = chosen,
-       .selected = nullptr,
-       .out = out,
-       .lse = lse_.get(),
-       .block_lse = block_lse_.get()});
+  return device_->DecodeAttention({.q = q(layer) + row * q_width(),
+                                   .k = pages_->k(),
+                                   .v = pages_->v(),
+                                   .pages = pages_->tables() + pages_->TableOffset(0, 1 + layer),
+                                   .pages_stride = pages_->context_stride(),
+                                   .positions = input_.positions + row,
+                                   .row_requests = input_.row_contexts + row,
+                                   .request_rows = 1,
+                                   .rows = rows,
+                                   .groups = c.num_kv_heads,
+                                   .heads = c.group_size(),
+                                   .dim = c.head_dim,
+                                   .topk = slots,
+                                   .scale = scale(),
+                                   .scores = nullptr,
+                                   .scores_stride = 0,
+                                   .chosen = chosen,
+                                   .selected = nullptr,
+                                   .out = out,
+                                   .lse = lse_.get(),
+                                   .block_lse = block_lse_.get()});
 }
 
 absl::Status DeviceDecoder::AttendWidened(int layer, const Piece& piece, int32_t first,
@@ -260,16 +256,17 @@ absl::Status DeviceDecoder::AttendWidened(int layer, const Piece& piece, int32_t
       wide_selected_.get() + int64_t{first - piece.first} * c.num_kv_heads * state.slots,
       state.slots, attended_.get() + row * q_width()));
   if (!piece.observed) return absl::OkStatus();
-  return AttendedToHost(state.observed[layer], first - state.observed_from, row, rows, state.slots);
+  return AttendedToHost(layer, state.observed[layer], first - state.observed_from, row, rows,
+                        state.slots);
 }
 
 // ---- observe ----
 
-absl::Status DeviceDecoder::AttendedToHost(const Observed& seen, int64_t at, int64_t row,
+absl::Status DeviceDecoder::AttendedToHost(int layer, const Observed& seen, int64_t at, int64_t row,
                                            int64_t rows, int64_t slots) {
   const int64_t heads = config().num_heads;
   LECTERN_RETURN_IF_ERROR(
-      ToHost(seen.q + at * q_width(), q_.get() + row * q_width(), rows * q_width()));
+      ToHost(seen.q + at * q_width(), q(layer) + row * q_width(), rows * q_width()));
   LECTERN_RETURN_IF_ERROR(
       ToHost(seen.block_lse + at * heads * slots, block_lse_.get(), rows * heads * slots));
   return ToHost(seen.lse + at * heads, lse_.get(), rows * heads);
@@ -288,7 +285,7 @@ absl::Status DeviceDecoder::ObserveTiles(int layer, const Piece& piece, int32_t 
   const int64_t at = first - state.observed_from;
   const int64_t slots = int64_t{c.num_kv_heads} * budget();
   LECTERN_RETURN_IF_ERROR(ToHost(seen.selected + at * slots, chosen, rows * slots));
-  return AttendedToHost(seen, at, row, rows, budget());
+  return AttendedToHost(layer, seen, at, row, rows, budget());
 }
 
 absl::Status DeviceDecoder::ObserveTileMass(int layer, const Piece& piece) {
@@ -298,19 +295,28 @@ absl::Status DeviceDecoder::ObserveTileMass(int layer, const Piece& piece) {
 
 // The decode rows are copied together, coverage is computed for those that somebody looks at.
 absl::Status DeviceDecoder::ObserveDecode(int layer) {
-  const ModelConfig& c = config();
-  const Observed& seen = decode_region_[layer];
+  const Observed& seen = decode_seen_[layer];
   const int64_t first = rows_.first_decode_row();
-  const int64_t rows = rows_.decode_rows();
-  const int64_t slots = int64_t{c.num_kv_heads} * budget();
-  LECTERN_RETURN_IF_ERROR(IndexMass(layer, decode_requests_, mass_requests_, mass_count_max_,
-                                    input_.mass_rows, input_.mass_positions, mass_rows_,
-                                    mass_position_max_, /*selected=*/true, /*scores=*/false));
-  LECTERN_RETURN_IF_ERROR(ToHost(seen.selected, selected_.get() + first * slots, rows * slots));
-  LECTERN_RETURN_IF_ERROR(AttendedToHost(seen, 0, first, rows, budget()));
-  const int64_t pairs = int64_t{mass_rows_} * c.num_kv_heads;
-  LECTERN_RETURN_IF_ERROR(ToHost(seen.index_lse_visible, mass_visible_.get(), pairs));
-  return ToHost(seen.index_lse_selected, mass_selected_.get(), pairs);
+  // A row that could not be attended to for want of its blocks has chosen them all the same.
+  const int32_t* selected =
+      resident_ ? seen.selected : selected_.get() + first * config().num_kv_heads * budget();
+  LECTERN_RETURN_IF_ERROR(IndexMass(layer, {.q = index_q_.get() + first * index_q_width(),
+                                            .requests = decode_requests_,
+                                            .num_requests = mass_requests_,
+                                            .max_count = mass_count_max_,
+                                            .rows = input_.mass_rows,
+                                            .positions = input_.mass_positions,
+                                            .listed = mass_rows_,
+                                            .max_position = mass_position_max_,
+                                            .selected = selected,
+                                            .lse_visible = seen.index_lse_visible,
+                                            .lse_selected = seen.index_lse_selected}));
+  if (!decode_only()) {  // else they were made there
+    LECTERN_RETURN_IF_ERROR(
+        device_->WithinDevice(seen.q, q_.get() + first * q_width(),
+                              rows_.decode_rows() * q_width() * int64_t{sizeof(Bf16)}));
+  }
+  return CopyBack(&seen_out_, layer);
 }
 
 // ---- fetch ----

@@ -20,6 +20,8 @@ constexpr int64_t kTileRows = StepRows::kTileRows;
 constexpr double kShareOfFree = 0.9;
 // Bytes of scratch beside what grows with rows.
 constexpr int64_t kFixedScratch = int64_t{256} << 20;
+// As much is worth a copy of its own while layers go on; less waits for more.
+constexpr int64_t kWorthACopy = int64_t{256} << 10;
 
 absl::Status Unsupported(std::string message) {
   return Error(absl::StatusCode::kUnimplemented, "DEVICE_UNSUPPORTED", message);
@@ -86,6 +88,7 @@ absl::StatusOr<std::unique_ptr<DeviceDecoder>> DeviceDecoder::Create(
 
 absl::Status DeviceDecoder::Open(const DeviceDecoderOptions& sizes) {
   const ModelConfig& c = config();
+  replay_ = sizes.replay;
   const int64_t free = device_->FreeBytes();
   int64_t limit = static_cast<int64_t>(static_cast<double>(free) * kShareOfFree);
   if (sizes.memory_bytes > 0) limit = std::min(sizes.memory_bytes, free);
@@ -152,7 +155,9 @@ std::optional<DeviceUse> DeviceDecoder::device_use() const {
       .kv_pages = kv.capacity_slots,
       .kv_pages_used = kv.used_slots,
       .page_hits = kv.hits,
-      .page_misses = kv.misses};
+      .page_misses = kv.misses,
+      .replayed_steps = replayed_steps_.load(std::memory_order_relaxed),
+      .launched_steps = launched_steps_.load(std::memory_order_relaxed)};
 }
 
 std::vector<SegmentResult> DeviceDecoder::Step(std::span<const StepSegment> segments) {
@@ -204,21 +209,35 @@ std::vector<SegmentResult> DeviceDecoder::Step(std::span<const StepSegment> segm
 
 absl::Status DeviceDecoder::Run() {
   resident_ = true;
-  for (const PartState& state : parts_) {
-    resident_ = resident_ && state.mirror->missing() == 0;
-    LECTERN_RETURN_IF_ERROR(pages_->FlushTables(state.mirror));
-  }
-  PlanParts();
+  for (const PartState& state : parts_) resident_ = resident_ && state.mirror->missing() == 0;
+  LECTERN_RETURN_IF_ERROR(PlanParts());
   LECTERN_RETURN_IF_ERROR(GrowBuffers());
-  LECTERN_RETURN_IF_ERROR(UploadInput());
+  LECTERN_RETURN_IF_ERROR(FillInput());
+  // Behind all that takes pinned memory: what has its address in a call has it in the next step.
+  for (const PartState& state : parts_) LECTERN_RETURN_IF_ERROR(pages_->FlushTables(state.mirror));
+  bool replayed = false;
+  if (replay_ && resident_ && decode_only()) {
+    LECTERN_ASSIGN_OR_RETURN(replayed, device_->Replayable([this] { return RunLayers(); }));
+  } else {
+    LECTERN_RETURN_IF_ERROR(RunLayers());
+  }
+  if (decode_only()) (replayed ? replayed_steps_ : launched_steps_).fetch_add(1);
+  return absl::OkStatus();
+}
+
+absl::Status DeviceDecoder::RunLayers() {
+  LECTERN_RETURN_IF_ERROR(device_->ToDevice(input_memory_.get(), host_input_, input_bytes_));
   LECTERN_RETURN_IF_ERROR(device_->Embed({.ids = input_.ids,
                                           .table = weights_->embedding.data.get(),
                                           .x = x_.get(),
                                           .rows = rows_.rows(),
                                           .width = config().hidden_size,
                                           .vocabulary = config().vocab_size}));
-  LECTERN_RETURN_IF_ERROR(
-      device_->Clear(attended_.get(), rows_.rows() * q_width() * int64_t{sizeof(Bf16)}));
+  // Nobody attends in rows of tiles without a token, nor in those of a part that fails midway.
+  if (!decode_only() || !resident_) {
+    LECTERN_RETURN_IF_ERROR(
+        device_->Clear(attended_.get(), rows_.rows() * q_width() * int64_t{sizeof(Bf16)}));
+  }
   for (int layer = 0; layer < config().num_layers; ++layer) {
     LECTERN_RETURN_IF_ERROR(RunLayer(layer));
   }
@@ -264,7 +283,7 @@ absl::Status DeviceDecoder::RunLayer(int layer_number) {
   LECTERN_RETURN_IF_ERROR(Norm(layer.input_norm, nullptr, rows, normed_.get()));
   LECTERN_RETURN_IF_ERROR(Project(layer.qkv, normed_.get(), projected_.get(), /*add=*/false));
   LECTERN_RETURN_IF_ERROR(SplitHeads(layer_number));
-  LECTERN_RETURN_IF_ERROR(CopyBack(layer_number));
+  LECTERN_RETURN_IF_ERROR(CopyBack(&rows_out_, layer_number));
   LECTERN_RETURN_IF_ERROR(Attend(layer_number));
   LECTERN_RETURN_IF_ERROR(Project(layer.o, attended_.get(), x_.get(), /*add=*/true));
   LECTERN_RETURN_IF_ERROR(Norm(layer.post_attention_norm, nullptr, rows, normed_.get()));
@@ -299,7 +318,7 @@ absl::Status DeviceDecoder::SplitHeads(int layer_number) {
        .gain = c.gemma_norm ? kernels::NormGain::kGemma : kernels::NormGain::kPlain,
        .cos = input_.cos,
        .sin = input_.sin,
-       .q = q_.get(),
+       .q = q(layer_number),
        .index_q = index_q_.get(),
        .k = stored,
        .v = stored + rows * c.kv_width(),
@@ -312,11 +331,12 @@ absl::Status DeviceDecoder::SplitHeads(int layer_number) {
        .index_cache = pages_->index_keys(layer_number)});
 }
 
-// The layer's new keys and values travel to the host while the layer goes on.
-absl::Status DeviceDecoder::CopyBack(int layer) {
-  const int64_t elements = rows_.rows() * stored_width();
-  return device_->ToHostMeanwhile(host_rows_[layer], stored_.get() + layer * elements,
-                                  elements * int64_t{sizeof(Bf16)});
+absl::Status DeviceDecoder::CopyBack(Outgoing* out, int layer) {
+  const int64_t bytes = (layer + 1 - out->sent) * out->layer_bytes;
+  if (bytes < kWorthACopy && layer + 1 < config().num_layers) return absl::OkStatus();
+  const int64_t at = out->sent * out->layer_bytes;
+  out->sent = layer + 1;
+  return device_->ToHostMeanwhile(out->to + at, out->from + at, bytes);
 }
 
 absl::Status DeviceDecoder::ComputeLogits() {
@@ -344,7 +364,8 @@ absl::Status DeviceDecoder::WriteBack() {
     const Part& part = *state.part;
     if (!part.result->status.ok()) continue;
     for (int layer = 0; layer < c.num_layers; ++layer) {
-      const Bf16* stored = host_rows_[layer];
+      const auto* stored =
+          reinterpret_cast<const Bf16*>(rows_out_.to + layer * rows_out_.layer_bytes);
       layers[layer] = {
           .first_position = part.first_position,
           .count = part.rows,

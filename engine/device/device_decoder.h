@@ -1,16 +1,20 @@
 // The forward pass on a device (device.h): the products and kernels are the device's, the cache's
 // pages lie in its memory (device_pages.h).
 //
-// A step whose contexts are there in whole enqueues everything and waits once, at its end.
-// Otherwise every layer selects, tells the host, fetches the pages that are not there, and attends,
-// to as many rows at a time as there is room for; the bits of a row are the same either way, for
-// its attention depends on its own selection alone.
+// A step whose contexts are there in whole enqueues everything and waits once, at its end. If it
+// has decode rows alone, the device may replay it (Device::Replayable): what changes from token to
+// token is in memory whose address does not, and bounds in parameters are rounded up to coarse
+// ones, so that parameters are the same for every step of so many rows. Otherwise every layer
+// selects, tells the host, fetches the pages that are not there, and attends, to as many rows at a
+// time as there is room for; the bits of a row are the same either way, for its attention depends
+// on its own selection alone.
 //
 // Rows of tiles are computed with the prefill kernels, decode rows with the decode kernels, and so
 // are rows that may widen their selection. An observed row of a tile is attended to once more by a
 // decode kernel, for what each block weighs; what it leaves in the cache is as if nobody looked.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -36,6 +40,7 @@ struct DeviceDecoderOptions {
   // Tokens that one step computes at most, over all its segments. Bounds the scratch.
   int64_t step_tokens = 1024;
   int64_t step_contexts = 1;  // in one step, at most
+  bool replay = true;         // steps of decode rows that came before in the same form
 };
 
 class DeviceDecoder final : public Decoder {
@@ -86,6 +91,13 @@ class DeviceDecoder final : public Decoder {
     const kernels::IndexMassRequest* request;  // device
   };
   class Carver;
+  // What every layer leaves for the host, in device memory and where it goes, layer after layer.
+  struct Outgoing {
+    const std::byte* from = nullptr;
+    std::byte* to = nullptr;  // pinned
+    int64_t layer_bytes = 0;
+    int sent = 0;  // layers
+  };
   // Small arrays of a step in device memory, from one buffer.
   struct StepInput {
     int32_t *ids, *positions, *slots, *index_pages, *kv_pages, *iota, *asking, *row_contexts;
@@ -93,7 +105,7 @@ class DeviceDecoder final : public Decoder {
     kernels::PrefillSequence* sequences;  // of the plain tiled parts, then what covers other rows
     kernels::DecodeSpan* spans;           // one per decode part
     kernels::IndexMassRequest* requests;  // of pieces, then of observed decode parts
-    int32_t *mass_rows, *mass_positions;  // observed decode rows
+    int32_t *mass_rows, *mass_positions;  // observed decode rows, from the first decode row on
   };
 
   DeviceDecoder(std::unique_ptr<Device> device, const Checkpoint* checkpoint,
@@ -102,18 +114,22 @@ class DeviceDecoder final : public Decoder {
 
   // One step (device_step.cc: until its first layer).
   absl::Status Run();
+  absl::Status RunLayers();
   absl::Status GrowBuffers();
-  void PlanParts();
-  void MakeRoomForObserved(PartState* state);
+  absl::Status PlanParts();
+  absl::Status MakeRoomForObserved(PartState* state);
+  absl::Status MakeRoomForDecodeObserved();
   int64_t SequencesMost() const;
-  absl::Status UploadInput();
+  absl::Status FillInput();
   void CarveRows(Carver* carver);
   void CarveSequences(Carver* carver);
   void CarveDecodeRows(Carver* carver);
   void CarveMass(Carver* carver);
   absl::Status RunLayer(int layer);
   absl::Status SplitHeads(int layer);
-  absl::Status CopyBack(int layer);
+  // Layers until this one have left theirs: brings it to the host while the next ones go on, when
+  // there is enough of it.
+  absl::Status CopyBack(Outgoing* out, int layer);
   absl::Status ComputeLogits();
   absl::Status Norm(const DeviceArray<float>& gain, const int32_t* x_rows, int64_t rows,
                     kernels::Bf16* y);
@@ -134,8 +150,8 @@ class DeviceDecoder final : public Decoder {
                             const int32_t* chosen, int32_t slots, kernels::Bf16* out);
   absl::Status AttendWidened(int layer, const Piece& piece, int32_t first, int32_t rows);
   // What attention of `rows` rows from `row` on left, to the observed row `at` and on.
-  absl::Status AttendedToHost(const Observed& seen, int64_t at, int64_t row, int64_t rows,
-                              int64_t slots);
+  absl::Status AttendedToHost(int layer, const Observed& seen, int64_t at, int64_t row,
+                              int64_t rows, int64_t slots);
   // The index branch's masses of a piece, and where the host gets to know them.
   absl::Status MassOfPiece(int layer, const Piece& piece, bool selected, bool scores);
   absl::Status MassToHost(int layer, const Piece& piece);
@@ -146,9 +162,8 @@ class DeviceDecoder final : public Decoder {
   template <typename AttendRows>
   absl::Status FetchAndAttend(int layer, PartState* state, const int32_t* selected, int32_t slots,
                               int32_t rows, const AttendRows& attend);
-  absl::Status IndexMass(int layer, const kernels::IndexMassRequest* requests, int32_t num_requests,
-                         int32_t max_count, const int32_t* rows, const int32_t* positions,
-                         int32_t listed, int32_t max_position, bool selected, bool scores);
+  // With what is the same for all rows filled in.
+  absl::Status IndexMass(int layer, kernels::IndexMassCudaParams params);
   template <typename T>
   absl::Status ToHost(T* to, const T* from, int64_t count) {
     return device_->ToHost(to, from, count * int64_t{sizeof(T)});
@@ -162,6 +177,13 @@ class DeviceDecoder final : public Decoder {
     return 2 * int64_t{config().kv_width()} + config().sparse.index_dim;
   }
   int32_t budget() const { return options_.selected_blocks; }
+  bool decode_only() const { return rows_.tiles() == 0; }
+  // The queries of a layer, [rows][heads * head_dim].
+  kernels::Bf16* q(int layer) {
+    return decode_only() && decode_observed_ ? decode_seen_[layer].q : q_.get();
+  }
+  // Of a parameter that only bounds positions.
+  static int32_t PositionBound(int64_t position);
   float scale() const;
 
   const std::unique_ptr<Device> device_;
@@ -169,13 +191,17 @@ class DeviceDecoder final : public Decoder {
   std::unique_ptr<DevicePages> pages_;
   const KvMemory* memory_ = nullptr;  // of all contexts
   absl::Status broken_;               // the device failed: nothing works any more
+  bool replay_ = true;
+  std::atomic<int64_t> replayed_steps_ = 0, launched_steps_ = 0;  // of decode rows alone
 
   // The step at hand; memory is kept from step to step.
   PinnedArena arena_;
   StepRows rows_;
   std::vector<PartState> parts_;
-  std::vector<Observed> decode_region_;  // [layers] all decode rows, if some are observed
-  std::vector<Piece> pieces_;            // of tiled parts that somebody looks at, plain ones
+  // [layers] all decode rows, if some are observed: for the host, and where it is made.
+  std::vector<Observed> decode_region_, decode_seen_;
+  Outgoing seen_out_;
+  std::vector<Piece> pieces_;  // of tiled parts that somebody looks at, plain ones
   std::vector<Piece> widened_pieces_;
   std::vector<const Part*> asking_;
   bool resident_ = false;      // all pages of all parts are here
@@ -188,11 +214,12 @@ class DeviceDecoder final : public Decoder {
   int32_t span_rows_ = 0;
   const kernels::IndexMassRequest* decode_requests_ = nullptr;  // device
   int32_t mass_requests_ = 0, mass_rows_ = 0, mass_count_max_ = 0, mass_position_max_ = 0;
-  int32_t max_position_ = 0;
   float* host_logits_ = nullptr;
-  std::vector<kernels::Bf16*> host_rows_;  // [layers] k, v, index k of all rows, pinned
+  Outgoing rows_out_;  // k, v, index k of all rows
   StepInput input_{};
-  DeviceArray<std::byte> input_memory_;
+  std::byte* host_input_ = nullptr;  // pinned
+  int64_t input_bytes_ = 0;
+  DeviceArray<std::byte> input_memory_, seen_memory_;
   DeviceArray<float> x_, projected_, logits_;
   DeviceArray<kernels::Bf16> normed_, q_, index_q_, stored_, attended_, activated_, last_;
   DeviceArray<int32_t> selected_;       // [rows][kv_heads][budget]

@@ -128,7 +128,7 @@ DevicePages::DevicePages(Device* device, const KvShape& shape, const Options& op
                          DeviceArray<Bf16> k, DeviceArray<Bf16> v, DeviceArray<Bf16> index)
     : device_(device),
       shape_(shape),
-      table_stride_((options.max_blocks + 63) / 64 * 64),
+      table_stride_((options.max_blocks + kTableUnit - 1) / kTableUnit * kTableUnit),
       k_(std::move(k)),
       v_(std::move(v)),
       index_(std::move(index)),

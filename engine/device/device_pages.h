@@ -42,6 +42,8 @@ class DevicePages {
   // What the tier knows of one open context.
   class Mirror;
 
+  static constexpr int64_t kTableUnit = 64;  // tables are for so many blocks, or a multiple
+
   static int64_t KvPageBytes(const KvShape& shape);     // K and V
   static int64_t IndexPageBytes(const KvShape& shape);  // all sparse layers
 

@@ -1,5 +1,6 @@
 // What a step needs before its first layer: who widens, who is looked at, where everything lies.
 #include <algorithm>
+#include <bit>
 #include <climits>
 
 #include "engine/device/device_decoder.h"
@@ -15,6 +16,9 @@ using kernels::Bf16;
 constexpr int64_t kTileRows = StepRows::kTileRows;
 // Rows that the decode kernels take of one part at a time: bounds the scratch.
 constexpr int32_t kPieceRows = 64;
+// Bounds in parameters move by so many blocks at a time: one that moved with every block would make
+// every step of that token another one (Device::Replayable).
+constexpr int64_t kBoundBlocks = 64;
 
 }  // namespace
 
@@ -27,10 +31,11 @@ class DeviceDecoder::Carver {
   T* Take(int64_t count, T** device) {
     T* host = reinterpret_cast<T*>(host_ + used_);
     *device = reinterpret_cast<T*>(device_ + used_);
-    used_ += (count * static_cast<int64_t>(sizeof(T)) + 255) / 256 * 256;
+    used_ += Aligned(count * static_cast<int64_t>(sizeof(T)));
     LECTERN_CHECK(used_ <= bytes_);
     return host;
   }
+  static int64_t Aligned(int64_t bytes) { return (bytes + 255) / 256 * 256; }
   int64_t used() const { return used_; }
 
  private:
@@ -40,22 +45,27 @@ class DeviceDecoder::Carver {
   int64_t used_ = 0;
 };
 
+int32_t DeviceDecoder::PositionBound(int64_t position) {
+  static_assert(kBoundBlocks == DevicePages::kTableUnit, "no bound is beyond the tables");
+  constexpr int64_t unit = kBoundBlocks * kBlockTokens;
+  return static_cast<int32_t>((position / unit + 1) * unit - 1);
+}
+
 // Who widens, who is looked at, and into which pieces that falls.
-void DeviceDecoder::PlanParts() {
+absl::Status DeviceDecoder::PlanParts() {
   const ModelConfig& c = config();
   pieces_.clear();
   widened_pieces_.clear();
   asking_.clear();
   decode_observed_ = any_plain_decode_ = false;
   decode_parts_ = 0;
-  max_position_ = 0;
   mass_rows_ = 0;
   decode_region_.clear();
+  decode_seen_.clear();
   for (PartState& state : parts_) {
     const StepSegment& segment = *state.part->segment;
     const int32_t rows = state.part->rows;
     const int64_t last = state.part->first_position + rows - 1;
-    max_position_ = std::max(max_position_, static_cast<int32_t>(last));
     state.widens = segment.widen_below > 0 && BlocksOf(last + 1) > budget();
     state.slots = state.widens
                       ? std::min<int32_t>(kAdaptiveWidening * budget(), kernels::kMaxWidenedTopk)
@@ -87,12 +97,13 @@ void DeviceDecoder::PlanParts() {
     } else if (segment.tiled) {
       cut(state.observed_from, rows, true, &pieces_);
     }
-    if (state.observed_from < rows) MakeRoomForObserved(&state);
+    if (state.observed_from < rows) LECTERN_RETURN_IF_ERROR(MakeRoomForObserved(&state));
   }
+  return absl::OkStatus();
 }
 
 // Where the host gets to know what an observed part did, [layers].
-void DeviceDecoder::MakeRoomForObserved(PartState* state) {
+absl::Status DeviceDecoder::MakeRoomForObserved(PartState* state) {
   const ModelConfig& c = config();
   const Part& part = *state->part;
   const int64_t observed = part.rows - state->observed_from;
@@ -108,12 +119,10 @@ void DeviceDecoder::MakeRoomForObserved(PartState* state) {
     for (int layer = 0; layer < c.num_layers; ++layer) {
       state->observed.push_back(make(observed, state->slots));
     }
-    return;
+    return absl::OkStatus();
   }
   // The decode rows are copied together, coverage is listed for the observed ones alone.
-  for (int layer = static_cast<int>(decode_region_.size()); layer < c.num_layers; ++layer) {
-    decode_region_.push_back(make(rows_.decode_rows(), budget()));
-  }
+  if (!decode_observed_) LECTERN_RETURN_IF_ERROR(MakeRoomForDecodeObserved());
   const int64_t row = part.first_row - rows_.first_decode_row() + state->observed_from;
   const int64_t listed = int64_t{mass_rows_} * c.num_kv_heads;
   for (const Observed& r : decode_region_) {
@@ -124,8 +133,42 @@ void DeviceDecoder::MakeRoomForObserved(PartState* state) {
                                .index_lse_visible = r.index_lse_visible + listed,
                                .index_lse_selected = r.index_lse_selected + listed});
   }
-  decode_observed_ = true;
   mass_rows_ += static_cast<int32_t>(observed);
+  return absl::OkStatus();
+}
+
+// All decode rows leave theirs in one region, a layer after the other, on the device and for the
+// host alike.
+absl::Status DeviceDecoder::MakeRoomForDecodeObserved() {
+  const ModelConfig& c = config();
+  const int64_t rows = rows_.decode_rows();
+  const auto bytes = [&](int64_t count) {
+    const int64_t pairs = count * c.num_kv_heads, heads = count * c.num_heads;
+    return Carver::Aligned(count * q_width() * int64_t{sizeof(Bf16)}) +
+           Carver::Aligned(4 * pairs * budget()) + Carver::Aligned(4 * heads * budget()) +
+           Carver::Aligned(4 * heads) + 2 * Carver::Aligned(4 * pairs);
+  };
+  // Growing moves the memory: seldom.
+  const auto most = static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(rows)));
+  LECTERN_RETURN_IF_ERROR(seen_memory_.Grow(device_.get(), c.num_layers * bytes(most)));
+  seen_out_ = {.from = seen_memory_.get(),
+               .to = arena_.Take<std::byte>(c.num_layers * bytes(rows)),
+               .layer_bytes = bytes(rows),
+               .sent = 0};
+  for (int layer = 0; layer < c.num_layers; ++layer) {
+    const int64_t at = layer * seen_out_.layer_bytes;
+    Carver carver(seen_out_.to + at, seen_memory_.get() + at, seen_out_.layer_bytes);
+    Observed& host = decode_region_.emplace_back();
+    Observed& device = decode_seen_.emplace_back();
+    host.q = carver.Take(rows * q_width(), &device.q);
+    host.selected = carver.Take(rows * c.num_kv_heads * budget(), &device.selected);
+    host.block_lse = carver.Take(rows * c.num_heads * budget(), &device.block_lse);
+    host.lse = carver.Take(rows * c.num_heads, &device.lse);
+    host.index_lse_visible = carver.Take(rows * c.num_kv_heads, &device.index_lse_visible);
+    host.index_lse_selected = carver.Take(rows * c.num_kv_heads, &device.index_lse_selected);
+  }
+  decode_observed_ = true;
+  return absl::OkStatus();
 }
 
 absl::Status DeviceDecoder::GrowBuffers() {
@@ -161,13 +204,15 @@ absl::Status DeviceDecoder::GrowBuffers() {
   }
   LECTERN_RETURN_IF_ERROR(part_sequence_.Grow(device_.get(), 1));
   const int64_t asking = static_cast<int64_t>(asking_.size());
-  LECTERN_RETURN_IF_ERROR(last_.Grow(device_.get(), asking * c.hidden_size));
-  LECTERN_RETURN_IF_ERROR(logits_.Grow(device_.get(), asking * c.vocab_size));
+  const auto most_asking = static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(asking)));
+  LECTERN_RETURN_IF_ERROR(last_.Grow(device_.get(), most_asking * c.hidden_size));
+  LECTERN_RETURN_IF_ERROR(logits_.Grow(device_.get(), most_asking * c.vocab_size));
   host_logits_ = arena_.Take<float>(asking * c.vocab_size);
-  host_rows_.clear();
-  for (int layer = 0; layer < c.num_layers; ++layer) {
-    host_rows_.push_back(arena_.Take<Bf16>(rows * stored_width()));
-  }
+  const int64_t layer_bytes = rows * stored_width() * int64_t{sizeof(Bf16)};
+  rows_out_ = {.from = reinterpret_cast<const std::byte*>(stored_.get()),
+               .to = arena_.Take<std::byte>(c.num_layers * layer_bytes),
+               .layer_bytes = layer_bytes,
+               .sent = 0};
   return absl::OkStatus();
 }
 
@@ -175,7 +220,7 @@ int64_t DeviceDecoder::SequencesMost() const {
   return 2 * static_cast<int64_t>(parts_.size()) + 1 + rows_.tiles();
 }
 
-absl::Status DeviceDecoder::UploadInput() {
+absl::Status DeviceDecoder::FillInput() {
   const ModelConfig& c = config();
   const int64_t rows = rows_.rows();
   const int64_t angles = c.rotary_dim / 2;
@@ -183,14 +228,14 @@ absl::Status DeviceDecoder::UploadInput() {
   const int64_t pieces = static_cast<int64_t>(pieces_.size() + widened_pieces_.size()) + parts;
   const int64_t sequences_most = SequencesMost();
   const int64_t arrays = 20;
-  const int64_t bytes = rows * 4 * (8 + c.num_layers + 2 * angles) +
+  const int64_t bytes = rows * 4 * (9 + c.num_layers + 2 * angles) +
                         sequences_most * static_cast<int64_t>(sizeof(kernels::PrefillSequence)) +
                         parts * static_cast<int64_t>(sizeof(kernels::DecodeSpan)) +
                         pieces * static_cast<int64_t>(sizeof(kernels::IndexMassRequest)) +
                         arrays * 512;
   LECTERN_RETURN_IF_ERROR(input_memory_.Grow(device_.get(), bytes));
-  auto* host = arena_.Take<std::byte>(bytes);
-  Carver carver(host, input_memory_.get(), bytes);
+  host_input_ = arena_.Take<std::byte>(bytes);
+  Carver carver(host_input_, input_memory_.get(), bytes);
   CarveRows(&carver);
   CarveSequences(&carver);
   CarveDecodeRows(&carver);
@@ -199,7 +244,8 @@ absl::Status DeviceDecoder::UploadInput() {
   for (size_t i = 0; i < asking_.size(); ++i) {
     asking[i] = static_cast<int32_t>(asking_[i]->first_row + asking_[i]->rows - 1);
   }
-  return device_->ToDevice(input_memory_.get(), host, carver.used());
+  input_bytes_ = carver.used();
+  return absl::OkStatus();
 }
 
 // The tokens, and where their keys and values go.
@@ -212,15 +258,18 @@ void DeviceDecoder::CarveRows(Carver* carver) {
   int32_t* slots = carver->Take(rows, &input_.slots);
   int32_t* index_pages = carver->Take(rows, &input_.index_pages);
   int32_t* iota = carver->Take(rows, &input_.iota);
+  int32_t* row_contexts = carver->Take(rows, &input_.row_contexts);
   int32_t* kv_pages = carver->Take(rows * c.num_layers, &input_.kv_pages);
   std::fill_n(ids, rows, -1);
   std::copy_n(rows_.positions().data(), rows, positions);
   std::fill_n(slots, rows, 0);
+  std::fill_n(row_contexts, rows, 0);
   std::fill_n(index_pages, rows, -1);
   std::fill_n(kv_pages, rows * c.num_layers, -1);
   for (int64_t row = 0; row < rows; ++row) iota[row] = static_cast<int32_t>(row);
   for (const PartState& state : parts_) {
     const Part& part = *state.part;
+    std::fill_n(row_contexts + part.first_row, part.rows, state.mirror->number());
     for (int32_t i = 0; i < part.rows; ++i) {
       const int64_t row = part.first_row + i;
       const int64_t position = part.first_position + i;
@@ -284,20 +333,17 @@ void DeviceDecoder::CarveSequences(Carver* carver) {
 void DeviceDecoder::CarveDecodeRows(Carver* carver) {
   const int64_t tile_rows = rows_.first_decode_row();
   kernels::DecodeSpan* spans = carver->Take(std::max<int64_t>(1, decode_parts_), &input_.spans);
-  int32_t* row_contexts = carver->Take(rows_.decode_rows(), &input_.row_contexts);
   span_rows_ = 0;
   int32_t span = 0;
   for (const PartState& state : parts_) {
     const Part& part = *state.part;
     if (part.segment->tiled) continue;
-    const auto first = static_cast<int32_t>(part.first_row - tile_rows);
-    spans[span++] = {.first_row = first,
+    spans[span++] = {.first_row = static_cast<int32_t>(part.first_row - tile_rows),
                      .rows = part.rows,
                      .request = state.mirror->number(),
                      .first_block = 0,
                      .end_block = INT_MAX};
     span_rows_ = std::max(span_rows_, part.rows);
-    std::fill_n(row_contexts + first, part.rows, state.mirror->number());
   }
 }
 
@@ -333,7 +379,7 @@ void DeviceDecoder::CarveMass(Carver* carver) {
     ++mass_requests_;
     mass_count_max_ = std::max(mass_count_max_, observed);
     for (int32_t i = state.observed_from; i < part.rows; ++i) {
-      mass_rows[listed] = static_cast<int32_t>(part.first_row + i);
+      mass_rows[listed] = static_cast<int32_t>(part.first_row - rows_.first_decode_row() + i);
       mass_positions[listed] = static_cast<int32_t>(part.first_position + i);
       mass_position_max_ = std::max(mass_position_max_, mass_positions[listed]);
       ++listed;

@@ -112,6 +112,9 @@ struct DeviceUse {
   int64_t kv_pages_used = 0;
   int64_t page_hits = 0;  // selected pages that were on the device, where that was not known before
   int64_t page_misses = 0;
+  // Steps of decode rows alone: those replayed as one piece, and those launched call by call.
+  int64_t replayed_steps = 0;
+  int64_t launched_steps = 0;
 };
 
 // The forward pass on one backend (cpu_decoder.h, engine/cuda/cuda_decoder.h). The contexts' memory

@@ -62,6 +62,8 @@ struct DecodeAttentionParams {
   float* lse;         // [rows][groups][heads] ln sum exp(scale q.k); or null
   float* block_lse;   // [rows][groups][topk][heads] the same of each selected block,
                       // minus infinity behind the last; or null
+
+  bool operator==(const DecodeAttentionParams&) const = default;
 };
 
 // How the blocks of threads share the work; all but kInTurn need sm_90. All give the same bits.

@@ -56,6 +56,8 @@ struct DecodeScoreParams {
   float* scores;             // [rows][heads][scores_stride]; of a block behind the last whole one
                              // of its row either untouched or any number
   int64_t scores_stride;     // >= the blocks of any request; multiple of 4
+
+  bool operator==(const DecodeScoreParams&) const = default;
 };
 
 inline constexpr int kMaxSpanRows = 1024;

@@ -19,6 +19,8 @@ struct EmbedCudaParams {
   int64_t rows;
   int64_t width;       // whole vectors are moved where it is a multiple of 8
   int64_t vocabulary;  // only asserted against
+
+  bool operator==(const EmbedCudaParams&) const = default;
 };
 
 // Launches on `stream` and returns a cudaError_t: 0, or what the launch failed with. No allocation,

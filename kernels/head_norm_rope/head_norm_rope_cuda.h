@@ -56,6 +56,8 @@ struct HeadNormRopeCudaParams {
   Bf16* k_cache;               // [pages][kv_heads][128][dim]
   Bf16* v_cache;               // [pages][kv_heads][128][dim]
   Bf16* index_cache;           // [pages][128][index_dim]
+
+  bool operator==(const HeadNormRopeCudaParams&) const = default;
 };
 
 // Launches on `stream` and returns a cudaError_t: 0, what the launch failed with, or

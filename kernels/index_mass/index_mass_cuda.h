@@ -63,6 +63,8 @@ struct IndexMassCudaParams {
   float* block_max;      // likewise; null: not wanted
   float* lse_visible;    // [listed][heads]
   float* lse_selected;   // [listed][heads]; null if selected is
+
+  bool operator==(const IndexMassCudaParams&) const = default;
 };
 
 // Launches on `stream` and returns a cudaError_t: 0, what a launch failed with, or
@@ -94,6 +96,8 @@ struct WidenSelectionCudaParams {
   int32_t* selected;        // [..][heads][selected_stride] ascending, -1 behind up to the stride
   int32_t selected_stride;  // >= topk
   float* lse_selected;      // [listed][heads] of the blocks taken; null: not wanted
+
+  bool operator==(const WidenSelectionCudaParams&) const = default;
 };
 
 // Launches on `stream`, returns and promises as above. Bytes: 4 per earlier block a few times, from

@@ -28,6 +28,8 @@ struct RmsNormCudaParams {
   int64_t hidden;
   float eps;
   NormGain gain;
+
+  bool operator==(const RmsNormCudaParams&) const = default;
 };
 
 // Launches on `stream` and returns a cudaError_t: 0, or what the launch failed with. No allocation,

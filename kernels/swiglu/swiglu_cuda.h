@@ -19,6 +19,8 @@ struct SwiGluCudaParams {
   Bf16* y;               // [rows][cols], 16-byte aligned
   int64_t rows;
   int64_t cols;  // whole vectors are moved where it is a multiple of 8
+
+  bool operator==(const SwiGluCudaParams&) const = default;
 };
 
 // Launches on `stream` and returns a cudaError_t: 0, or what the launch failed with. No allocation,

@@ -6,6 +6,7 @@
 
 #include "engine/error/check.h"
 #include "engine/error/error.h"
+#include "engine/error/status_macros.h"
 #include "kernels/block_tile/block_tile.h"
 #include "kernels/embedding/embedding.h"
 #include "kernels/head_norm_rope/head_norm_rope.h"
@@ -36,6 +37,7 @@ HostDevice::~HostDevice() {
 }
 
 absl::StatusOr<void*> HostDevice::Allocate(int64_t bytes) {
+  LECTERN_CHECK(!holding_);
   if ((no_memory_in_ > 0 && --no_memory_in_ == 0) || bytes > FreeBytes()) {
     return Error(absl::StatusCode::kResourceExhausted, "DEVICE_MEMORY_FULL", "no memory is left");
   }
@@ -46,6 +48,8 @@ absl::StatusOr<void*> HostDevice::Allocate(int64_t bytes) {
 }
 
 void HostDevice::Free(void* memory) {
+  LECTERN_CHECK(!holding_);
+  history_.Clear();
   RunUntil(done_ + static_cast<int64_t>(queue_.size()));
   for (const auto& work : back_queue_) work();
   back_queue_.clear();
@@ -68,6 +72,7 @@ void HostDevice::CheckInside(const void* memory, int64_t bytes) const {
 }
 
 absl::Status HostDevice::Enqueue(std::function<void()> work) {
+  LECTERN_CHECK(!holding_);
   if (failed_) return Error(absl::StatusCode::kInternal, "DEVICE_FAILED", "the device failed");
   queue_.push_back(std::move(work));
   return absl::OkStatus();
@@ -82,44 +87,52 @@ void HostDevice::RunUntil(int64_t place) {
 }
 
 absl::Status HostDevice::ToDevice(void* to, const void* from, int64_t bytes) {
+  if (Hold(CopyCall{CopyWay::kToDevice, to, from, bytes})) return absl::OkStatus();
   CheckInside(to, bytes);
   to_device_bytes_ += bytes;
   return Enqueue([=] { std::memcpy(to, from, static_cast<size_t>(bytes)); });
 }
 
 absl::Status HostDevice::ToHost(void* to, const void* from, int64_t bytes) {
+  if (Hold(CopyCall{CopyWay::kToHost, to, from, bytes})) return absl::OkStatus();
   CheckInside(from, bytes);
   return Enqueue([=] { std::memcpy(to, from, static_cast<size_t>(bytes)); });
 }
 
 absl::Status HostDevice::ToHostMeanwhile(void* to, const void* from, int64_t bytes) {
+  if (Hold(CopyCall{CopyWay::kToHostMeanwhile, to, from, bytes})) return absl::OkStatus();
   CheckInside(from, bytes);
   back_queue_.push_back([=] { std::memcpy(to, from, static_cast<size_t>(bytes)); });
   return absl::OkStatus();
 }
 
 absl::Status HostDevice::WithinDevice(void* to, const void* from, int64_t bytes) {
+  if (Hold(CopyCall{CopyWay::kWithinDevice, to, from, bytes})) return absl::OkStatus();
   CheckInside(from, bytes);
   CheckInside(to, bytes);
   return Enqueue([=] { std::memcpy(to, from, static_cast<size_t>(bytes)); });
 }
 
 absl::Status HostDevice::Clear(void* memory, int64_t bytes) {
+  if (Hold(ClearCall{memory, bytes})) return absl::OkStatus();
   CheckInside(memory, bytes);
   return Enqueue([=] { std::memset(memory, 0, static_cast<size_t>(bytes)); });
 }
 
 absl::Status HostDevice::Mark(int mark) {
+  LECTERN_CHECK(!holding_);
   marks_[mark] = done_ + static_cast<int64_t>(queue_.size());
   return absl::OkStatus();
 }
 
 absl::Status HostDevice::WaitMark(int mark) {
+  LECTERN_CHECK(!holding_);
   RunUntil(std::max(done_, marks_[mark]));
   return absl::OkStatus();
 }
 
 absl::Status HostDevice::Synchronize() {
+  LECTERN_CHECK(!holding_);
   ++synchronizations_;
   if (fail_in_ > 0 && --fail_in_ == 0) failed_ = true;
   RunUntil(done_ + static_cast<int64_t>(queue_.size()));
@@ -153,6 +166,7 @@ absl::Status HostDevice::MultiplyTiles(const Product& product) {
 }
 
 absl::Status HostDevice::MultiplyRows(const Product& product) {
+  if (Hold(RowsCall{product})) return absl::OkStatus();
   LECTERN_CHECK(product.rows <= kernels::kMatVecMaxRows);
   CheckInside(product.x, product.rows * product.k * 2);
   CheckInside(product.y, product.rows * product.n * 4);
@@ -168,6 +182,7 @@ absl::Status HostDevice::MultiplyRows(const Product& product) {
 }
 
 absl::Status HostDevice::Embed(const kernels::EmbedCudaParams& p) {
+  if (Hold(p)) return absl::OkStatus();
   CheckInside(p.x, p.rows * p.width * 4);
   return Enqueue([=] {
     for (int64_t row = 0; row < p.rows; ++row) {
@@ -188,6 +203,7 @@ absl::Status HostDevice::Embed(const kernels::EmbedCudaParams& p) {
 }
 
 absl::Status HostDevice::RmsNorm(const kernels::RmsNormCudaParams& p) {
+  if (Hold(p)) return absl::OkStatus();
   CheckInside(p.y, p.rows * p.y_stride * 2);
   return Enqueue([=] {
     for (int64_t row = 0; row < p.rows; ++row) {
@@ -205,6 +221,7 @@ absl::Status HostDevice::RmsNorm(const kernels::RmsNormCudaParams& p) {
 }
 
 absl::Status HostDevice::HeadNormRope(const kernels::HeadNormRopeCudaParams& p) {
+  if (Hold(p)) return absl::OkStatus();
   CheckInside(p.q, p.rows * p.heads * p.dim * 2);
   CheckInside(p.k, p.rows * p.kv_heads * p.dim * 2);
   CheckInside(p.v, p.rows * p.kv_heads * p.dim * 2);
@@ -263,6 +280,7 @@ absl::Status HostDevice::HeadNormRope(const kernels::HeadNormRopeCudaParams& p) 
 }
 
 absl::Status HostDevice::SwiGlu(const kernels::SwiGluCudaParams& p) {
+  if (Hold(p)) return absl::OkStatus();
   CheckInside(p.y, p.rows * p.cols * 2);
   return Enqueue([=] {
     kernels::SwiGlu({.gate = p.gate_up,
@@ -307,6 +325,18 @@ absl::Status HostDevice::CopyIndexPages(const kernels::IndexPagesCudaParams& p) 
       }
     }
   });
+}
+
+absl::StatusOr<bool> HostDevice::Replayable(const std::function<absl::Status()>& enqueue) {
+  LECTERN_CHECK(!holding_);
+  held_.clear();
+  holding_ = true;
+  const absl::Status enqueued = enqueue();
+  holding_ = false;
+  LECTERN_RETURN_IF_ERROR(enqueued);
+  const auto& sequence = history_.Find(held_);
+  LECTERN_RETURN_IF_ERROR(MakeCalls(this, sequence.calls));
+  return sequence.seen > 1;
 }
 
 }  // namespace lectern::engine

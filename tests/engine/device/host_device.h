@@ -2,6 +2,8 @@
 // GPU computes to rounding this one computes as the CPU's forward pass does, bit for bit, so that
 // all around the launches can be tested exactly.
 //
+// What is Replayable it holds back to its end, and makes as it was remembered when it came before.
+//
 // It is as hostile as a device may be: nothing happens before somebody waits, fresh memory holds
 // NaNs and wild page numbers, copies to the host come last of all, and what the kernels require of
 // their parameters is checked.
@@ -16,6 +18,7 @@
 #include <vector>
 
 #include "engine/device/device.h"
+#include "engine/device/device_calls.h"
 #include "kernels/matmul/matmul.h"
 
 namespace lectern::engine {
@@ -31,6 +34,8 @@ class HostDevice final : public Device {
   void FailAtAllocate(int n) { no_memory_in_ = n; }
   int64_t to_device_bytes() const { return to_device_bytes_; }
   int64_t synchronizations() const { return synchronizations_; }
+  // The calls of the last Replayable.
+  const std::vector<DeviceCall>& held() const { return held_; }
 
   std::string Name() const override { return "the host as a device"; }
   std::string Provenance() const override { return "host-device/" + kernels::KernelProvenance(); }
@@ -61,8 +66,14 @@ class HostDevice final : public Device {
   absl::Status WidenSelection(const kernels::WidenSelectionCudaParams& params) override;
   absl::Status CopyKvPages(const kernels::KvPagesCudaParams& params) override;
   absl::Status CopyIndexPages(const kernels::IndexPagesCudaParams& params) override;
+  absl::StatusOr<bool> Replayable(const std::function<absl::Status()>& enqueue) override;
 
  private:
+  template <typename Call>
+  bool Hold(const Call& call) {
+    if (holding_) held_.emplace_back(call);
+    return holding_;
+  }
   absl::Status Enqueue(std::function<void()> work);
   void RunUntil(int64_t place);
   const kernels::PackedMatrix& Packed(const Product& product);
@@ -80,6 +91,10 @@ class HostDevice final : public Device {
   int64_t done_ = 0;                          // work that was done, ever
   int64_t marks_[kMarks] = {};
   std::vector<std::function<void()>> back_queue_;
+  bool holding_ = false;
+  std::vector<DeviceCall> held_;
+  struct Nothing {};
+  CallHistory<Nothing> history_{8};
   std::map<std::tuple<const void*, int64_t, int64_t>, std::unique_ptr<kernels::PackedMatrix>>
       packed_;
 };

@@ -227,6 +227,7 @@ absl::Status HostDevice::PrefillAttention(const kernels::PrefillAttentionParams&
 }
 
 absl::Status HostDevice::DecodeScore(const kernels::DecodeScoreParams& p) {
+  if (Hold(p)) return absl::OkStatus();
   CheckInside(p.scores, p.scores_stride * 4);
   return Enqueue([=, this] {
     for (int32_t i = 0; i < p.num_spans; ++i) {
@@ -247,6 +248,7 @@ absl::Status HostDevice::DecodeScore(const kernels::DecodeScoreParams& p) {
 }
 
 absl::Status HostDevice::DecodeAttention(const kernels::DecodeAttentionParams& p) {
+  if (Hold(p)) return absl::OkStatus();
   CheckInside(p.out, int64_t{p.rows} * p.groups * p.heads * p.dim * 2);
   return Enqueue([=, this] {
     LECTERN_CHECK((p.scores == nullptr) != (p.chosen == nullptr));
@@ -292,6 +294,7 @@ absl::Status HostDevice::DecodeAttention(const kernels::DecodeAttentionParams& p
 }
 
 absl::Status HostDevice::IndexMass(const kernels::IndexMassCudaParams& p) {
+  if (Hold(p)) return absl::OkStatus();
   CheckInside(p.block_lse, int64_t{p.listed} * p.heads * p.block_stride * 4);
   return Enqueue([=] {
     int32_t listed = 0;
@@ -307,6 +310,7 @@ absl::Status HostDevice::IndexMass(const kernels::IndexMassCudaParams& p) {
 }
 
 absl::Status HostDevice::WidenSelection(const kernels::WidenSelectionCudaParams& p) {
+  if (Hold(p)) return absl::OkStatus();
   return Enqueue([=] { kernels::WidenSelectionReference(p); });
 }
 
