@@ -49,7 +49,8 @@ struct EngineOptions {
   ComputeDevice device = ComputeDevice::kCpu;
   // Bytes of the GPU's memory that weights, cache and a step may take; 0: most of what is free.
   int64_t device_memory_bytes = 0;
-  int threads = 0;  // 0: all cores
+  bool device_graphs = true;  // replay decode steps as CUDA graphs instead of call by call
+  int threads = 0;            // 0: all cores
   // Of one ingest in one step, when nobody waits for an answer. 0: 1024 on the CPU, 8192 on a GPU.
   int prefill_chunk_tokens = 0;
   int queue_limit = 256;  // questions waiting or running; one more is refused with QUEUE_FULL

@@ -107,7 +107,8 @@ absl::StatusOr<std::unique_ptr<LocalEngine>> LocalEngine::Open(const EngineOptio
                .or_cpu = options.device == ComputeDevice::kAuto,
                .sizes = {.memory_bytes = options.device_memory_bytes,
                          .step_tokens = ChunkTokens(options, /*on_device=*/true),
-                         .step_contexts = options.batch_limit + 1}};
+                         .step_contexts = options.batch_limit + 1,
+                         .replay = options.device_graphs}};
   }
   LECTERN_ASSIGN_OR_RETURN(
       engine->model_,
@@ -438,6 +439,8 @@ absl::StatusOr<Stats> LocalEngine::GetStats() {
       .device_pages_used = device.kv_pages_used,
       .device_page_hits = device.page_hits,
       .device_page_misses = device.page_misses,
+      .device_replayed_steps = device.replayed_steps,
+      .device_launched_steps = device.launched_steps,
       .request_memory_bytes = request_memory_->held_bytes(),
       .request_memory_limit_bytes = request_memory_->limit_bytes()};
 }

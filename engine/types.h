@@ -363,6 +363,9 @@ struct Stats {
   int64_t device_pages_used = 0;
   int64_t device_page_hits = 0;  // of selected blocks that were looked for there
   int64_t device_page_misses = 0;
+  // Of decode rows alone: replayed as one piece, and launched call by call.
+  int64_t device_replayed_steps = 0;
+  int64_t device_launched_steps = 0;
   int64_t request_memory_bytes = 0;
   int64_t request_memory_limit_bytes = 0;
 };

@@ -107,6 +107,7 @@ const Command kServeCommand = {
               "index_bytes",
               "device",
               "device_memory",
+              "device_graphs",
               "threads",
               "queue_limit",
               "batch_limit",

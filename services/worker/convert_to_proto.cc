@@ -350,6 +350,8 @@ v1::Stats ToProto(const engine::Stats& stats) {
   out.set_device_pages_used(stats.device_pages_used);
   out.set_device_page_hits(stats.device_page_hits);
   out.set_device_page_misses(stats.device_page_misses);
+  out.set_device_replayed_steps(stats.device_replayed_steps);
+  out.set_device_launched_steps(stats.device_launched_steps);
   out.set_request_memory_bytes(stats.request_memory_bytes);
   out.set_request_memory_limit_bytes(stats.request_memory_limit_bytes);
   return out;

@@ -97,6 +97,10 @@ std::vector<MetricFamily> EngineCollector::Collect() const {
               "Selected blocks that were looked for in the GPU's cache and found.",
               stats.device_page_hits),
       Counter("lectern_device_page_misses_total", "Those that were not.", stats.device_page_misses),
+      Labelled(
+          MetricType::Counter, "lectern_device_decode_steps_total",
+          "Decode steps on the GPU: replayed as one CUDA graph or launched call by call.", "way",
+          {{"replayed", stats.device_replayed_steps}, {"launched", stats.device_launched_steps}}),
       Counter("lectern_block_lookups_total", "Blocks looked up by prefix chain at ingest.",
               stats.block_lookups),
       Counter("lectern_block_hits_total", "Of these, found in the cache.", stats.block_hits),

@@ -37,6 +37,10 @@ ABSL_FLAG(
     "can serve the model, else the CPU");
 ABSL_FLAG(ByteSize, device_memory, (ByteSize{0}),
           "GPU memory for weights, cache and computing; 0: most of what is free");
+ABSL_FLAG(
+    bool, device_graphs, true,
+    "replay decode steps as CUDA graphs; false: launch them call by call, which is slower and "
+    "shows each call in a profiler");
 ABSL_FLAG(int32_t, threads, 0, "threads that compute; 0: one per core");
 ABSL_FLAG(int32_t, queue_limit, 256, "questions that may wait or run at once");
 ABSL_FLAG(int32_t, batch_limit, 32, "answers decoded in one step");
@@ -112,6 +116,7 @@ absl::StatusOr<engine::EngineOptions> EngineOptionsFromFlags() {
   LECTERN_ASSIGN_OR_RETURN(options.attention, Attention());
   LECTERN_ASSIGN_OR_RETURN(options.device, Device());
   options.device_memory_bytes = absl::GetFlag(FLAGS_device_memory).bytes;
+  options.device_graphs = absl::GetFlag(FLAGS_device_graphs);
   options.pool_bytes = absl::GetFlag(FLAGS_pool_bytes).bytes;
   options.index_bytes = absl::GetFlag(FLAGS_index_bytes).bytes;
   options.threads = absl::GetFlag(FLAGS_threads);

@@ -5,6 +5,9 @@
 //               of the projections' shapes
 //   decode      one step, over the bytes it must touch divided by the measured bandwidth (of reads
 //               on the CPU, of a copy on the GPU)
+//   replayed    a decode step of several contexts launched call by call over one that is replayed
+//   as
+//               a CUDA graph (GPU), unobserved as in `decode` and observed as answers are
 //   sparse      a dense decode step of the same weights over a sparse one (CPU)
 //   ttft        a first token of a stored context: cold from disk, and asked again at once, beside
 //               prefilling it again and beside reading everything stored of it at the disk's rate
@@ -280,22 +283,37 @@ std::vector<TokenId> Tokens(const ServingModel& model, int64_t count) {
   return tokens;
 }
 
-double MedianDecodeStep(Decoder* decoder, Context* context, TokenId token) {
+// Of steps that decode one token more of every context.
+double MedianDecodeStep(Decoder* decoder, std::span<Context* const> contexts, TokenId token,
+                        AttentionObserver* observer = nullptr) {
   std::vector<double> seconds;
+  std::vector<TokenId> tokens(contexts.size(), token);
   for (int step = 0; step < kDecodeSteps; ++step) {
-    Must(context->Reserve(1));
-    const StepSegment segment = {
-        .context = context, .tokens = std::span(&token, 1), .tiled = false, .wants_logits = true};
+    std::vector<StepSegment> segments;
+    for (size_t i = 0; i < contexts.size(); ++i) {
+      Must(contexts[i]->Reserve(1));
+      segments.push_back({.context = contexts[i],
+                          .tokens = std::span(&tokens[i], 1),
+                          .tiled = false,
+                          .wants_logits = true,
+                          .observer = observer});
+    }
     const double begin = Seconds();
-    const std::vector<SegmentResult> results = decoder->Step(std::span(&segment, 1));
+    const std::vector<SegmentResult> results = decoder->Step(segments);
     const double end = Seconds();
-    Must(results[0].status);
     if (step >= 3) seconds.push_back(end - begin);
-    token =
-        static_cast<TokenId>(std::max_element(results[0].logits.begin(), results[0].logits.end()) -
-                             results[0].logits.begin());
+    for (size_t i = 0; i < contexts.size(); ++i) {
+      Must(results[i].status);
+      const std::vector<float>& logits = results[i].logits;
+      tokens[i] =
+          static_cast<TokenId>(std::max_element(logits.begin(), logits.end()) - logits.begin());
+    }
   }
   return Median(seconds);
+}
+
+double MedianDecodeStep(Decoder* decoder, Context* context, TokenId token) {
+  return MedianDecodeStep(decoder, std::span(&context, 1), token);
 }
 
 // A context whose keys and values are random: what a dense decode step reads, without an hour of
@@ -395,6 +413,56 @@ void PrefillAndDecode(ServingModel* model, const Limits& limits, const std::vect
   }
   context.reset();
   if (with_dense) CompareWithDense(model, sizes, blocks, decode_seconds);
+}
+
+class NobodyLooks final : public AttentionObserver {
+  absl::Status OnLayer(const LayerObservation&) override { return absl::OkStatus(); }
+};
+
+// Decode steps that are replayed beside the same steps launched call by call.
+void CompareWithLaunched(const std::string& model_dir, BackendOptions backend) {
+  constexpr int kCounts[] = {1, 8, 32};
+  constexpr int kMost = 32;
+  constexpr int64_t kTokens = 4096;
+  NobodyLooks observer;
+  AttentionObserver* const observers[] = {nullptr, &observer};
+  std::vector<double> launched, replayed;
+  backend.sizes.step_contexts = kMost;
+  for (const bool replay : {false, true}) {
+    backend.sizes.replay = replay;
+    auto model = Must(ServingModel::Load(model_dir, false, backend));
+    const std::vector<TokenId> tokens = Tokens(*model, kTokens);
+    auto store = Must(storage::Store::OpenInMemory({}));
+    const KvShape shape(model->decoder().geometry());
+    const int64_t decoded = kDecodeSteps * static_cast<int64_t>(std::size(kCounts)) * 2;
+    const int64_t blocks = kMost * (BlocksOf(kTokens + decoded) + 2);
+    KvMemory memory(shape, &store->blocks(),
+                    {.pool_bytes = blocks * shape.layers() * shape.kv_slot_bytes(),
+                     .index_bytes = blocks * shape.index_slot_bytes()});
+    std::vector<std::unique_ptr<Context>> contexts;
+    std::vector<Context*> together;
+    for (int i = 0; i < kMost; ++i) {
+      contexts.push_back(Must(Context::Open(&memory, 1, {}, 0, memory.NewUnstoredLineage())));
+      together.push_back(contexts.back().get());
+      Must(together.back()->Reserve(kTokens));
+      const StepSegment segment = {.context = together.back(), .tokens = tokens};
+      Must(model->decoder().Step(std::span(&segment, 1))[0].status);
+    }
+    for (const int count : kCounts) {
+      for (AttentionObserver* looks : observers) {
+        const std::span<Context* const> asked(together.data(), static_cast<size_t>(count));
+        (replay ? replayed : launched)
+            .push_back(MedianDecodeStep(&model->decoder(), asked, tokens.back(), looks));
+      }
+    }
+    const DeviceUse use = model->decoder().device_use().value_or(DeviceUse{});
+    fmt::print("{} steps replayed, {} launched\n", use.replayed_steps, use.launched_steps);
+  }
+  for (size_t i = 0; i < launched.size(); ++i) {
+    Report({i % 2 == 0 ? "decode_replayed" : "decode_replayed_observed", kCounts[i / 2],
+            replayed[i] * 1e3, "ms", fmt::format("{:.3f} ms: call by call", launched[i] * 1e3),
+            launched[i] / replayed[i]});
+  }
 }
 
 // Asks the kernel to forget the pages of every file below `directory`, so that reading them goes to
@@ -558,6 +626,7 @@ int Main(int argc, char** argv) {
   }
   PrefillAndDecode(model.get(), limits, sizes, chunk, /*with_dense=*/!gpu);
   model.reset();
+  if (gpu) CompareWithLaunched(model_dir, backend);
   const char* commit = argc > 6 ? argv[6] : "";
   WriteResults(argv[3], device, commit);
   for (const int64_t size : sizes) {

@@ -130,6 +130,8 @@ TEST_F(DeviceEngineTest, StoresAndAnswersAsOnTheCpu) {
     ExpectSame(again, plain);
     const Stats stats = *device->GetStats();
     EXPECT_GT(stats.device_pages_used, 0);
+    EXPECT_GT(stats.device_replayed_steps, 0);
+    EXPECT_GT(stats.device_launched_steps, 0) << "the first of each form";
     // Ingested here, so its keys and values are here: only the partial last block, which every
     // question copies for itself, came from memory.
     EXPECT_LT(again.usage.device_bytes, int64_t{1} << 20);
@@ -190,6 +192,23 @@ TEST_F(DeviceEngineTest, ManyAskAtOnceInASmallCache) {
     answers.push_back(std::async(std::launch::async, [&] { return Ask(*engine, "what is it?"); }));
   }
   for (auto& answer : answers) ExpectSame(answer.get(), expected);
+}
+
+TEST_F(DeviceEngineTest, WithoutGraphsTheAnswersAreTheSame) {
+  TemporaryDirectory data;
+  EngineOptions options = Options(data.path(), ComputeDevice::kCuda);
+  Answer expected;
+  for (const bool graphs : {true, false}) {
+    options.device_graphs = graphs;
+    const auto engine = Open(options, int64_t{64} << 20);
+    if (graphs) UploadAll(*engine);
+    const Answer answer = Ask(*engine, "what is it?");
+    if (graphs) expected = answer;
+    ExpectSame(answer, expected);
+    if (!graphs) {
+      EXPECT_EQ(engine->GetStats()->device_replayed_steps, 0);
+    }
+  }
 }
 
 TEST_F(DeviceEngineTest, SaysWhyItIsNotTheDevice) {
