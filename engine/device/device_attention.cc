@@ -75,7 +75,7 @@ absl::Status DeviceDecoder::SelectForDecode(int layer) {
                                .pages_stride = pages_->context_stride(),
                                .positions = input_.positions + first,
                                .spans = input_.spans,
-                               .num_spans = decode_parts_,
+                               .num_spans = decode_spans_,
                                .span_rows = span_rows_,
                                .heads = c.num_kv_heads,
                                .dim = c.sparse.index_dim,
@@ -293,28 +293,28 @@ absl::Status DeviceDecoder::ObserveTileMass(int layer, const Piece& piece) {
   return MassToHost(layer, piece);
 }
 
-// The decode rows are copied together, coverage is computed for those that somebody looks at.
+// The decode rows are copied together; coverage is computed for those that somebody looks at.
 absl::Status DeviceDecoder::ObserveDecode(int layer) {
   const Observed& seen = decode_seen_[layer];
   const int64_t first = rows_.first_decode_row();
+  const int64_t rows = rows_.decode_rows();
   // A row that could not be attended to for want of its blocks has chosen them all the same.
   const int32_t* selected =
       resident_ ? seen.selected : selected_.get() + first * config().num_kv_heads * budget();
   LECTERN_RETURN_IF_ERROR(IndexMass(layer, {.q = index_q_.get() + first * index_q_width(),
                                             .requests = decode_requests_,
-                                            .num_requests = mass_requests_,
-                                            .max_count = mass_count_max_,
-                                            .rows = input_.mass_rows,
-                                            .positions = input_.mass_positions,
-                                            .listed = mass_rows_,
-                                            .max_position = mass_position_max_,
+                                            .num_requests = decode_spans_,
+                                            .max_count = span_rows_,
+                                            .rows = input_.iota,
+                                            .positions = input_.positions + first,
+                                            .listed = static_cast<int32_t>(rows),
+                                            .max_position = decode_position_max_,
                                             .selected = selected,
                                             .lse_visible = seen.index_lse_visible,
                                             .lse_selected = seen.index_lse_selected}));
   if (!decode_only()) {  // else they were made there
-    LECTERN_RETURN_IF_ERROR(
-        device_->WithinDevice(seen.q, q_.get() + first * q_width(),
-                              rows_.decode_rows() * q_width() * int64_t{sizeof(Bf16)}));
+    LECTERN_RETURN_IF_ERROR(device_->WithinDevice(seen.q, q_.get() + first * q_width(),
+                                                  rows * q_width() * int64_t{sizeof(Bf16)}));
   }
   return CopyBack(&seen_out_, layer);
 }

@@ -183,6 +183,7 @@ std::vector<SegmentResult> DeviceDecoder::Step(std::span<const StepSegment> segm
     }
   }
   rows_.LayOut(segments, &results);
+  rows_.PadDecodeRows(FormRows(rows_.decode_rows()));
   parts_.clear();
   for (const Part& part : rows_.parts()) {
     parts_.push_back({.part = &part, .mirror = mirrors[part.segment - segments.data()]});
@@ -341,7 +342,7 @@ absl::Status DeviceDecoder::CopyBack(Outgoing* out, int layer) {
 
 absl::Status DeviceDecoder::ComputeLogits() {
   const ModelConfig& c = config();
-  const int64_t asking = static_cast<int64_t>(asking_.size());
+  const int64_t asking = static_cast<int64_t>(asking_rows_.size());
   if (asking == 0) return absl::OkStatus();
   LECTERN_RETURN_IF_ERROR(Norm(weights_->final_norm, input_.asking, asking, last_.get()));
   const DeviceMatrix& head = weights_->lm_head();
@@ -381,7 +382,7 @@ absl::Status DeviceDecoder::WriteBack() {
   }
   for (size_t i = 0; i < asking_.size(); ++i) {
     const float* logits = host_logits_ + static_cast<int64_t>(i) * c.vocab_size;
-    if (asking_[i]->result->status.ok()) {
+    if (asking_[i]->segment->wants_logits && asking_[i]->result->status.ok()) {
       asking_[i]->result->logits.assign(logits, logits + c.vocab_size);
     }
   }

@@ -3,11 +3,10 @@
 //
 // A step whose contexts are there in whole enqueues everything and waits once, at its end. If it
 // has decode rows alone, the device may replay it (Device::Replayable): what changes from token to
-// token is in memory whose address does not, and bounds in parameters are rounded up to coarse
-// ones, so that parameters are the same for every step of so many rows. Otherwise every layer
-// selects, tells the host, fetches the pages that are not there, and attends, to as many rows at a
-// time as there is room for; the bits of a row are the same either way, for its attention depends
-// on its own selection alone.
+// token is in memory whose address does not, and numbers of rows and bounds are rounded up to
+// coarse ones, so that steps have few forms. Otherwise every layer selects, tells the host, fetches
+// the pages that are not there, and attends, to as many rows at a time as there is room for; the
+// bits of a row are the same either way, for its attention depends on its own selection alone.
 //
 // Rows of tiles are computed with the prefill kernels, decode rows with the decode kernels, and so
 // are rows that may widen their selection. An observed row of a tile is attended to once more by a
@@ -103,9 +102,8 @@ class DeviceDecoder final : public Decoder {
     int32_t *ids, *positions, *slots, *index_pages, *kv_pages, *iota, *asking, *row_contexts;
     float *cos, *sin;
     kernels::PrefillSequence* sequences;  // of the plain tiled parts, then what covers other rows
-    kernels::DecodeSpan* spans;           // one per decode part
-    kernels::IndexMassRequest* requests;  // of pieces, then of observed decode parts
-    int32_t *mass_rows, *mass_positions;  // observed decode rows, from the first decode row on
+    kernels::DecodeSpan* spans;
+    kernels::IndexMassRequest* requests;  // of pieces, then of decode spans
   };
 
   DeviceDecoder(std::unique_ptr<Device> device, const Checkpoint* checkpoint,
@@ -182,7 +180,9 @@ class DeviceDecoder final : public Decoder {
   kernels::Bf16* q(int layer) {
     return decode_only() && decode_observed_ ? decode_seen_[layer].q : q_.get();
   }
-  // Of a parameter that only bounds positions.
+  // Of numbers that parameters hold, coarse ones: of decode rows, some then without a token, and of
+  // a bound of positions.
+  static int64_t FormRows(int64_t decode_rows);
   static int32_t PositionBound(int64_t position);
   float scale() const;
 
@@ -204,16 +204,17 @@ class DeviceDecoder final : public Decoder {
   std::vector<Piece> pieces_;  // of tiled parts that somebody looks at, plain ones
   std::vector<Piece> widened_pieces_;
   std::vector<const Part*> asking_;
-  bool resident_ = false;      // all pages of all parts are here
-  int32_t sequences_ = 0;      // plain tiled parts
-  int32_t all_sequences_ = 0;  // and what covers the tiles' other rows
+  std::vector<int32_t> asking_rows_;  // theirs, then perhaps some without a token
+  bool resident_ = false;             // all pages of all parts are here
+  int32_t sequences_ = 0;             // plain tiled parts
+  int32_t all_sequences_ = 0;         // and what covers the tiles' other rows
   int32_t sequence_rows_max_ = 0, sequence_rows_ = 0, sequence_tokens_max_ = 0;
   bool any_plain_decode_ = false;
   bool decode_observed_ = false;
-  int32_t decode_parts_ = 0;
+  int32_t decode_spans_ = 0;  // decode parts, then rows without a token
   int32_t span_rows_ = 0;
   const kernels::IndexMassRequest* decode_requests_ = nullptr;  // device
-  int32_t mass_requests_ = 0, mass_rows_ = 0, mass_count_max_ = 0, mass_position_max_ = 0;
+  int32_t decode_position_max_ = 0;
   float* host_logits_ = nullptr;
   Outgoing rows_out_;  // k, v, index k of all rows
   StepInput input_{};

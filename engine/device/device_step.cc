@@ -16,9 +16,13 @@ using kernels::Bf16;
 constexpr int64_t kTileRows = StepRows::kTileRows;
 // Rows that the decode kernels take of one part at a time: bounds the scratch.
 constexpr int32_t kPieceRows = 64;
-// Bounds in parameters move by so many blocks at a time: one that moved with every block would make
-// every step of that token another one (Device::Replayable).
+// Bounds of positions move by so many blocks at a time: one that moved with every token would make
+// every step another form (Device::Replayable).
 constexpr int64_t kBoundBlocks = 64;
+// Numbers of decode rows that are forms of their own: all up to this, and so many between any power
+// of two and the next, about.
+constexpr uint64_t kFormRows = 8;
+static_assert(kMaxDecodeRows % kFormRows == 0);
 
 }  // namespace
 
@@ -45,6 +49,13 @@ class DeviceDecoder::Carver {
   int64_t used_ = 0;
 };
 
+// 1 to 8, 10 to 16 by twos, 20 to 32 by fours, 40 to 64 by eights.
+int64_t DeviceDecoder::FormRows(int64_t decode_rows) {
+  const auto rows = static_cast<uint64_t>(decode_rows);
+  const uint64_t unit = std::max<uint64_t>(1, std::bit_ceil(rows) / kFormRows);
+  return static_cast<int64_t>((rows + unit - 1) / unit * unit);
+}
+
 int32_t DeviceDecoder::PositionBound(int64_t position) {
   static_assert(kBoundBlocks == DevicePages::kTableUnit, "no bound is beyond the tables");
   constexpr int64_t unit = kBoundBlocks * kBlockTokens;
@@ -57,11 +68,17 @@ absl::Status DeviceDecoder::PlanParts() {
   pieces_.clear();
   widened_pieces_.clear();
   asking_.clear();
+  asking_rows_.clear();
   decode_observed_ = any_plain_decode_ = false;
-  decode_parts_ = 0;
-  mass_rows_ = 0;
+  const auto padding = static_cast<int32_t>(rows_.rows() - rows_.first_padding_row());
+  decode_spans_ = padding;
   decode_region_.clear();
   decode_seen_.clear();
+  // Of decode rows alone all are asked if one is: the others' logits cost next to nothing.
+  const bool all_asked =
+      decode_only() && std::any_of(parts_.begin(), parts_.end(), [](const PartState& state) {
+        return state.part->segment->wants_logits;
+      });
   for (PartState& state : parts_) {
     const StepSegment& segment = *state.part->segment;
     const int32_t rows = state.part->rows;
@@ -72,9 +89,12 @@ absl::Status DeviceDecoder::PlanParts() {
                       : budget();
     state.observed_from =
         segment.observer != nullptr ? std::min(segment.observed_from, rows) : rows;
-    if (segment.wants_logits) asking_.push_back(state.part);
+    if (segment.wants_logits || all_asked) {
+      asking_.push_back(state.part);
+      asking_rows_.push_back(static_cast<int32_t>(state.part->first_row) + rows - 1);
+    }
     if (!segment.tiled) {
-      ++decode_parts_;
+      ++decode_spans_;
       any_plain_decode_ = any_plain_decode_ || !state.widens;
     }
     if (state.widens) {
@@ -99,6 +119,9 @@ absl::Status DeviceDecoder::PlanParts() {
     }
     if (state.observed_from < rows) LECTERN_RETURN_IF_ERROR(MakeRoomForObserved(&state));
   }
+  for (int64_t row = rows_.first_padding_row(); all_asked && row < rows_.rows(); ++row) {
+    asking_rows_.push_back(static_cast<int32_t>(row));
+  }
   return absl::OkStatus();
 }
 
@@ -121,19 +144,17 @@ absl::Status DeviceDecoder::MakeRoomForObserved(PartState* state) {
     }
     return absl::OkStatus();
   }
-  // The decode rows are copied together, coverage is listed for the observed ones alone.
+  // The decode rows are copied together, whoever is observed.
   if (!decode_observed_) LECTERN_RETURN_IF_ERROR(MakeRoomForDecodeObserved());
   const int64_t row = part.first_row - rows_.first_decode_row() + state->observed_from;
-  const int64_t listed = int64_t{mass_rows_} * c.num_kv_heads;
   for (const Observed& r : decode_region_) {
     state->observed.push_back({.q = r.q + row * q_width(),
                                .selected = r.selected + row * c.num_kv_heads * budget(),
                                .block_lse = r.block_lse + row * c.num_heads * budget(),
                                .lse = r.lse + row * c.num_heads,
-                               .index_lse_visible = r.index_lse_visible + listed,
-                               .index_lse_selected = r.index_lse_selected + listed});
+                               .index_lse_visible = r.index_lse_visible + row * c.num_kv_heads,
+                               .index_lse_selected = r.index_lse_selected + row * c.num_kv_heads});
   }
-  mass_rows_ += static_cast<int32_t>(observed);
   return absl::OkStatus();
 }
 
@@ -194,7 +215,7 @@ absl::Status DeviceDecoder::GrowBuffers() {
   LECTERN_RETURN_IF_ERROR(scores_.Grow(device_.get(), pairs * stride));
   LECTERN_RETURN_IF_ERROR(lse_.Grow(device_.get(), taken * c.num_heads));
   LECTERN_RETURN_IF_ERROR(block_lse_.Grow(device_.get(), taken * c.num_heads * widest_slots));
-  if (mass_rows_ > 0 || !pieces_.empty() || !widened_pieces_.empty()) {
+  if (decode_observed_ || !pieces_.empty() || !widened_pieces_.empty()) {
     LECTERN_RETURN_IF_ERROR(mass_block_lse_.Grow(device_.get(), pairs * stride));
     LECTERN_RETURN_IF_ERROR(mass_block_max_.Grow(device_.get(), pairs * stride));
     LECTERN_RETURN_IF_ERROR(mass_visible_.Grow(device_.get(), pairs));
@@ -203,7 +224,7 @@ absl::Status DeviceDecoder::GrowBuffers() {
     LECTERN_RETURN_IF_ERROR(unused_out_.Grow(device_.get(), taken * q_width()));
   }
   LECTERN_RETURN_IF_ERROR(part_sequence_.Grow(device_.get(), 1));
-  const int64_t asking = static_cast<int64_t>(asking_.size());
+  const int64_t asking = static_cast<int64_t>(asking_rows_.size());
   const auto most_asking = static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(asking)));
   LECTERN_RETURN_IF_ERROR(last_.Grow(device_.get(), most_asking * c.hidden_size));
   LECTERN_RETURN_IF_ERROR(logits_.Grow(device_.get(), most_asking * c.vocab_size));
@@ -224,15 +245,15 @@ absl::Status DeviceDecoder::FillInput() {
   const ModelConfig& c = config();
   const int64_t rows = rows_.rows();
   const int64_t angles = c.rotary_dim / 2;
-  const int64_t parts = static_cast<int64_t>(parts_.size());
-  const int64_t pieces = static_cast<int64_t>(pieces_.size() + widened_pieces_.size()) + parts;
+  const int64_t pieces = static_cast<int64_t>(pieces_.size() + widened_pieces_.size());
   const int64_t sequences_most = SequencesMost();
   const int64_t arrays = 20;
-  const int64_t bytes = rows * 4 * (9 + c.num_layers + 2 * angles) +
-                        sequences_most * static_cast<int64_t>(sizeof(kernels::PrefillSequence)) +
-                        parts * static_cast<int64_t>(sizeof(kernels::DecodeSpan)) +
-                        pieces * static_cast<int64_t>(sizeof(kernels::IndexMassRequest)) +
-                        arrays * 512;
+  const int64_t bytes =
+      rows * 4 * (9 + c.num_layers + 2 * angles) +
+      sequences_most * static_cast<int64_t>(sizeof(kernels::PrefillSequence)) +
+      decode_spans_ * static_cast<int64_t>(sizeof(kernels::DecodeSpan)) +
+      (pieces + decode_spans_) * static_cast<int64_t>(sizeof(kernels::IndexMassRequest)) +
+      arrays * 512;
   LECTERN_RETURN_IF_ERROR(input_memory_.Grow(device_.get(), bytes));
   host_input_ = arena_.Take<std::byte>(bytes);
   Carver carver(host_input_, input_memory_.get(), bytes);
@@ -240,10 +261,8 @@ absl::Status DeviceDecoder::FillInput() {
   CarveSequences(&carver);
   CarveDecodeRows(&carver);
   CarveMass(&carver);
-  int32_t* asking = carver.Take(static_cast<int64_t>(asking_.size()), &input_.asking);
-  for (size_t i = 0; i < asking_.size(); ++i) {
-    asking[i] = static_cast<int32_t>(asking_[i]->first_row + asking_[i]->rows - 1);
-  }
+  int32_t* asking = carver.Take(static_cast<int64_t>(asking_rows_.size()), &input_.asking);
+  std::copy(asking_rows_.begin(), asking_rows_.end(), asking);
   input_bytes_ = carver.used();
   return absl::OkStatus();
 }
@@ -263,7 +282,8 @@ void DeviceDecoder::CarveRows(Carver* carver) {
   std::fill_n(ids, rows, -1);
   std::copy_n(rows_.positions().data(), rows, positions);
   std::fill_n(slots, rows, 0);
-  std::fill_n(row_contexts, rows, 0);
+  // A row without a token attends to the first block of some context, if to anything.
+  std::fill_n(row_contexts, rows, parts_[0].mirror->number());
   std::fill_n(index_pages, rows, -1);
   std::fill_n(kv_pages, rows * c.num_layers, -1);
   for (int64_t row = 0; row < rows; ++row) iota[row] = static_cast<int32_t>(row);
@@ -332,7 +352,7 @@ void DeviceDecoder::CarveSequences(Carver* carver) {
 
 void DeviceDecoder::CarveDecodeRows(Carver* carver) {
   const int64_t tile_rows = rows_.first_decode_row();
-  kernels::DecodeSpan* spans = carver->Take(std::max<int64_t>(1, decode_parts_), &input_.spans);
+  kernels::DecodeSpan* spans = carver->Take(std::max<int64_t>(1, decode_spans_), &input_.spans);
   span_rows_ = 0;
   int32_t span = 0;
   for (const PartState& state : parts_) {
@@ -345,12 +365,20 @@ void DeviceDecoder::CarveDecodeRows(Carver* carver) {
                      .end_block = INT_MAX};
     span_rows_ = std::max(span_rows_, part.rows);
   }
+  // Nothing is scored for a row without a token: no block is before its own.
+  for (int64_t row = rows_.first_padding_row(); row < rows_.rows(); ++row) {
+    spans[span++] = {.first_row = static_cast<int32_t>(row - tile_rows),
+                     .rows = 1,
+                     .request = parts_[0].mirror->number(),
+                     .first_block = 0,
+                     .end_block = INT_MAX};
+  }
 }
 
-// What coverage is computed for: pieces, then observed decode rows.
+// What coverage is computed for: pieces, then the observed rows of decode parts.
 void DeviceDecoder::CarveMass(Carver* carver) {
   const int64_t pieces =
-      static_cast<int64_t>(pieces_.size() + widened_pieces_.size() + parts_.size());
+      static_cast<int64_t>(pieces_.size() + widened_pieces_.size()) + decode_spans_;
   kernels::IndexMassRequest* requests =
       carver->Take(std::max<int64_t>(1, pieces), &input_.requests);
   int32_t next = 0;
@@ -363,29 +391,22 @@ void DeviceDecoder::CarveMass(Carver* carver) {
       piece.request = input_.requests + next++;
     }
   }
-  int32_t* mass_rows = carver->Take(std::max(1, mass_rows_), &input_.mass_rows);
-  int32_t* mass_positions = carver->Take(std::max(1, mass_rows_), &input_.mass_positions);
   decode_requests_ = input_.requests + next;
-  mass_requests_ = mass_count_max_ = mass_position_max_ = 0;
-  int32_t listed = 0;
+  decode_position_max_ = 0;
   for (const PartState& state : parts_) {
     const Part& part = *state.part;
-    const int32_t observed = part.rows - state.observed_from;
-    if (part.segment->tiled || state.widens || observed == 0) continue;
+    if (part.segment->tiled) continue;
     requests[next++] = {
-        .first = listed,
-        .count = observed,
+        .first =
+            static_cast<int32_t>(part.first_row - rows_.first_decode_row()) + state.observed_from,
+        .count = state.widens ? 0 : part.rows - state.observed_from,
         .page_begin = static_cast<int32_t>(pages_->TableOffset(state.mirror->number(), 0))};
-    ++mass_requests_;
-    mass_count_max_ = std::max(mass_count_max_, observed);
-    for (int32_t i = state.observed_from; i < part.rows; ++i) {
-      mass_rows[listed] = static_cast<int32_t>(part.first_row - rows_.first_decode_row() + i);
-      mass_positions[listed] = static_cast<int32_t>(part.first_position + i);
-      mass_position_max_ = std::max(mass_position_max_, mass_positions[listed]);
-      ++listed;
-    }
+    decode_position_max_ =
+        std::max(decode_position_max_, static_cast<int32_t>(part.first_position) + part.rows - 1);
   }
-  LECTERN_CHECK(listed == mass_rows_);
+  for (int64_t row = rows_.first_padding_row(); row < rows_.rows(); ++row) {
+    requests[next++] = {.first = 0, .count = 0, .page_begin = 0};
+  }
 }
 
 }  // namespace lectern::engine

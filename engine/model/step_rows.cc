@@ -29,12 +29,19 @@ void StepRows::LayOut(std::span<const StepSegment> segments, std::vector<Segment
     decode_rows_ += static_cast<int64_t>(segments[i].tokens.size());
   }
   LECTERN_CHECK(decode_rows_ <= kMaxDecodeRows);
+  first_padding_row_ = rows();
   positions_.assign(static_cast<size_t>(rows()), 0);
   for (const Part& part : parts_) {
     for (int32_t row = 0; row < part.rows; ++row) {
       positions_[part.first_row + row] = static_cast<int32_t>(part.first_position + row);
     }
   }
+}
+
+void StepRows::PadDecodeRows(int64_t decode_rows) {
+  LECTERN_CHECK(decode_rows >= decode_rows_ && decode_rows <= kMaxDecodeRows);
+  decode_rows_ = decode_rows;
+  positions_.resize(static_cast<size_t>(rows()), 0);
 }
 
 SelectionCounts CountSelections(std::span<const int32_t> selected, int32_t slots, int32_t budget) {

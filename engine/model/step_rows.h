@@ -26,10 +26,16 @@ class StepRows {
   // segments that are not tiled.
   void LayOut(std::span<const StepSegment> segments, std::vector<SegmentResult>* results);
 
+  // Rows without a token behind the decode rows, so that there are `decode_rows` of them.
+  // REQUIRES: decode_rows() to kMaxDecodeRows.
+  void PadDecodeRows(int64_t decode_rows);
+
   std::span<const Part> parts() const { return parts_; }  // tiled ones first
   int64_t tiles() const { return tiles_; }
   int64_t decode_rows() const { return decode_rows_; }
   int64_t rows() const { return first_decode_row() + decode_rows_; }
+  // rows(): there are none.
+  int64_t first_padding_row() const { return first_padding_row_; }
   int64_t first_decode_row() const { return tiles_ * kTileRows; }
   // [rows()] absolute; 0 in rows without a token.
   std::span<const int32_t> positions() const { return positions_; }
@@ -38,6 +44,7 @@ class StepRows {
   std::vector<Part> parts_;
   int64_t tiles_ = 0;
   int64_t decode_rows_ = 0;
+  int64_t first_padding_row_ = 0;
   std::vector<int32_t> positions_;
 };
 

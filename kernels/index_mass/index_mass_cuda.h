@@ -41,7 +41,9 @@ struct IndexMassCudaParams {
   const Bf16* keys;  // [pages][128][dim]
   const int32_t* page_table;
 
-  const IndexMassRequest* requests;  // [num_requests], in any order, each listed row in one of them
+  // [num_requests], in any order, each listed row in one of them; of one in none, lse_visible and
+  // lse_selected may end as any number.
+  const IndexMassRequest* requests;
   int32_t num_requests;
   int32_t max_count;         // >= count of every request
   const int32_t* rows;       // [listed] rows of q, and of selected

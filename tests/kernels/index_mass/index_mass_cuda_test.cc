@@ -238,6 +238,20 @@ TEST_F(IndexMassCudas, RowsDoNotDependOnCompany) {
   }
 }
 
+// Bounds may be larger than they must, and a listed row may be in no request.
+TEST_F(IndexMassCudas, BoundsDoNotShow) {
+  const Case tight(4, 128, {{1100, {1099, 700, 3}}, {900, {899}}}, 27);
+  Case loose = tight;
+  loose.max_position = 8191, loose.blocks = 64;
+  loose.max_count = 16;
+  loose.requests.pop_back();
+  const Masses want = OnGpu(tight), got = OnGpu(loose);
+  for (size_t query = 0; query < 3 * 4; ++query) {
+    EXPECT_EQ(want.visible[query], got.visible[query]) << query;
+    EXPECT_EQ(want.inside[query], got.inside[query]) << query;
+  }
+}
+
 // --- Widening
 
 struct Widened {
