@@ -194,6 +194,26 @@ TEST_F(DeviceEngineTest, ManyAskAtOnceInASmallCache) {
   for (auto& answer : answers) ExpectSame(answer.get(), expected);
 }
 
+// Answers that begin and end at any time: most steps have the form of an earlier one.
+TEST_F(DeviceEngineTest, BatchesWhoseMembersComeAndGoAreReplayed) {
+  TemporaryDirectory data;
+  const auto engine = OnDevice(data.path());
+  UploadAll(*engine);
+  const Answer expected = Ask(*engine, "what is it?");
+  std::vector<std::future<void>> askers;
+  for (int i = 0; i < 6; ++i) {
+    askers.push_back(std::async(std::launch::async, [&] {
+      for (int turn = 0; turn < 3; ++turn) ExpectSame(Ask(*engine, "what is it?"), expected);
+    }));
+  }
+  for (auto& asker : askers) asker.get();
+  const Stats stats = *engine->GetStats();
+  std::printf("%lld steps replayed, %lld launched\n",
+              static_cast<long long>(stats.device_replayed_steps),
+              static_cast<long long>(stats.device_launched_steps));
+  EXPECT_GT(stats.device_replayed_steps, 2 * stats.device_launched_steps);
+}
+
 TEST_F(DeviceEngineTest, WithoutGraphsTheAnswersAreTheSame) {
   TemporaryDirectory data;
   EngineOptions options = Options(data.path(), ComputeDevice::kCuda);
