@@ -116,7 +116,11 @@ class ReplayTest : public ::testing::TestWithParam<Where> {
       // Whose row is where is no part of a step's form.
       std::rotate(segments.begin(), segments.begin() + step % static_cast<int>(count),
                   segments.end());
+      const int64_t waits = host != nullptr ? host->synchronizations() : 0;
       const std::vector<SegmentResult> results = decoder.Step(segments);
+      if (host != nullptr) {
+        EXPECT_EQ(host->synchronizations(), waits + 1);
+      }
       for (size_t i = 0; i < count; ++i) {
         EXPECT_TRUE(results[i].status.ok()) << results[i].status;
         decoded.logits.push_back(results[i].logits);
