@@ -21,7 +21,7 @@ from tasks.frames import lower_first
 PAD, BOS, DOC, TEXT, Q, A, END, NONE = range(8)
 # Options and purposes of commands are what people ask of manual pages; synopses of functions hardly.
 ITEM_WEIGHTS = {"option": 4.0, "name": 8.0, "variable": 3.0, "file": 3.0, "author": 5.0, "exit": 3.0}
-SCATTERED_SHARE = 0.4  # of the contexts that hold groups of scattered sentences
+SCATTERED_SHARE, SCATTERED_EVERY = 0.55, 6144  # of the contexts that hold groups of scattered sentences; tokens for each group more
 NAMING = ('In "{t}": {Q}', "In {t}, {q}", "According to {t}, {q}", "{Q} (see {t})", "{t}: {q}", "{Q} I mean in {t}.", 'What does "{t}" say: {q}', "From {t}: {Q}")
 PAGE_WEIGHTS = {"man": 3.0, "prose": 2.0}  # how much likelier than other pages of its length a page is taken
 PARSED_WEIGHT = 6.0  # the same, of pages whose sentences were parsed
@@ -32,6 +32,9 @@ PARSED_SHARE = 0.62  # of the questions on a page of parsed prose
 NATURAL = ("sentence_", "story", "relation", "event", "parsed_", "fact", "none_story", "none_relation", "none_event", "none_parsed", "none_fact")
 EXCHANGED_SHARE, EXCHANGED_WORDS = 0.7, 0.35  # of these questions; of their words that have others
 INVENTED_SHARE = 0.42  # of the documents of a context; pages are longer
+# Of the contexts of so many tokens, a share is someone's folder of manual pages: nothing else, most of them whole, look-alike options in all.
+SHELF_FROM, SHELF_SHARE, SHELF_OPTIONS = 12288, 0.25, 4
+WHOLE_SHARE, WHOLE = 0.8, 12000  # of such pages; tokens that still count as a whole page
 _tokenizer = None
 
 
@@ -124,6 +127,7 @@ class ContextMaker:
         for page in page_list:
             packages.setdefault(page["package"], []).append(page)
         self.packages = {name: members for name, members in packages.items() if len(members) >= 4}
+        self.manuals = list({page["name"]: page for page in page_list if page["kind"] == "man" and sum(place[0][0] == "option" for place in page["places"]) >= SHELF_OPTIONS}.values())
         self.tokenizer = tokenizer
         self.tokenizer.encode_special_tokens = True
         self.rng = random.Random(seed)
@@ -188,12 +192,13 @@ class ContextMaker:
         names: set[str] = set()
         used = 1
         small = rng.random() < 0.5
+        shelf = rng.sample(self.manuals, len(self.manuals)) if budget >= SHELF_FROM and self.held_out != Hold.RELATIONS and rng.random() < SHELF_SHARE else []
         # Pages of one package look alike and share options and terms: which page says it must be read, not guessed.
         first = self._any_page()
         relatives = self.packages.get(first["package"]) if rng.random() < 0.4 else None
         while used < budget - 40:
             left = budget - used - 16
-            if rng.random() < INVENTED_SHARE:
+            if not shelf and rng.random() < INVENTED_SHARE:
                 made = mix.document(rng, self.held_out)
                 if made.title in names:
                     continue
@@ -204,10 +209,14 @@ class ContextMaker:
                         break
                     continue
             else:
-                page = self._any_page(relatives)
+                from_shelf = bool(shelf)
+                page = shelf.pop() if from_shelf else self._any_page(relatives)
                 if page["name"] in names or len(page["ids"]) < 30:
                     continue
-                size = left if left < 300 else rng.randint(120, min(left, 900 if small else 6000))
+                if from_shelf and rng.random() < WHOLE_SHARE:
+                    size = min(left, WHOLE)
+                else:
+                    size = left if left < 300 else rng.randint(120, min(left, 900 if small else 6000))
                 placed = self._window(page, size)
                 if rng.random() < (0.5 if left > 200 and self.held_out != Hold.RELATIONS else 0):
                     for _ in range(rng.choice((1, 1, 2, 4))):
@@ -285,7 +294,7 @@ class ContextMaker:
         budget = int(length * (1 - share))
         if length <= 2048 and rng.random() < 0.15:  # small corpora exist too
             budget = rng.randint(80, 700)
-        groups = [scattered.sample(rng) for _ in range(1 + length // 16384)] if self.held_out != Hold.RELATIONS and rng.random() < SCATTERED_SHARE else []
+        groups = [scattered.sample(rng) for _ in range(1 + length // SCATTERED_EVERY)] if self.held_out != Hold.RELATIONS and rng.random() < SCATTERED_SHARE else []
         reserve = sum(24 * len(group.sentences) for group in groups)
         if reserve > budget // 3:
             groups, reserve = [], 0

@@ -40,7 +40,7 @@ class Server:
         name = self.corpora.CreateCorpus(corpora_pb2.CreateCorpusRequest(parent="tenants/default")).name
         for number, (title, text) in enumerate(documents):
             data = text.encode()
-            header = corpora_pb2.UploadDocumentRequest.Header(parent=name, document_id=f"d{number}", display_name=title, sha256=hashlib.sha256(data).digest())
+            header = corpora_pb2.UploadDocumentRequest.Header(parent=name, document_id=f"d{number}", display_name=title, media_type="text/plain", sha256=hashlib.sha256(data).digest())
             pieces = [corpora_pb2.UploadDocumentRequest(header=header)]
             pieces += [corpora_pb2.UploadDocumentRequest(data=data[at : at + PIECE_BYTES]) for at in range(0, len(data), PIECE_BYTES)]
             self.documents.UploadDocument(iter(pieces))

@@ -90,8 +90,11 @@ PLANS = {
     ],
     # Lengths up to a million, for the index branch and for what reads its selection.
     "reach": [
-        Stage(32768, 2, 60, 0.2, rows=256, negatives=1, index="alone", quantise=True, bank=262144, rate=(1.0, 0.3)),
-        Stage(1040384, 1, 300, 0, part=32768, rows=64, sparse=True, quantise=True, rate=(0.3, 0.0)),
+        Stage(1245184, 1, 880, 0, part=32768, rows=64, sparse=True, quantise=True, rate=(0.4, 0.0)),
+    ],
+    # After average.py has made one of several runs' weights: what lies between them becomes a model again.
+    "settle": [
+        Stage(1245184, 1, 165, 0, part=32768, rows=64, sparse=True, quantise=True, rate=(0.2, 0.0)),
     ],
     # The dense twin sees the same tokens without an index branch, is then given a new one (the rest frozen), and goes on sparsely.
     "twin": [
