@@ -284,7 +284,7 @@ TEST_P(DeviceDecoderTest, ObserversSeeWhatTheCpuShows) {
       }
       ASSERT_EQ(mine.rows.size(), theirs.rows.size());
       int same = 0, compared = 0;
-      float lse = 0, index_lse = 0, block_lse = 0;
+      float lse = 0, index_lse = 0, block_lse = 0, largest_index = 0;
       for (const auto& [key, row] : theirs.rows) {
         const Recorder::Row& found = mine.rows.at(key);
         for (size_t head = 0; head < row.selected.size(); ++head) {
@@ -292,6 +292,7 @@ TEST_P(DeviceDecoderTest, ObserversSeeWhatTheCpuShows) {
           same += found.selected[head] == row.selected[head];
           index_lse = std::max(
               index_lse, std::abs(found.index_lse_visible[head] - row.index_lse_visible[head]));
+          largest_index = std::max(largest_index, std::abs(row.index_lse_visible[head]));
         }
         if (found.selected != row.selected) continue;
         for (size_t i = 0; i < row.lse.size(); ++i) {
@@ -305,15 +306,17 @@ TEST_P(DeviceDecoderTest, ObserversSeeWhatTheCpuShows) {
                                std::abs(found.index_lse_selected[i] - row.index_lse_selected[i]));
         }
       }
-      std::printf("widen %.1f, %s: %d of %d selections the same, lse %g, block lse %g, index %g\n",
-                  widen_below, tiled ? "tiled" : "decoded", same, compared, lse, block_lse,
-                  index_lse);
+      std::printf(
+          "widen %.1f, %s: %d of %d selections the same, lse %g, block lse %g, index %g of %g\n",
+          widen_below, tiled ? "tiled" : "decoded", same, compared, lse, block_lse, index_lse,
+          largest_index);
       if (GetParam().gpu) {
         EXPECT_GE(same * 100,
                   compared * (random_weights() ? kRandomSameSelections : kSameSelections));
         EXPECT_LE(lse, 0.25f);
         EXPECT_LE(block_lse, 0.6f);
-        EXPECT_LE(index_lse, 0.25f);
+        // Scores of the bundled model reach 500: what bf16 queries and keys may change in one.
+        EXPECT_LE(index_lse, std::max(0.25f, largest_index / 256));
       } else {
         EXPECT_EQ(same, compared);
         EXPECT_EQ(lse, 0);

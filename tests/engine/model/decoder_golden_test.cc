@@ -41,7 +41,7 @@ struct Case {
   double most_flips;   // share of the selections that may differ, at near ties
 };
 
-constexpr double kFlippedTolerance = 1.0;  // of a logit in a row of which a selection differs
+constexpr double kFlippedTolerance = 2.0;  // of a logit in a row of which a selection differs
 
 // What rounding to bf16 may change in an index score of a layer: its queries and keys are unit
 // vectors times gains, so a score is at most the sum of the gains' products, of which 2^-9 is
@@ -179,7 +179,7 @@ INSTANTIATE_TEST_SUITE_P(
              0.1, 0.08},
         // Its index branch tells the right block from 8,191 others by scores of hundreds; the
         // blocks that do not matter lie close together, and rounding decides among them.
-        Case{"bundled", "models/default", "tests/golden/default.safetensors", 0.1, 0.5, 0.15}),
+        Case{"bundled", "models/default", "tests/golden/default.safetensors", 0.25, 0.5, 0.15}),
     [](const auto& info) { return info.param.name; });
 
 }  // namespace
