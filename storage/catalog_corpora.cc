@@ -197,6 +197,7 @@ absl::Status CatalogStore::DeleteCorpus(uint64_t corpus_uid, int64_t now) {
   }
   if (absl::Status status = RemoveCorpusDocuments(&transaction, *corpus); !status.ok())
     return status;
+  if (absl::Status status = RemoveNumbers(&transaction, *corpus); !status.ok()) return status;
   Batch& batch = transaction.batch();
   batch.Delete(ColumnFamily::kCatalog,
                NameKey(KeySpace::kCorpusIds, corpus->tenant_uid, corpus->id));
@@ -207,6 +208,37 @@ absl::Status CatalogStore::DeleteCorpus(uint64_t corpus_uid, int64_t now) {
   if (absl::Status status = transaction.Commit(); !status.ok()) return status;
   LECTERN_KILL_POINT(kCorpusDeleted);
   return absl::OkStatus();
+}
+
+absl::StatusOr<uint64_t> CatalogStore::PublicNumber(uint64_t uid) const {
+  absl::StatusOr<Link> number = LoadRecord<Link>(store(), ObjectKey(KeySpace::kPublicNumber, uid));
+  if (absl::IsNotFound(number.status())) return uid;
+  if (!number.ok()) return number.status();
+  return number->uid;
+}
+
+absl::StatusOr<uint64_t> CatalogStore::FindByNumber(uint64_t corpus_uid, uint64_t number) const {
+  absl::StatusOr<Link> found =
+      LoadRecord<Link>(store(), ChildKey(KeySpace::kCorpusNumbered, corpus_uid, number));
+  if (found.ok()) return found->uid;
+  if (!absl::IsNotFound(found.status())) return found.status();
+  absl::StatusOr<uint64_t> own = PublicNumber(number);
+  if (!own.ok()) return own.status();
+  if (*own != number) return absl::NotFoundError(fmt::format("nothing has the number {}", number));
+  return number;
+}
+
+absl::Status CatalogStore::RemoveNumbers(Transaction* transaction, const Corpus& corpus) {
+  const std::string prefix = ObjectKey(KeySpace::kCorpusNumbered, corpus.uid);
+  auto cursor = store().NewCursor(ColumnFamily::kCatalog, prefix, PrefixEnd(prefix));
+  for (; cursor->Valid(); cursor->Next()) {
+    absl::StatusOr<Link> link = ParseRecord<Link>(cursor->key(), cursor->value());
+    if (!link.ok()) return link.status();
+    transaction->batch().Delete(ColumnFamily::kCatalog, std::string(cursor->key()));
+    transaction->batch().Delete(ColumnFamily::kCatalog,
+                                ObjectKey(KeySpace::kPublicNumber, link->uid));
+  }
+  return cursor->status();
 }
 
 absl::StatusOr<std::vector<Corpus>> CatalogStore::ExpiredCorpora(int64_t now, size_t limit) const {

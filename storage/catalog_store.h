@@ -85,6 +85,8 @@ class CatalogStore final : public Catalog {
                                                   const BlockBatch& batch) override;
   absl::StatusOr<Generation> PublishGeneration(uint64_t operation_uid, const GenerationSpec& spec,
                                                int64_t now) override;
+  absl::StatusOr<uint64_t> PublicNumber(uint64_t uid) const override;
+  absl::StatusOr<uint64_t> FindByNumber(uint64_t corpus_uid, uint64_t number) const override;
   absl::Status PutLayoutPart(uint64_t operation_uid, uint32_t context, uint32_t part,
                              std::string_view bytes) override;
   absl::StatusOr<std::string> GetLayoutPart(uint64_t generation_uid, uint32_t context,
@@ -137,6 +139,7 @@ class CatalogStore final : public Catalog {
 
  private:
   friend class PieceDocumentWriter;
+  friend class StoredCorpusExport;
 
   template <typename T>
   absl::StatusOr<Page<T>> ListChildren(KeySpace list, uint64_t parent, KeySpace objects,
@@ -157,6 +160,7 @@ class CatalogStore final : public Catalog {
   absl::Status RemoveSession(Transaction* transaction, const Session& session);
   absl::Status RemoveCorpusDocuments(Transaction* transaction, const Corpus& corpus);
   absl::Status EndCorpusOperations(Transaction* transaction, const Corpus& corpus, int64_t now);
+  absl::Status RemoveNumbers(Transaction* transaction, const Corpus& corpus);
   void CloseOperation(Transaction* transaction, Operation* operation, OperationState state,
                       int64_t now);
   // References of a generation and of the sessions on it to the generation's blocks go, and it says

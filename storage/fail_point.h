@@ -72,6 +72,12 @@ namespace lectern::storage {
   X(kQuarantine, "generation.quarantine", true)           \
   X(kCorpusDelete, "corpus.delete", true)                 \
   X(kCorpusDeleted, "corpus.deleted", false)              \
+  X(kImportBegin, "import.begin", true)                   \
+  X(kImportPiece, "import.piece", true)                   \
+  X(kImportBlocks, "import.blocks", true)                 \
+  X(kImportPublish, "import.publish", true)               \
+  X(kImportPublished, "import.published", false)          \
+  X(kImportAbandon, "import.abandon", true)               \
   X(kCollectionBegun, "collection.begun", true)           \
   X(kPurge, "collection.purge", true)                     \
   X(kPurged, "collection.purged", false)                  \

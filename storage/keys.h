@@ -25,6 +25,8 @@ enum class KeySpace : uint8_t {
   kOperation = 0x16,
   kSession = 0x17,
   kTurn = 0x18,  // session uid, number
+  kImport = 0x19,
+  kPublicNumber = 0x1a,  // uid -> the number that users know it by, where that is another
   // (parent uid, order) -> uid
   kTenantCorpora = 0x20,
   kCorpusDocuments = 0x21,  // by ordinal
@@ -34,6 +36,7 @@ enum class KeySpace : uint8_t {
   kRunningOperations = 0x25,
   kCorpusSessions = 0x26,
   kGenerationSessions = 0x27,
+  kCorpusNumbered = 0x28,  // by public number
   // (parent uid, id) -> uid
   kTenantIds = 0x30,  // parent 0
   kCorpusIds = 0x31,
@@ -48,7 +51,7 @@ enum class KeySpace : uint8_t {
 };
 
 // Who holds a reference. Stored.
-enum class HolderKind : uint8_t { kIngestIntent = 1, kGeneration = 2, kSession = 3 };
+enum class HolderKind : uint8_t { kIngestIntent = 1, kGeneration = 2, kSession = 3, kImport = 4 };
 
 std::string StoreInfoKey();
 std::string ObjectKey(KeySpace space, uint64_t uid);

@@ -116,6 +116,8 @@ std::string_view RecordKindName(RecordKind kind) {
       return "DocumentChunk";
     case RecordKind::kLayoutPiece:
       return "LayoutPiece";
+    case RecordKind::kImport:
+      return "Import";
     case RecordKind::kKv:
       return "Kv";
     case RecordKind::kIndexBf16:

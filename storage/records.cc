@@ -317,6 +317,52 @@ IngestIntent RecordCodec<IngestIntent>::Decode(uint8_t, Decoder* decoder) {
   return record;
 }
 
+void RecordCodec<Import>::Encode(const Import& record, Encoder* encoder) {
+  encoder->Varint(record.corpus_uid);
+  encoder->Varint(record.tenant_uid);
+  encoder->Bytes(record.source_store);
+  encoder->Varint(record.source_corpus);
+  encoder->Bool(record.published);
+  for (const std::vector<Import::Object>* objects : {&record.documents, &record.generations}) {
+    EncodeList(*objects, encoder, [&](const Import::Object& object) {
+      encoder->Varint(object.source);
+      encoder->Varint(object.uid);
+      encoder->Bool(object.complete);
+    });
+  }
+  EncodeList(record.blocks, encoder, [&](const Import::Blocks& blocks) {
+    encoder->Varint(blocks.source);
+    encoder->Varint(blocks.lineage);
+    encoder->Varint(blocks.first_block);
+  });
+}
+
+Import RecordCodec<Import>::Decode(uint8_t, Decoder* decoder) {
+  Import record;
+  record.corpus_uid = decoder->Varint();
+  record.tenant_uid = decoder->Varint();
+  record.source_store = DecodeString(decoder);
+  record.source_corpus = decoder->Varint();
+  record.published = decoder->Bool();
+  for (std::vector<Import::Object>* objects : {&record.documents, &record.generations}) {
+    *objects = DecodeList<Import::Object>(3, decoder, [&] {
+      Import::Object object;
+      object.source = decoder->Varint();
+      object.uid = decoder->Varint();
+      object.complete = decoder->Bool();
+      return object;
+    });
+  }
+  record.blocks = DecodeList<Import::Blocks>(3, decoder, [&] {
+    Import::Blocks blocks;
+    blocks.source = decoder->Varint();
+    blocks.lineage = decoder->Varint();
+    blocks.first_block = decoder->Varint32();
+    return blocks;
+  });
+  return record;
+}
+
 void RecordCodec<Operation>::Encode(const Operation& record, Encoder* encoder) {
   encoder->Varint(record.uid);
   encoder->Varint(record.tenant_uid);

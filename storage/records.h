@@ -32,6 +32,32 @@ struct Upload {
   bool operator==(const Upload&) const = default;
 };
 
+// A corpus on its way from another store (corpus_import.h): what of it has a place here already.
+// Holds a reference to each of its lineages.
+struct Import {
+  struct Object {
+    uint64_t source = 0;  // uid in the other store
+    uint64_t uid = 0;
+    bool complete = false;  // its bytes are here
+    bool operator==(const Object&) const = default;
+  };
+  struct Blocks {
+    uint64_t source = 0;  // lineage in the other store
+    uint64_t lineage = 0;
+    uint32_t first_block = 0;
+    bool operator==(const Blocks&) const = default;
+  };
+  uint64_t corpus_uid = 0;  // of the corpus to be; its key
+  uint64_t tenant_uid = 0;
+  std::string source_store;  // its id
+  uint64_t source_corpus = 0;
+  bool published = false;
+  std::vector<Object> documents;
+  std::vector<Object> generations;  // complete: their layout is here
+  std::vector<Blocks> blocks;
+  bool operator==(const Import&) const = default;
+};
+
 struct Link {
   uint64_t uid = 0;
   bool operator==(const Link&) const = default;
@@ -105,6 +131,7 @@ LECTERN_RECORD(Document, kCatalog);
 LECTERN_RECORD(Upload, kCatalog);
 LECTERN_RECORD(Generation, kCatalog);
 LECTERN_RECORD(IngestIntent, kCatalog);
+LECTERN_RECORD(Import, kCatalog);
 LECTERN_RECORD(Operation, kCatalog);
 LECTERN_RECORD(Session, kCatalog);
 LECTERN_RECORD(Turn, kCatalog);

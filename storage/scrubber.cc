@@ -40,6 +40,10 @@ absl::Status ParseCatalogRecord(std::string_view key, std::string_view value) {
       return ParseRecord<Session>(key, value).status();
     case KeySpace::kTurn:
       return ParseRecord<Turn>(key, value).status();
+    case KeySpace::kImport:
+      return ParseRecord<Import>(key, value).status();
+    case KeySpace::kPublicNumber:
+    case KeySpace::kCorpusNumbered:
     case KeySpace::kTenantCorpora:
     case KeySpace::kCorpusDocuments:
     case KeySpace::kCorpusGenerations:
@@ -498,6 +502,8 @@ absl::Status Scrubber::AddHolders(uint64_t lineage, Damage* damage) const {
         if (intent.ok()) corpora.insert(intent->corpus_uid);
         break;
       }
+      case HolderKind::kImport:
+        break;  // of no corpus yet: what does not verify is not published
     }
   }
   damage->corpora.assign(corpora.begin(), corpora.end());

@@ -11,6 +11,8 @@
 #include "storage/backup.h"
 #include "storage/catalog_store.h"
 #include "storage/context_reader.h"
+#include "storage/corpus_export.h"
+#include "storage/corpus_import.h"
 #include "storage/data_directory.h"
 #include "storage/fail_point.h"
 #include "storage/keys.h"
@@ -110,6 +112,26 @@ class OpenStore final : public Store {
   }
   absl::Status Backup(const std::string& directory) override {
     return WriteBackup(&state_, directory);
+  }
+  absl::StatusOr<std::unique_ptr<CorpusExport>> ExportCorpus(uint64_t corpus_uid,
+                                                             const TransferHave& have,
+                                                             bool last) override {
+    return StoredCorpusExport::Open(&state_, &ledger_, &catalog_, corpus_uid, have, last);
+  }
+  absl::StatusOr<std::unique_ptr<CorpusImport>> ImportCorpus(
+      uint64_t tenant_uid, std::string_view source_store, uint64_t source_corpus,
+      CorpusImport::Hashes hashes) override {
+    return StoredCorpusImport::Open(&state_, &ledger_, &catalog_, tenant_uid, source_store,
+                                    source_corpus, std::move(hashes));
+  }
+  absl::StatusOr<std::vector<ImportState>> Imports() const override {
+    return StoredCorpusImport::List(catalog_);
+  }
+  absl::Status FinishImport(uint64_t corpus_uid) override {
+    return StoredCorpusImport::Finish(&state_, corpus_uid);
+  }
+  absl::Status AbandonImport(uint64_t corpus_uid, int64_t now) override {
+    return StoredCorpusImport::Abandon(&state_, &catalog_, corpus_uid, now);
   }
   absl::Status Flush() override { return state_.store().Flush(); }
   absl::StatusOr<Stats> GetStats() const override;

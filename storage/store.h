@@ -14,6 +14,7 @@
 #include "storage/catalog.h"
 #include "storage/key_value_store.h"
 #include "storage/scrub.h"
+#include "storage/transfer.h"
 
 namespace lectern::storage {
 
@@ -97,6 +98,24 @@ class Store {
   //   kAlreadyExists       there is something in the directory
   //   kFailedPrecondition  this store is in memory
   virtual absl::Status Backup(const std::string& directory) = 0;
+  // ---- a corpus to or from another store (transfer.h)
+  // `last`: nothing of the corpus changes until the round has ended, which is the caller's to see
+  // to; kFailedPrecondition: an operation of it runs. Without it sessions come only as far as their
+  // blocks are full.
+  virtual absl::StatusOr<std::unique_ptr<CorpusExport>> ExportCorpus(uint64_t corpus_uid,
+                                                                     const TransferHave& have,
+                                                                     bool last) = 0;
+  // Goes on with the import of that corpus if there is one that is not published, else begins one.
+  // One object at a time for each import.
+  virtual absl::StatusOr<std::unique_ptr<CorpusImport>> ImportCorpus(
+      uint64_t tenant_uid, std::string_view source_store, uint64_t source_corpus,
+      CorpusImport::Hashes hashes) = 0;
+  virtual absl::StatusOr<std::vector<ImportState>> Imports() const = 0;
+  // The corpus is this store's own now. kNotFound: there is no such import.
+  virtual absl::Status FinishImport(uint64_t corpus_uid) = 0;
+  // Removes what has come, and the corpus if it was published. kNotFound: there is no such import.
+  virtual absl::Status AbandonImport(uint64_t corpus_uid, int64_t now) = 0;
+
   // Moves what is in the log into tables, e.g. before the process ends.
   virtual absl::Status Flush() = 0;
   virtual absl::StatusOr<Stats> GetStats() const = 0;

@@ -31,6 +31,12 @@ uint64_t Transaction::NewUid() {
   return state_->info_.next_uid++;
 }
 
+void Transaction::SkipUids(uint64_t uid) {
+  if (uid < state_->info_.next_uid) return;
+  counters_changed_ = true;
+  state_->info_.next_uid = uid + 1;
+}
+
 uint64_t Transaction::NewLineage() {
   counters_changed_ = true;
   return state_->info_.next_lineage++;

@@ -77,6 +77,8 @@ class Transaction {
   KeyValueStore& store() { return state_->store(); }
 
   uint64_t NewUid();
+  // No uid up to `uid` is given out any more.
+  void SkipUids(uint64_t uid);
   uint64_t NewLineage();
   uint64_t NewSequence();
   // Numbers drawn by an earlier transaction that was not committed become durable with this one.

@@ -34,7 +34,8 @@ constexpr Target kTargets[] = {
     Decode<StoreInfo>, Decode<Tenant>,     Decode<Corpus>,       Decode<Document>,
     Decode<Upload>,    Decode<Generation>, Decode<IngestIntent>, Decode<Operation>,
     Decode<Session>,   Decode<Turn>,       Decode<Link>,         Decode<Reference>,
-    Decode<Lineage>,   Decode<BlockRun>,   Decode<Reclaim>,      Decode<HashEntry>};
+    Decode<Lineage>,   Decode<BlockRun>,   Decode<Reclaim>,      Decode<HashEntry>,
+    Decode<Import>};
 
 // A data record as it lies on the disk, and its slices.
 void OpenData(std::string_view value) {

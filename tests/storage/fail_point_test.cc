@@ -68,6 +68,22 @@ TEST_F(FailPointTest, EveryPlaceOfStorageIsReached) {
     Must(catalog.EvictGeneration(Must(catalog.GetCorpusByUid(corpus.uid)).current_generation));
     Ingest(store.get(), corpus.uid, &cache, 500);
     Must(catalog.QuarantineGeneration(Must(catalog.GetCorpusByUid(corpus.uid)).current_generation));
+    // To another store, and away from there.
+    auto other = Must(Store::OpenInMemory(StoreOptions()));
+    auto writer_of_more = Must(catalog.WriteDocument(corpus.uid, {"more", "", ""}));
+    Must(writer_of_more->Append("more"));
+    Must(writer_of_more->Commit(1, std::nullopt));
+    const Corpus moved = Must(catalog.CreateCorpus(tenant, {"moved", "", {}}, 1));
+    const Operation made = Must(catalog.CreateOperation(moved.uid, IngestOperation(), 1));
+    Must(catalog.BeginIngest(RequestFor(made.uid, cache, 300), 1));
+    Must(catalog.PutLayoutPart(made.uid, 0, 0, "layout"));
+    Must(catalog.CommitIngestBlocks(made.uid, 0, cache.Blocks(0, 300)));
+    Must(catalog.PublishGeneration(made.uid, SpecFor(300), 1));
+    std::unique_ptr<CorpusImport> import;
+    Must(CopyRound(store.get(), moved.uid, other.get(),
+                   Must(other->catalog().GetTenant(kDefaultTenantId)).uid, cache, true, &import));
+    const Corpus arrived = Must(import->Publish());
+    Must(other->AbandonImport(arrived.uid, 1));
     // Bulk data that no directory names, met again at open.
     Geometry wide = SmallGeometry();
     wide.head_dim = 128;

@@ -190,6 +190,36 @@ void ExpectContext(const ContextReader& reader, const SampleCache& cache) {
   }
 }
 
+absl::Status CopyRound(Store* from, uint64_t corpus_uid, Store* to, uint64_t tenant_uid,
+                       const SampleCache& there, bool last, std::unique_ptr<CorpusImport>* import,
+                       size_t records) {
+  if (*import == nullptr) {
+    const auto hashes = [&there](const Generation& generation, uint32_t context) {
+      const uint64_t tokens = generation.contexts[context].token_count;
+      std::vector<BlockHash> all = there.FullHashes(tokens);
+      if (const uint64_t rest = tokens % kBlockTokens; rest != 0) {
+        all.push_back(there.Hash(static_cast<uint32_t>(all.size()), static_cast<uint32_t>(rest)));
+      }
+      return absl::StatusOr<std::vector<BlockHash>>(std::move(all));
+    };
+    auto opened = to->ImportCorpus(tenant_uid, from->store_id(), corpus_uid, hashes);
+    if (!opened.ok()) return opened.status();
+    *import = *std::move(opened);
+  }
+  const absl::StatusOr<TransferHave> have = (*import)->Have();
+  if (!have.ok()) return have.status();
+  auto out = from->ExportCorpus(corpus_uid, *have, last);
+  if (!out.ok()) return out.status();
+  (*import)->BeginRound();
+  for (size_t i = 0; i < records; ++i) {
+    auto record = (*out)->Next();
+    if (!record.ok()) return record.status();
+    if (!record->has_value()) return (*import)->EndRound();
+    if (absl::Status status = (*import)->Add(**record); !status.ok()) return status;
+  }
+  return absl::OkStatus();
+}
+
 NewOperation IngestOperation() {
   NewOperation operation;
   operation.kind = "ingest";

@@ -109,6 +109,12 @@ void ExpectContext(const ContextReader& reader, const SampleCache& cache);
 Generation Ingest(Store* store, uint64_t corpus_uid, SampleCache* cache, uint64_t tokens,
                   uint32_t chunk_blocks = 8);
 
+// One round of a corpus's way to another store (transfer.h): up to `records` records of it, all by
+// default. The hashes of blocks there are those of `there`.
+absl::Status CopyRound(Store* from, uint64_t corpus_uid, Store* to, uint64_t tenant_uid,
+                       const SampleCache& there, bool last, std::unique_ptr<CorpusImport>* import,
+                       size_t records = SIZE_MAX);
+
 NewOperation IngestOperation();
 IngestRequest RequestFor(uint64_t operation_uid, const SampleCache& cache, uint64_t tokens);
 GenerationSpec SpecFor(uint64_t tokens);
