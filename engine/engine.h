@@ -21,6 +21,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "engine/transfer.h"
 #include "engine/types.h"
 
 namespace lectern::engine {
@@ -209,6 +210,24 @@ class Engine {
   virtual absl::StatusOr<Page<Backup>> ListBackups(const PageRequest& page) = 0;
   // Returns when it has ended.
   virtual absl::StatusOr<Backup> CancelBackup(std::string_view id) = 0;
+
+  // ---- corpora on their way to and from other engines (transfer.h) ----
+  // `have` is heeded if it is of `origin`, and that is this corpus. `last`: the caller sees to it
+  // that nothing changes the corpus until the round has ended; FAILED_PRECONDITION INGEST_RUNNING
+  // (operation). UNAVAILABLE CORPUS_CHANGED: try again.
+  virtual absl::StatusOr<std::unique_ptr<CorpusExport>> ExportCorpus(const CorpusName& name,
+                                                                     const CorpusOrigin& origin,
+                                                                     const CorpusParts& have,
+                                                                     bool last) = 0;
+  // Begins, or goes on where an earlier import of that corpus was interrupted. One at a time for a
+  // name.
+  virtual absl::StatusOr<std::unique_ptr<CorpusImport>> ImportCorpus(
+      const CorpusName& name, const CorpusOrigin& origin) = 0;
+  virtual absl::StatusOr<std::vector<ImportedCorpus>> Imports() = 0;
+  // NOT_FOUND IMPORT_NOT_FOUND of both. A finished one is a corpus like others; an abandoned one is
+  // deleted, published or not.
+  virtual absl::Status FinishImport(uint64_t uid) = 0;
+  virtual absl::Status AbandonImport(uint64_t uid) = 0;
 
   // ---- the server itself ----
   virtual ModelInfo GetModel() = 0;

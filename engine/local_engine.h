@@ -4,7 +4,7 @@
 //
 // Split over files by what a caller asks for: local_engine.cc (life of the engine, questions),
 // local_engine_tenants.cc (tenants, what their quotas let in), local_engine_corpora.cc (corpora,
-// documents, ingests), local_engine_sessions.cc.
+// documents, ingests), local_engine_sessions.cc, local_engine_transfer.cc (to and from other engines).
 #pragma once
 
 #include <atomic>
@@ -98,6 +98,16 @@ class LocalEngine final : public Engine {
   absl::StatusOr<Page<Backup>> ListBackups(const PageRequest& page) override;
   absl::StatusOr<Backup> CancelBackup(std::string_view id) override;
 
+  absl::StatusOr<std::unique_ptr<CorpusExport>> ExportCorpus(const CorpusName& name,
+                                                             const CorpusOrigin& origin,
+                                                             const CorpusParts& have,
+                                                             bool last) override;
+  absl::StatusOr<std::unique_ptr<CorpusImport>> ImportCorpus(const CorpusName& name,
+                                                             const CorpusOrigin& origin) override;
+  absl::StatusOr<std::vector<ImportedCorpus>> Imports() override;
+  absl::Status FinishImport(uint64_t uid) override;
+  absl::Status AbandonImport(uint64_t uid) override;
+
   ModelInfo GetModel() override;
   absl::StatusOr<Stats> GetStats() override;
 
@@ -135,9 +145,9 @@ class LocalEngine final : public Engine {
   absl::StatusOr<Corpus> Present(const storage::Corpus& corpus, const std::string& tenant,
                                  const CacheView& view);
   absl::StatusOr<Corpus> Present(const storage::Corpus& corpus, const std::string& tenant);
-  Operation Present(const storage::Operation& operation, const CorpusName& corpus);
-  Generation Present(const storage::Generation& generation, const CorpusName& corpus,
-                     const CacheView& view);
+  absl::StatusOr<Operation> Present(const storage::Operation& operation, const CorpusName& corpus);
+  absl::StatusOr<Generation> Present(const storage::Generation& generation,
+                                     const CorpusName& corpus, const CacheView& view);
   absl::StatusOr<Session> Present(const storage::Session& session, const CorpusName& corpus);
 
   // Deletes what has expired and gives back the bytes of what was deleted.

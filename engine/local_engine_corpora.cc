@@ -9,6 +9,7 @@
 #include "engine/error/status_macros.h"
 #include "engine/local_engine.h"
 #include "engine/names.h"
+#include "engine/public_name.h"
 #include "engine/storage_page.h"
 
 namespace lectern::engine {
@@ -47,13 +48,19 @@ absl::StatusOr<storage::Operation> LocalEngine::FindOperation(const ResourceName
   const absl::Status missing =
       Error(absl::StatusCode::kNotFound, "OPERATION_NOT_FOUND",
             fmt::format("there is no operation {} of corpus {}", name.id, name.corpus.corpus));
-  const uint64_t uid = ParseUidName("op", name.id);
+  // Operations outlive their corpus; numbers from elsewhere do not.
+  absl::StatusOr<storage::Corpus> named =
+      store_->catalog().GetCorpus(tenant.uid, name.corpus.corpus);
+  if (!named.ok() && !absl::IsNotFound(named.status())) return WithReason(named.status());
+  LECTERN_ASSIGN_OR_RETURN(
+      const uint64_t uid,
+      FindPublicName(store_->catalog(), "op", named.ok() ? named->uid : 0, name.id));
   if (uid == 0) return missing;
   absl::StatusOr<storage::Operation> operation = store_->catalog().GetOperation(uid);
   if (absl::IsNotFound(operation.status())) return missing;
   if (!operation.ok()) return WithReason(operation.status());
   if (operation->tenant_uid != tenant.uid) return missing;
-  // Operations outlive their corpus: while it is there, the name must fit.
+  // While the corpus is there, the name must fit.
   absl::StatusOr<storage::Corpus> corpus = store_->catalog().GetCorpusByUid(operation->corpus_uid);
   if (corpus.ok() && corpus->id != name.corpus.corpus) return missing;
   return operation;
@@ -112,7 +119,8 @@ absl::StatusOr<Corpus> LocalEngine::Present(const storage::Corpus& corpus,
                    .eviction_rank = look_up(view.ranks),
                    .cache_bytes = look_up(view.corpus_bytes)};
   if (corpus.current_generation == 0) return result;
-  result.current_generation = UidName("g", corpus.current_generation);
+  LECTERN_ASSIGN_OR_RETURN(result.current_generation,
+                           PublicName(store_->catalog(), "g", corpus.current_generation));
   absl::StatusOr<storage::Generation> generation =
       store_->catalog().GetGeneration(corpus.current_generation);
   if (!generation.ok()) return WithReason(generation.status(), "GENERATION_NOT_FOUND");
@@ -287,9 +295,11 @@ absl::Status LocalEngine::DeleteDocument(const ResourceName& name) {
   return absl::OkStatus();
 }
 
-Operation LocalEngine::Present(const storage::Operation& operation, const CorpusName& corpus) {
+absl::StatusOr<Operation> LocalEngine::Present(const storage::Operation& operation,
+                                               const CorpusName& corpus) {
   const IngestDetail detail = IngestDetail::Parse(operation.detail);
-  Operation result = {.name = {.corpus = corpus, .id = UidName("op", operation.uid)},
+  LECTERN_ASSIGN_OR_RETURN(std::string id, PublicName(store_->catalog(), "op", operation.uid));
+  Operation result = {.name = {.corpus = corpus, .id = std::move(id)},
                       .done = operation.state != storage::OperationState::kRunning,
                       .phase = PhaseOf(operation),
                       .tokens_total = static_cast<int64_t>(operation.tokens_total),
@@ -300,7 +310,10 @@ Operation LocalEngine::Present(const storage::Operation& operation, const Corpus
                       .resumed = detail.resumed,
                       .create_time_us = operation.create_time,
                       .end_time_us = operation.end_time};
-  if (operation.generation_uid != 0) result.generation = UidName("g", operation.generation_uid);
+  if (operation.generation_uid != 0) {
+    LECTERN_ASSIGN_OR_RETURN(result.generation,
+                             PublicName(store_->catalog(), "g", operation.generation_uid));
+  }
   if (operation.state == storage::OperationState::kFailed ||
       operation.state == storage::OperationState::kCancelled) {
     result.error = Error(static_cast<absl::StatusCode>(operation.error_code),
@@ -347,8 +360,10 @@ absl::StatusOr<Page<Operation>> LocalEngine::ListOperations(const CorpusName& na
       store_->catalog().ListOperations(corpus.tenant_uid, corpus.uid, request);
   if (!operations.ok()) return PageError(operations.status());
   Page<Operation> result = {.next_page_token = operations->next_token};
-  for (const storage::Operation& operation : operations->items)
-    result.items.push_back(Present(operation, name));
+  for (const storage::Operation& operation : operations->items) {
+    LECTERN_ASSIGN_OR_RETURN(Operation presented, Present(operation, name));
+    result.items.push_back(std::move(presented));
+  }
   return result;
 }
 
@@ -370,9 +385,10 @@ absl::StatusOr<std::unique_ptr<Ticket>> LocalEngine::WatchOperation(
     const ResourceName& name, std::function<void(Operation)> done) {
   LECTERN_ASSIGN_OR_RETURN(const storage::Operation operation, FindOperation(name));
   const auto report = [this, uid = operation.uid, corpus = name.corpus, done = std::move(done)] {
-    if (absl::StatusOr<storage::Operation> ended = store_->catalog().GetOperation(uid);
-        ended.ok()) {
-      done(Present(*ended, corpus));
+    const absl::StatusOr<storage::Operation> ended = store_->catalog().GetOperation(uid);
+    if (!ended.ok()) return;
+    if (absl::StatusOr<Operation> presented = Present(*ended, corpus); presented.ok()) {
+      done(*std::move(presented));
     }
   };
   uint64_t watch = 0;
@@ -386,9 +402,10 @@ absl::StatusOr<Operation> LocalEngine::CancelOperation(const ResourceName& name)
   return GetOperation(name);
 }
 
-Generation LocalEngine::Present(const storage::Generation& generation, const CorpusName& corpus,
-                                const CacheView& view) {
-  Generation result = {.name = {.corpus = corpus, .id = UidName("g", generation.uid)},
+absl::StatusOr<Generation> LocalEngine::Present(const storage::Generation& generation,
+                                                const CorpusName& corpus, const CacheView& view) {
+  LECTERN_ASSIGN_OR_RETURN(std::string id, PublicName(store_->catalog(), "g", generation.uid));
+  Generation result = {.name = {.corpus = corpus, .id = std::move(id)},
                        .create_time_us = generation.publish_time,
                        .context_count = static_cast<int64_t>(generation.contexts.size()),
                        .model_fingerprint = ToHex(generation.model_fingerprint),
@@ -411,7 +428,8 @@ absl::StatusOr<storage::Generation> LocalEngine::FindGeneration(const storage::C
   const absl::Status missing =
       Error(absl::StatusCode::kNotFound, "GENERATION_NOT_FOUND",
             fmt::format("there is no generation {} of corpus {}", id, corpus.id));
-  const uint64_t uid = ParseUidName("g", id);
+  LECTERN_ASSIGN_OR_RETURN(const uint64_t uid,
+                           FindPublicName(store_->catalog(), "g", corpus.uid, id));
   if (uid == 0) return missing;
   absl::StatusOr<storage::Generation> generation = store_->catalog().GetGeneration(uid);
   if (absl::IsNotFound(generation.status())) return missing;
@@ -461,8 +479,10 @@ absl::StatusOr<Page<Generation>> LocalEngine::ListGenerations(const CorpusName& 
   if (!generations.ok()) return PageError(generations.status());
   Page<Generation> result = {.next_page_token = generations->next_token};
   LECTERN_ASSIGN_OR_RETURN(const std::shared_ptr<const CacheView> view, ViewCaches());
-  for (const storage::Generation& generation : generations->items)
-    result.items.push_back(Present(generation, name, *view));
+  for (const storage::Generation& generation : generations->items) {
+    LECTERN_ASSIGN_OR_RETURN(Generation presented, Present(generation, name, *view));
+    result.items.push_back(std::move(presented));
+  }
   return result;
 }
 

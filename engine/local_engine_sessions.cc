@@ -6,6 +6,7 @@
 #include "engine/error/status_macros.h"
 #include "engine/local_engine.h"
 #include "engine/names.h"
+#include "engine/public_name.h"
 #include "engine/storage_page.h"
 
 namespace lectern::engine {
@@ -23,8 +24,10 @@ absl::StatusOr<storage::Session> LocalEngine::FindSession(const storage::Corpus&
 
 absl::StatusOr<Session> LocalEngine::Present(const storage::Session& session,
                                              const CorpusName& corpus) {
+  LECTERN_ASSIGN_OR_RETURN(std::string generation,
+                           PublicName(store_->catalog(), "g", session.generation_uid));
   Session result = {.name = {.corpus = corpus, .id = session.id},
-                    .generation = UidName("g", session.generation_uid),
+                    .generation = std::move(generation),
                     .turn_count = static_cast<int>(session.turn_count),
                     .token_count = static_cast<int64_t>(session.token_count),
                     .create_time_us = session.create_time,
@@ -51,9 +54,8 @@ absl::StatusOr<Session> LocalEngine::CreateSession(const ResourceName& name,
   }
   uint64_t generation_uid = corpus.current_generation;
   if (!generation.empty()) {
-    LECTERN_ASSIGN_OR_RETURN(const Generation found,
-                             GetGeneration({.corpus = name.corpus, .id = std::string(generation)}));
-    generation_uid = ParseUidName("g", found.name.id);
+    LECTERN_ASSIGN_OR_RETURN(const storage::Generation found, FindGeneration(corpus, generation));
+    generation_uid = found.uid;
   }
   if (generation_uid == 0) {
     return Error(absl::StatusCode::kFailedPrecondition, "CORPUS_NOT_INGESTED",

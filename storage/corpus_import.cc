@@ -94,13 +94,13 @@ StoredCorpusImport::~StoredCorpusImport() = default;
 
 absl::StatusOr<std::unique_ptr<CorpusImport>> StoredCorpusImport::Open(
     StoreState* state, LineageLedger* ledger, const CatalogStore* catalog, uint64_t tenant_uid,
-    std::string_view source_store, uint64_t source_corpus, Hashes hashes) {
+    std::string_view id, std::string_view source_store, uint64_t source_corpus, Hashes hashes) {
   std::unique_ptr<StoredCorpusImport> out(
       new StoredCorpusImport(state, ledger, catalog, std::move(hashes)));
   absl::StatusOr<std::vector<ImportState>> imports = List(*catalog);
   if (!imports.ok()) return imports.status();
   for (const ImportState& known : *imports) {
-    if (known.tenant_uid != tenant_uid || known.source_store != source_store ||
+    if (known.tenant_uid != tenant_uid || known.id != id || known.source_store != source_store ||
         known.source_corpus != source_corpus || known.published) {
       continue;
     }
@@ -125,6 +125,7 @@ absl::StatusOr<std::unique_ptr<CorpusImport>> StoredCorpusImport::Open(
   }
   out->import_.corpus_uid = transaction.NewUid();
   out->import_.tenant_uid = tenant_uid;
+  out->import_.id = id;
   out->import_.source_store = source_store;
   out->import_.source_corpus = source_corpus;
   LECTERN_FAIL_POINT(kImportBegin);
@@ -220,7 +221,9 @@ absl::Status StoredCorpusImport::AddCatalog(const TransferRecord& record) {
     case KeySpace::kCorpus: {
       absl::StatusOr<Corpus> corpus = ParseOwn<Corpus>(record, space);
       if (!corpus.ok()) return corpus.status();
-      if (corpus->uid != import_.source_corpus) return OutOfPlace(record, "another corpus");
+      if (corpus->uid != import_.source_corpus || corpus->id != import_.id) {
+        return OutOfPlace(record, "another corpus");
+      }
       manifest_.corpus = *std::move(corpus);
       return absl::OkStatus();
     }

@@ -23,7 +23,7 @@ class StoredCorpusImport final : public CorpusImport {
  public:
   static absl::StatusOr<std::unique_ptr<CorpusImport>> Open(
       StoreState* state, LineageLedger* ledger, const CatalogStore* catalog, uint64_t tenant_uid,
-      std::string_view source_store, uint64_t source_corpus, Hashes hashes);
+      std::string_view id, std::string_view source_store, uint64_t source_corpus, Hashes hashes);
   ~StoredCorpusImport() override;
 
   static absl::StatusOr<std::vector<ImportState>> List(const CatalogStore& catalog);

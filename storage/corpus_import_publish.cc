@@ -238,6 +238,7 @@ absl::StatusOr<Corpus> StoredCorpusImport::Publish() {
   // What is there belongs to the corpus now: the lists are needed no more.
   Import published = {.corpus_uid = import_.corpus_uid,
                       .tenant_uid = import_.tenant_uid,
+                      .id = import_.id,
                       .source_store = import_.source_store,
                       .source_corpus = import_.source_corpus,
                       .published = true};
@@ -258,13 +259,8 @@ absl::StatusOr<std::vector<ImportState>> StoredCorpusImport::List(const CatalogS
   for (; cursor->Valid(); cursor->Next()) {
     absl::StatusOr<Import> import = ParseRecord<Import>(cursor->key(), cursor->value());
     if (!import.ok()) return import.status();
-    ImportState& state = imports.emplace_back(
-        ImportState{import->corpus_uid, import->tenant_uid, import->source_store,
-                    import->source_corpus, import->published, ""});
-    if (!import->published) continue;
-    absl::StatusOr<Corpus> corpus = catalog.GetCorpusByUid(import->corpus_uid);
-    if (corpus.ok()) state.id = corpus->id;  // it may have expired
-    if (!corpus.ok() && !absl::IsNotFound(corpus.status())) return corpus.status();
+    imports.push_back({import->corpus_uid, import->tenant_uid, import->id, import->source_store,
+                       import->source_corpus, import->published});
   }
   if (!cursor->status().ok()) return cursor->status();
   return imports;

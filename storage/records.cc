@@ -320,6 +320,7 @@ IngestIntent RecordCodec<IngestIntent>::Decode(uint8_t, Decoder* decoder) {
 void RecordCodec<Import>::Encode(const Import& record, Encoder* encoder) {
   encoder->Varint(record.corpus_uid);
   encoder->Varint(record.tenant_uid);
+  encoder->Bytes(record.id);
   encoder->Bytes(record.source_store);
   encoder->Varint(record.source_corpus);
   encoder->Bool(record.published);
@@ -341,6 +342,7 @@ Import RecordCodec<Import>::Decode(uint8_t, Decoder* decoder) {
   Import record;
   record.corpus_uid = decoder->Varint();
   record.tenant_uid = decoder->Varint();
+  record.id = DecodeString(decoder);
   record.source_store = DecodeString(decoder);
   record.source_corpus = decoder->Varint();
   record.published = decoder->Bool();

@@ -49,6 +49,7 @@ struct Import {
   };
   uint64_t corpus_uid = 0;  // of the corpus to be; its key
   uint64_t tenant_uid = 0;
+  std::string id;            // of the corpus
   std::string source_store;  // its id
   uint64_t source_corpus = 0;
   bool published = false;

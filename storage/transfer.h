@@ -89,10 +89,10 @@ class CorpusImport {
 struct ImportState {
   uint64_t corpus_uid = 0;
   uint64_t tenant_uid = 0;
+  std::string id;  // of the corpus
   std::string source_store;
   uint64_t source_corpus = 0;
   bool published = false;
-  std::string id;  // of the corpus, once it is published
 };
 
 }  // namespace lectern::storage

@@ -18,6 +18,7 @@
 #include "engine/error/error.h"
 #include "engine/error/status_macros.h"
 #include "engine/names.h"
+#include "engine/public_name.h"
 #include "engine/quota/share_weight.h"
 #include "engine/room/disk_bytes.h"
 
@@ -106,7 +107,7 @@ absl::StatusOr<std::unique_ptr<Ticket>> Answers::Retrieve(
   question.widen_below = widen_below;
   question.priority = request.priority;
   question.deadline_us = request.deadline_us;
-  const std::string generation = UidName("g", question.generation.uid);
+  const std::string generation = question.generation_name;
   return Submit(std::move(question),
                 {.done =
                      [done = std::move(done), generation](absl::StatusOr<Answer> answer) {
@@ -148,7 +149,8 @@ absl::StatusOr<Question> Answers::Resolve(const storage::Tenant& tenant,
     generation_uid = session->generation_uid;
     question.session = *std::move(session);
   } else if (!target.generation.empty()) {
-    generation_uid = ParseUidName("g", target.generation);
+    LECTERN_ASSIGN_OR_RETURN(generation_uid,
+                             FindPublicName(catalog, "g", corpus.uid, target.generation));
     if (generation_uid == 0) {
       return Error(
           absl::StatusCode::kNotFound, "GENERATION_NOT_FOUND",
@@ -169,6 +171,7 @@ absl::StatusOr<Question> Answers::Resolve(const storage::Tenant& tenant,
         absl::StatusCode::kNotFound, "GENERATION_NOT_FOUND",
         fmt::format("there is no generation {} in corpus {}", target.generation, corpus.id));
   }
+  LECTERN_ASSIGN_OR_RETURN(question.generation_name, PublicName(catalog, "g", generation->uid));
   if (generation->model_fingerprint != around_.model->fingerprint()) {
     return Error(absl::StatusCode::kFailedPrecondition, "MODEL_MISMATCH",
                  "the cache was made by another model or attention mode than this server runs: "
@@ -183,8 +186,8 @@ absl::StatusOr<Question> Answers::Resolve(const storage::Tenant& tenant,
         fmt::format("stored blocks of generation {} are damaged or cannot be read in time, and "
                     "out of use; they are computed again from the documents: ask again when that "
                     "has ended, or call RebuildCorpus",
-                    UidName("g", generation->uid)),
-        {{"generation", UidName("g", generation->uid)}});
+                    question.generation_name),
+        {{"generation", question.generation_name}});
   }
   if (generation->residency != storage::Residency::kComplete) {
     return Error(
@@ -192,8 +195,8 @@ absl::StatusOr<Question> Answers::Resolve(const storage::Tenant& tenant,
         fmt::format("the cache of generation {} was evicted to make room; its documents are "
                     "all there: call RebuildCorpus (lectern rebuild), or wait until its "
                     "rebuild has ended",
-                    UidName("g", generation->uid)),
-        {{"generation", UidName("g", generation->uid)}});
+                    question.generation_name),
+        {{"generation", question.generation_name}});
   }
   question.context_index = question.session.has_value() ? question.session->context_index : 0;
   const storage::GenerationContext& context = generation->contexts[question.context_index];

@@ -27,6 +27,7 @@ inline constexpr std::string_view kNotInDocuments = "The documents do not say.";
 // A question that has been resolved to a context and tokenized.
 struct Question {
   storage::Generation generation;
+  std::string generation_name;
   uint32_t context_index = 0;
   uint64_t tenant_uid = 0;
   std::string corpus_id;

@@ -233,4 +233,18 @@ absl::StatusOr<engine::TokenCount> ScriptedEngine::CountQuestionTokens(std::stri
   return NotScripted();
 }
 
+absl::StatusOr<std::unique_ptr<engine::CorpusExport>> ScriptedEngine::ExportCorpus(
+    const CorpusName&, const engine::CorpusOrigin&, const engine::CorpusParts&, bool) {
+  return NotScripted();
+}
+absl::StatusOr<std::unique_ptr<engine::CorpusImport>> ScriptedEngine::ImportCorpus(
+    const CorpusName&, const engine::CorpusOrigin&) {
+  return NotScripted();
+}
+absl::StatusOr<std::vector<engine::ImportedCorpus>> ScriptedEngine::Imports() {
+  return std::vector<engine::ImportedCorpus>();
+}
+absl::Status ScriptedEngine::FinishImport(uint64_t) { return NotScripted(); }
+absl::Status ScriptedEngine::AbandonImport(uint64_t) { return NotScripted(); }
+
 }  // namespace lectern::testing

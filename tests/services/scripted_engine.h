@@ -107,6 +107,14 @@ class ScriptedEngine final : public engine::Engine {
   absl::StatusOr<engine::Page<engine::Backup>> ListBackups(
       const engine::PageRequest& page) override;
   absl::StatusOr<engine::Backup> CancelBackup(std::string_view id) override;
+  absl::StatusOr<std::unique_ptr<engine::CorpusExport>> ExportCorpus(
+      const engine::CorpusName& name, const engine::CorpusOrigin& origin,
+      const engine::CorpusParts& have, bool last) override;
+  absl::StatusOr<std::unique_ptr<engine::CorpusImport>> ImportCorpus(
+      const engine::CorpusName& name, const engine::CorpusOrigin& origin) override;
+  absl::StatusOr<std::vector<engine::ImportedCorpus>> Imports() override;
+  absl::Status FinishImport(uint64_t uid) override;
+  absl::Status AbandonImport(uint64_t uid) override;
   engine::ModelInfo GetModel() override;
   absl::StatusOr<engine::Stats> GetStats() override;
 

@@ -136,7 +136,7 @@ std::vector<Sample> Samples() {
       MakeSample("Upload", Upload{4}),
       MakeSample("Generation", generation),
       MakeSample("IngestIntent", intent),
-      MakeSample("Import", Import{4, 1, "0123", 77, true, {{8, 9, true}}, {{5, 6, false}}, {{2, 3, 4}}}),
+      MakeSample("Import", Import{4, 1, "c", "0123", 77, true, {{8, 9, true}}, {{5, 6, false}}, {{2, 3, 4}}}),
       MakeSample("Operation", operation),
       MakeSample("Session", session),
       MakeSample("Turn", Turn{3, 500, 9, std::string(300, 'x')}),

@@ -272,7 +272,7 @@ TEST_P(TransferTest, ADamagedRecordIsRefusedAndNothingOfItIsWritten) {
     for (const double at : {0.0, 0.5, 1.0}) {
       import_.reset();
       import_ = Must(to_->ImportCorpus(
-          tenant_there_, from_->store_id(), corpus_,
+          tenant_there_, "c", from_->store_id(), corpus_,
           [&](const Generation& generation, uint32_t) {
             std::vector<BlockHash> hashes = there_.FullHashes(kTokens);
             hashes.push_back(there_.Hash(static_cast<uint32_t>(hashes.size()), 40));
@@ -312,7 +312,7 @@ TEST_P(TransferTest, NothingIsPublishedWithARecordMissing) {
     }
     ++tried;
     import_ = Must(to_->ImportCorpus(
-        tenant_there_, from_->store_id(), corpus_, [&](const Generation&, uint32_t) {
+        tenant_there_, "c", from_->store_id(), corpus_, [&](const Generation&, uint32_t) {
           std::vector<BlockHash> hashes = there_.FullHashes(kTokens);
           hashes.push_back(there_.Hash(static_cast<uint32_t>(hashes.size()), 40));
           return absl::StatusOr<std::vector<BlockHash>>(std::move(hashes));
