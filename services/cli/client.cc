@@ -94,6 +94,7 @@ Client::Client(std::string_view command) : command_(command), address_(TheConnec
   models_ = v1::Models::NewStub(channel);
   tenants_ = v1::Tenants::NewStub(channel);
   backups_ = v1::Backups::NewStub(channel);
+  cluster_ = v1::Cluster::NewStub(channel);
 }
 
 int Client::Explain(const grpc::Status& status, const Call& call) const {

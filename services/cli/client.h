@@ -13,6 +13,7 @@
 
 #include "lectern/v1/answers.grpc.pb.h"
 #include "lectern/v1/backups.grpc.pb.h"
+#include "lectern/v1/cluster.grpc.pb.h"
 #include "lectern/v1/corpora.grpc.pb.h"
 #include "lectern/v1/models.grpc.pb.h"
 #include "lectern/v1/operations.grpc.pb.h"
@@ -53,6 +54,7 @@ class Client {
   v1::Models::Stub& models() { return *models_; }
   v1::Tenants::Stub& tenants() { return *tenants_; }
   v1::Backups::Stub& backups() { return *backups_; }
+  v1::Cluster::Stub& cluster() { return *cluster_; }
 
   // Explains on stderr what the server said, with reason, request id and what to do; returns the
   // exit code that fits.
@@ -71,6 +73,7 @@ class Client {
   std::unique_ptr<v1::Models::Stub> models_;
   std::unique_ptr<v1::Tenants::Stub> tenants_;
   std::unique_ptr<v1::Backups::Stub> backups_;
+  std::unique_ptr<v1::Cluster::Stub> cluster_;
 };
 
 // Complains on stderr; returns kExitUsage.

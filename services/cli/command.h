@@ -45,6 +45,7 @@ extern const Command kBackupCommand;
 extern const Command kBackupsCommand;
 extern const Command kRestoreCommand;
 extern const Command kDeleteCommand;
+extern const Command kClusterCommand;
 extern const Command kTenantsCommand;
 extern const Command kKeysCommand;
 

@@ -22,7 +22,7 @@ const std::vector<const Command*>& Commands() {
       &kSessionsCommand, &kOperationsCommand, &kCountCommand,     &kModelCommand,
       &kStatsCommand,    &kVerifyCommand,     &kBackupCommand,    &kBackupsCommand,
       &kRestoreCommand,  &kDeleteCommand,     &kTenantsCommand,   &kKeysCommand,
-      &kRebuildCommand};
+      &kRebuildCommand,  &kClusterCommand};
   return *commands;
 }
 

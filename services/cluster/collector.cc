@@ -55,6 +55,10 @@ std::vector<MetricFamily> ClusterCollector::Collect() const {
               {"deleted", static_cast<double>(counts.deleted)}}),
       Gauge("lectern_cluster_pending_purges", "Deletions that a group has not confirmed.",
             static_cast<double>(counts.purges)),
+      Gauge("lectern_cluster_moves_running", "Corpora on their way to another group.",
+            static_cast<double>(counts.moves)),
+      Gauge("lectern_cluster_draining_groups", "Groups that are being emptied.",
+            static_cast<double>(counts.draining)),
   };
   if (member_ == nullptr) return families;
   const Member::Counts own = member_->Count();
@@ -71,10 +75,26 @@ std::vector<MetricFamily> ClusterCollector::Collect() const {
   families.push_back(Family(MetricType::Counter, "lectern_cluster_refused_total",
                             "Requests and answers refused because another may own the corpus.",
                             "reason",
-                            {{"LEASE_EXPIRED", static_cast<double>(own.refused_lease)},
+                            {{"CORPUS_MOVING", static_cast<double>(own.refused_moving)},
+                             {"LEASE_EXPIRED", static_cast<double>(own.refused_lease)},
                              {"NOT_OWNER", static_cast<double>(own.refused_owner)}}));
   families.push_back(Counter("lectern_cluster_purged_corpora_total",
                              "Corpora deleted because the cluster says so.", own.purged));
+  families.push_back(Gauge("lectern_cluster_held_corpora",
+                           "Corpora whose changes are refused for the end of a move.",
+                           static_cast<double>(own.held)));
+  const Mover::Counts moves = mover_->Count();
+  families.push_back(Family(MetricType::Counter, "lectern_cluster_moves_total",
+                            "Moves of corpora to this group that ended.", "result",
+                            {{"done", static_cast<double>(moves.done)},
+                             {"failed", static_cast<double>(moves.failed)},
+                             {"cancelled", static_cast<double>(moves.cancelled)}}));
+  families.push_back(Counter("lectern_cluster_move_failures_total",
+                             "Attempts at moves that failed; most are made again.",
+                             moves.failed_attempts));
+  families.push_back(Counter("lectern_cluster_moved_bytes_total",
+                             "Bytes of records that came with moves and were verified.",
+                             moves.bytes));
   return families;
 }
 

@@ -5,6 +5,8 @@
 //   lectern_cluster_groups                    groups that are alive
 //   lectern_cluster_placements{state}         names placed, and deleted ones that are remembered
 //   lectern_cluster_pending_purges            deletions that a group has not confirmed
+//   lectern_cluster_moves_running             corpora on their way to another group
+//   lectern_cluster_draining_groups           groups that are being emptied
 // and of a worker:
 //   lectern_cluster_answering                 1 while it answers requests
 //   lectern_cluster_lease_remaining_seconds   until it stops answering if etcd is not heard of
@@ -12,6 +14,10 @@
 //   lectern_cluster_keepalive_failures_total  renewals that etcd did not answer
 //   lectern_cluster_refused_total{reason}     requests and answers refused
 //   lectern_cluster_purged_corpora_total      corpora deleted because the cluster says so
+//   lectern_cluster_held_corpora              corpora whose changes are refused for a move's end
+//   lectern_cluster_moves_total{result}       moves to this group that ended
+//   lectern_cluster_move_failures_total       attempts that failed, most of which are made again
+//   lectern_cluster_moved_bytes_total         of records that came, verified
 #pragma once
 
 #include <prometheus/collectable.h>
@@ -20,19 +26,22 @@
 
 #include "services/cluster/etcd_directory.h"
 #include "services/cluster/member.h"
+#include "services/cluster/mover.h"
 
 namespace lectern::services {
 
 class ClusterCollector final : public prometheus::Collectable {
  public:
-  // What is given outlives the collector; `member` is null at gateways.
-  ClusterCollector(const EtcdDirectory& directory, const Member* member)
-      : directory_(directory), member_(member) {}
+  // What is given outlives the collector; gateways have neither member nor mover.
+  explicit ClusterCollector(const EtcdDirectory& directory, const Member* member = nullptr,
+                            const Mover* mover = nullptr)
+      : directory_(directory), member_(member), mover_(mover) {}
   std::vector<prometheus::MetricFamily> Collect() const override;
 
  private:
   const EtcdDirectory& directory_;
   const Member* const member_;
+  const Mover* const mover_;
 };
 
 }  // namespace lectern::services

@@ -33,6 +33,10 @@ struct Placement {
   std::string group;
   int64_t epoch = 0;  // 0: by rule, for ever
   bool deleted = false;
+  // Where it came from by a move, and the epoch that it had there: answers that began there under
+  // that epoch are as right as those of its new owner.
+  std::string moved_from = {};
+  int64_t moved_epoch = 0;
 };
 
 class Directory {

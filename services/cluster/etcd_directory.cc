@@ -7,6 +7,7 @@
 
 #include "engine/error/error.h"
 #include "engine/error/status_macros.h"
+#include "services/cluster/etcd_transaction.h"
 #include "services/cluster/rendezvous.h"
 #include "services/rpc/reason.h"
 #include "services/telemetry/log.h"
@@ -19,46 +20,11 @@ using etcdserverpb::TxnRequest;
 using etcdserverpb::TxnResponse;
 
 constexpr std::chrono::milliseconds kPauseAfterFailure{200};
-// Another gateway may place or remove the same name between our look and our transaction.
-constexpr int kTransactionTries = 8;
 // How long it is known that a corpus was deleted, after its bytes are gone: a worker that comes
 // back with an old copy later than that (from a backup) is believed.
 constexpr int64_t kTombstoneSeconds = 30 * 24 * 3600;
 // etcd takes 128 operations in one transaction by default.
 constexpr size_t kAdoptedAtOnce = 100;
-
-// "as it was when we looked": 0 for a key that does not exist.
-void ExpectRevision(TxnRequest& request, const std::string& key, int64_t mod_revision) {
-  Compare& compare = *request.add_compare();
-  compare.set_key(key);
-  compare.set_result(Compare::EQUAL);
-  compare.set_target(Compare::MOD);
-  compare.set_mod_revision(mod_revision);
-}
-
-void ExpectCreated(TxnRequest& request, const std::string& key, int64_t create_revision) {
-  Compare& compare = *request.add_compare();
-  compare.set_key(key);
-  compare.set_result(Compare::EQUAL);
-  compare.set_target(Compare::CREATE);
-  compare.set_create_revision(create_revision);
-}
-
-void Put(TxnRequest& request, const std::string& key, const std::string& value, int64_t lease = 0) {
-  etcdserverpb::PutRequest& put = *request.add_success()->mutable_request_put();
-  put.set_key(key);
-  put.set_value(value);
-  put.set_lease(lease);
-}
-
-void Delete(TxnRequest& request, const std::string& key) {
-  request.add_success()->mutable_request_delete_range()->set_key(key);
-}
-
-absl::Status Contended(std::string_view what) {
-  return engine::Error(absl::StatusCode::kUnavailable, reason::kClusterContended,
-                       fmt::format("others keep changing {}; try again", what));
-}
 
 absl::Status TenantMissing(std::string_view id) {
   return engine::Error(absl::StatusCode::kNotFound, reason::kTenantNotFound,
@@ -217,11 +183,19 @@ absl::StatusOr<Placement> EtcdDirectory::Find(const engine::CorpusName& name) {
   return *current.placement;
 }
 
-std::optional<Records::GroupRecord> EtcdDirectory::Choose(const engine::CorpusName& name) const {
+std::optional<Records::GroupRecord> EtcdDirectory::Choose(const engine::CorpusName& name,
+                                                          std::string_view without) const {
   const std::lock_guard lock(mutex_);
   std::vector<Candidate> candidates;
   std::vector<const Records::GroupRecord*> records;
+  const auto owner = records_.groups.find(without);
   for (const auto& [group, record] : records_.groups) {
+    if (group == without || records_.drains.contains(group)) continue;
+    // The cache of a corpus is of one model.
+    if (owner != records_.groups.end() &&
+        owner->second.group.fingerprint != record.group.fingerprint) {
+      continue;
+    }
     // It still has what an older corpus of this name left.
     if (records_.purges.contains(fmt::format("{}/{}", group, TableKey(name)))) continue;
     candidates.push_back({group, static_cast<double>(record.group.free_bytes)});
@@ -246,6 +220,7 @@ absl::StatusOr<Placement> EtcdDirectory::Place(const engine::CorpusName& name) {
     ExpectRevision(request, keys_.Corpus(name), current.mod_revision);
     ExpectCreated(request, keys_.Group(placement.group), chosen->create_revision);
     ExpectRevision(request, keys_.Purge(placement.group, name), 0);
+    ExpectRevision(request, keys_.Drain(placement.group), 0);
     Put(request, keys_.Corpus(name), ToValue(placement));
     LECTERN_ASSIGN_OR_RETURN(const TxnResponse response, client_.Txn(request));
     placement.epoch = response.header().revision();
@@ -266,6 +241,7 @@ absl::StatusOr<Placement> EtcdDirectory::Place(const engine::CorpusName& name) {
 absl::Status EtcdDirectory::Remove(const engine::CorpusName& name,
                                    std::chrono::steady_clock::time_point deadline) {
   std::string group;
+  std::string before;
   int64_t recorded = 0;
   for (int i = 0; recorded == 0; ++i) {
     if (i == kTransactionTries) {
@@ -274,6 +250,7 @@ absl::Status EtcdDirectory::Remove(const engine::CorpusName& name,
     LECTERN_ASSIGN_OR_RETURN(const Current current, ReadPlacement(name));
     if (!current.placement) return CorpusNotPlaced(name);
     group = current.placement->group;
+    before = current.placement->moved_from;
     if (current.placement->deleted) {
       // By somebody who is still waiting, or by an earlier attempt of this caller.
       LECTERN_ASSIGN_OR_RETURN(const EtcdClient::Snapshot purge,
@@ -284,16 +261,20 @@ absl::Status EtcdDirectory::Remove(const engine::CorpusName& name,
     }
     TxnRequest request;
     ExpectRevision(request, keys_.Corpus(name), current.mod_revision);
-    Put(request, keys_.Corpus(name), ToValue({.group = group, .deleted = true}));
+    Put(request, keys_.Corpus(name), ToValue({.group = group, .deleted = true, .moved_from = before}));
     Put(request, keys_.Purge(group, name), "{}");
     LECTERN_ASSIGN_OR_RETURN(const TxnResponse response, client_.Txn(request));
     if (response.succeeded()) recorded = response.header().revision();
   }
-  const std::string purge = fmt::format("{}/{}", group, TableKey(name));
+  // The group that had it before a move may not know yet that it has it no more.
+  const auto answered_for = [&](const std::string& holder) {
+    return holder.empty() || !records_.groups.contains(holder) ||
+           !records_.purges.contains(fmt::format("{}/{}", holder, TableKey(name)));
+  };
   std::unique_lock lock(mutex_);
   const bool done = changed_.wait_until(lock, deadline, [&] {
-    return stopping_ || (records_.revision >= recorded &&
-                         (!records_.purges.contains(purge) || !records_.groups.contains(group)));
+    return stopping_ ||
+           (records_.revision >= recorded && answered_for(group) && answered_for(before));
   });
   if (done && !stopping_) return absl::OkStatus();
   return engine::Error(absl::StatusCode::kUnavailable, reason::kGroupUnreachable,
@@ -470,11 +451,13 @@ EtcdDirectory::Counts EtcdDirectory::Count() const {
   const std::lock_guard lock(mutex_);
   Counts counts = {.groups = records_.groups.size(),
                    .purges = records_.purges.size(),
+                   .draining = records_.drains.size(),
                    .revision = records_.revision,
                    .resyncs = resyncs_};
   for (const auto& [key, placement] : records_.corpora) {
     ++(placement.deleted ? counts.deleted : counts.corpora);
   }
+  for (const auto& [key, move] : records_.moves) counts.moves += move.state == MoveState::kRunning;
   return counts;
 }
 

@@ -61,6 +61,54 @@ class EtcdDirectory final : public Directory {
   // Places names without any record on `group`. Those that another took first are left out.
   absl::Status Adopt(std::string_view group, const std::vector<engine::CorpusName>& names);
 
+  // ---- moves and drains (etcd_moves.cc) ----
+  // Those that run, and those that ended within a day, by name.
+  std::vector<MoveRecord> Moves() const;
+  std::optional<MoveRecord> KnownMove(const engine::CorpusName& name) const;
+  // Of every group that is alive, holds corpora or drains.
+  struct GroupState {
+    Group group;  // only its name while it is away
+    bool alive = false;
+    bool draining = false;
+    int64_t corpora = 0;
+  };
+  std::vector<GroupState> GroupStates() const;
+  std::vector<engine::CorpusName> CorporaOn(std::string_view group) const;
+  bool Draining(std::string_view group) const;
+
+  // Begins a move; `to` empty: to the group of its choice. The errors of Cluster.MoveCorpus
+  // (cluster.proto), and NO_GROUP.
+  absl::StatusOr<MoveRecord> BeginMove(const engine::CorpusName& name, const std::string& to);
+  // As etcd has it now. NOT_FOUND MOVE_NOT_FOUND.
+  absl::StatusOr<MoveRecord> FindMove(const engine::CorpusName& name);
+  // Asks the move to end. NOT_FOUND MOVE_NOT_FOUND.
+  absl::StatusOr<MoveRecord> CancelMove(const engine::CorpusName& name);
+  // NOT_FOUND GROUP_NOT_FOUND: no such group is alive or holds anything.
+  absl::Status SetDraining(const std::string& group, bool draining);
+
+  // Of the group that takes the corpus: writes how far it is, and that it has ended, unless the
+  // record is another than `move.revision` (ABORTED). Brings `move.revision` up to date.
+  absl::Status UpdateMove(MoveRecord& move);
+  // The owner changes: the corpus is placed on `move.to`, its former group is to delete it, the hold
+  // ends and so does the move, all at once; provided that the placement is still `epoch`, the hold
+  // the one of `hold_revision`, the move as it is known here, and the group registered at
+  // `registration`. True: so it is. False: it is not, and will not come about any more. An error:
+  // etcd does not say; ask again with AfterSwitch.
+  absl::StatusOr<bool> SwitchOwner(MoveRecord& move, int64_t epoch, int64_t hold_revision,
+                                   int64_t registration);
+  absl::StatusOr<bool> AfterSwitch(MoveRecord& move, int64_t epoch);
+
+  // Of the group that gives it: refuses changes under its lease. Returns the hold's revision.
+  // FAILED_PRECONDITION MOVE_NOT_FOUND: nobody moves it from `group` at this epoch.
+  absl::StatusOr<int64_t> Hold(std::string_view group, const engine::CorpusName& name,
+                               int64_t epoch, int64_t lease);
+  // Ends the hold, if it still is; returns a revision at which it is no more.
+  absl::StatusOr<int64_t> ReleaseHold(const engine::CorpusName& name, int64_t hold_revision);
+  // Removes whatever hold of the corpus `group` may have written.
+  absl::Status DropHolds(std::string_view group, const engine::CorpusName& name);
+  // Whether that hold is there, as far as is known here; nothing while what is known is older.
+  std::optional<bool> Holds(const engine::CorpusName& name, int64_t hold_revision) const;
+
   // Revision that the copy is at.
   int64_t revision() const;
   bool WaitRevision(int64_t revision, std::chrono::steady_clock::time_point deadline) const;
@@ -68,7 +116,7 @@ class EtcdDirectory final : public Directory {
   void WaitNewer(int64_t revision, std::chrono::steady_clock::time_point deadline) const;
   // Numbers for metrics.
   struct Counts {
-    size_t groups = 0, corpora = 0, deleted = 0, purges = 0;
+    size_t groups = 0, corpora = 0, deleted = 0, purges = 0, moves = 0, draining = 0;
     int64_t revision = 0;
     int64_t resyncs = 0;
   };
@@ -85,10 +133,18 @@ class EtcdDirectory final : public Directory {
     int64_t mod_revision = 0;
   };
   absl::StatusOr<Current> ReadPlacement(const engine::CorpusName& name);
+  // NOT_FOUND CORPUS_NOT_FOUND.
+  absl::StatusOr<Current> ReadMovable(const engine::CorpusName& name);
+  absl::StatusOr<std::optional<MoveRecord>> ReadMove(const engine::CorpusName& name);
+  absl::StatusOr<Records::GroupRecord> MoveTarget(const engine::CorpusName& name,
+                                                  const std::string& from,
+                                                  const std::string& to) const;
   absl::StatusOr<std::optional<TenantRecord>> ReadTenant(std::string_view id);
   absl::Status WriteTenant(const TenantRecord& record, int64_t expected_revision);
-  // A group for the name and the record that says it lives; nothing if there is none.
-  std::optional<Records::GroupRecord> Choose(const engine::CorpusName& name) const;
+  // A group for the name and the record that says it lives; nothing if there is none. `without`: the
+  // group that a corpus of the name is to leave.
+  std::optional<Records::GroupRecord> Choose(const engine::CorpusName& name,
+                                             std::string_view without = "") const;
 
   EtcdClient& client_;
   const RecordKeys keys_;

@@ -22,6 +22,12 @@ constexpr std::chrono::seconds kCatchUp{3};
 constexpr int kPage = 1000;
 // What is left over is told again when it has changed by a sixteenth.
 constexpr int64_t kFreeShare = 16;
+// Changes in progress when a move wants its last round; they are short, but for answers in sessions.
+constexpr std::chrono::seconds kHoldPatience{10};
+// A move whose last round has begun is decided within this time, or the hold ends.
+constexpr std::chrono::seconds kLongestHold{60};
+// Answers that run when their corpus has moved away have that long to end.
+constexpr std::chrono::minutes kLinger{10};
 // In the metadata of a refusal: whether the work was done before its answer was refused.
 constexpr char kDone[] = "done";
 
@@ -85,6 +91,75 @@ Member::Standing Member::StandingOf(const Caller& caller) const {
   return caller.epoch > directory_.revision() ? Standing::kUnknown : Standing::kStranger;
 }
 
+bool Member::HasMovedAway(const Caller& caller) const {
+  const std::optional<Placement> known = directory_.Known({caller.tenant, caller.corpus});
+  return known && !known->deleted && known->moved_from == group_.name &&
+         known->moved_epoch == caller.epoch;
+}
+
+absl::StatusOr<CorpusGate::Pass> Member::Enter(const Caller& caller, bool changes) {
+  std::optional<CorpusGate::Pass> pass = gate_.Enter({caller.tenant, caller.corpus}, changes);
+  if (pass) return *std::move(pass);
+  ++refused_moving_;
+  return engine::Error(absl::StatusCode::kUnavailable, reason::kCorpusMoving,
+                       fmt::format("the corpus \"{}\" is about to move to another group and cannot "
+                                   "be changed for a moment; try again",
+                                   caller.corpus),
+                       {{"corpus", caller.corpus}, {kDone, "false"}});
+}
+
+absl::StatusOr<int64_t> Member::HoldChanges(const Caller& caller) {
+  const engine::CorpusName name = {caller.tenant, caller.corpus};
+  if (!gate_.Hold(name, std::chrono::steady_clock::now() + kHoldPatience)) {
+    return engine::Error(absl::StatusCode::kUnavailable, reason::kCorpusChanged,
+                         fmt::format("changes of the corpus \"{}\" go on; try again",
+                                     caller.corpus),
+                         {{"corpus", caller.corpus}});
+  }
+  const absl::StatusOr<int64_t> revision =
+      directory_.Hold(group_.name, name, caller.epoch, lease_);
+  // After an error the record may be there nevertheless: nothing changes until that is known.
+  if (revision.ok()) {
+    gate_.SetRevision(name, *revision);
+  } else if (engine::ReasonOf(revision.status()) == reason::kClusterContended) {
+    // One that an earlier attempt has left, or the placement is another now.
+    directory_.DropHolds(group_.name, name).IgnoreError();
+    gate_.Release(name);
+  } else if (revision.status().code() != absl::StatusCode::kUnavailable) {
+    gate_.Release(name);
+  }
+  return revision;
+}
+
+void Member::SettleHolds() {
+  for (const CorpusGate::Held& held : gate_.Holds()) {
+    const bool old = std::chrono::steady_clock::now() - held.since > kLongestHold;
+    if (held.revision == 0) {
+      if (!old) continue;
+      // Nobody was told a revision, so nobody can build upon the hold.
+      if (directory_.DropHolds(group_.name, held.name).ok()) gate_.Release(held.name);
+      continue;
+    }
+    const std::optional<bool> there = directory_.Holds(held.name, held.revision);
+    if (!there) continue;
+    if (*there) {
+      if (!old) continue;
+      const absl::StatusOr<int64_t> gone = directory_.ReleaseHold(held.name, held.revision);
+      // What ended it otherwise must be known here before anybody changes anything.
+      if (!gone.ok() ||
+          !directory_.WaitRevision(*gone, std::chrono::steady_clock::now() + kCatchUp)) {
+        continue;
+      }
+    }
+    gate_.Release(held.name);
+  }
+}
+
+int64_t Member::registration() const {
+  const std::lock_guard lock(mutex_);
+  return registered_ ? registered_revision_ : 0;
+}
+
 absl::Status Member::MayBegin(const Caller& caller, bool of_corpus) {
   if (!answering()) return LeaseExpired(false);
   if (!of_corpus) return absl::OkStatus();
@@ -102,12 +177,16 @@ absl::Status Member::MayBegin(const Caller& caller, bool of_corpus) {
 
 absl::Status Member::MayEnd(const Caller& caller, bool of_corpus) const {
   if (!answering()) return LeaseExpired(true);
-  if (of_corpus && StandingOf(caller) != Standing::kOwner) return NotOwner(caller, true);
+  if (of_corpus && StandingOf(caller) != Standing::kOwner && !HasMovedAway(caller)) {
+    return NotOwner(caller, true);
+  }
   return absl::OkStatus();
 }
 
 Member::Counts Member::Count() const {
   return {.joins = joins_,
+          .held = static_cast<int64_t>(gate_.Holds().size()),
+          .refused_moving = refused_moving_,
           .refused_lease = refused_lease_,
           .refused_owner = refused_owner_,
           .purged = purged_,
@@ -254,6 +333,7 @@ void Member::Agree() {
 
 absl::Status Member::AgreeOnce(bool joining) {
   LECTERN_RETURN_IF_ERROR(AgreeOnTenants());
+  SettleHolds();
   LECTERN_RETURN_IF_ERROR(PurgeNames());
   return joining ? AdoptStrangers() : absl::OkStatus();
 }
@@ -286,6 +366,14 @@ absl::Status Member::AgreeOnTenants() {
 
 absl::Status Member::PurgeNames() {
   for (const auto& [name, revision] : directory_.PurgesOf(group_.name)) {
+    const std::optional<Placement> known = directory_.Known(name);
+    if (known && !known->deleted && gate_.Inside(name) > 0) {
+      // It has moved away, and answers that began here go on.
+      const auto now = std::chrono::steady_clock::now();
+      const auto since = lingering_.try_emplace(TableKey(name), now).first->second;
+      if (now - since < kLinger) continue;
+    }
+    lingering_.erase(TableKey(name));
     absl::Status deleted;
     {
       const std::unique_lock lock(names_);
@@ -300,6 +388,14 @@ absl::Status Member::PurgeNames() {
 }
 
 absl::Status Member::AdoptStrangers() {
+  // What is on its way here is decided by its move.
+  LECTERN_ASSIGN_OR_RETURN(const std::vector<engine::ImportedCorpus> imports, engine_.Imports());
+  const auto is_import = [&imports](const engine::CorpusName& name) {
+    return std::any_of(imports.begin(), imports.end(), [&](const engine::ImportedCorpus& import) {
+      return import.published && import.name.tenant == name.tenant &&
+             import.name.corpus == name.corpus;
+    });
+  };
   std::vector<engine::CorpusName> strangers;
   std::vector<engine::Tenant> tenants;
   engine::PageRequest page = {.page_size = kPage};
@@ -320,6 +416,7 @@ absl::Status Member::AdoptStrangers() {
       corpora.page_token = found.next_page_token;
       for (const engine::Corpus& corpus : found.items) {
         const std::optional<Placement> known = directory_.Known(corpus.name);
+        if (is_import(corpus.name)) continue;
         if (!known) {
           strangers.push_back(corpus.name);
         } else if (known->deleted || known->group != group_.name) {

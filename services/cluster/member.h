@@ -13,6 +13,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <functional>
+#include <map>
 #include <mutex>
 #include <shared_mutex>
 #include <string>
@@ -20,6 +21,7 @@
 #include <vector>
 
 #include "engine/engine.h"
+#include "services/cluster/corpus_gate.h"
 #include "services/cluster/etcd_client.h"
 #include "services/cluster/etcd_directory.h"
 #include "services/cluster/fence.h"
@@ -47,14 +49,21 @@ class Member final : public Ownership {
   // Answers nothing any more and gives the lease back.
   void Leave();
 
+  absl::StatusOr<CorpusGate::Pass> Enter(const Caller& caller, bool changes) override;
   absl::Status MayBegin(const Caller& caller, bool of_corpus) override;
   absl::Status MayEnd(const Caller& caller, bool of_corpus) const override;
 
+  absl::StatusOr<int64_t> HoldChanges(const Caller& caller) override;
   std::shared_mutex& names() override { return names_; }
 
   bool answering() const { return admitted_ && fence_.Open(); }
+  const Group& group() const { return group_; }
+  // Since when the group is registered: the revision at which its record was made; 0: it is not.
+  int64_t registration() const;
   struct Counts {
     int64_t joins = 0;
+    int64_t held = 0;  // corpora whose changes are refused now
+    int64_t refused_moving = 0;
     int64_t refused_lease = 0;
     int64_t refused_owner = 0;
     int64_t purged = 0;
@@ -66,6 +75,9 @@ class Member final : public Ownership {
  private:
   enum class Standing { kOwner, kStranger, kUnknown };
   Standing StandingOf(const Caller& caller) const;
+  // Whether an answer that began under the caller's epoch is still right: the corpus has only moved
+  // away since.
+  bool HasMovedAway(const Caller& caller) const;
   absl::Status LeaseExpired(bool done) const;
   absl::Status NotOwner(const Caller& caller, bool done) const;
 
@@ -81,6 +93,7 @@ class Member final : public Ownership {
   absl::Status AgreeOnce(bool joining);
   absl::Status AgreeOnTenants();
   absl::Status PurgeNames();
+  void SettleHolds();
   absl::Status AdoptStrangers();
   bool Pause(std::chrono::milliseconds time);
 
@@ -95,18 +108,23 @@ class Member final : public Ownership {
   std::atomic<int64_t> joins_ = 0;
   mutable std::atomic<int64_t> refused_lease_ = 0;
   mutable std::atomic<int64_t> refused_owner_ = 0;
+  mutable std::atomic<int64_t> refused_moving_ = 0;
   std::atomic<int64_t> purged_ = 0;
   std::atomic<int64_t> keepalive_failures_ = 0;
 
   std::shared_mutex names_;
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::condition_variable changed_;
   bool stopping_ = false;
   bool registered_ = false;          // the record is there, as far as we know
   int64_t registered_revision_ = 0;  // which also says for the how manieth time
 
-  // Of the thread that keeps the lease.
-  int64_t lease_ = 0;
+  CorpusGate gate_;
+  // When a name that has moved away was first found to be used still; of the thread that agrees.
+  std::map<std::string, std::chrono::steady_clock::time_point> lingering_;
+
+  // Written by the thread that keeps the lease.
+  std::atomic<int64_t> lease_ = 0;
   bool announced_ = false;
   bool taken_logged_ = false;
   std::thread keeper_;

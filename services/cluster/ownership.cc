@@ -12,7 +12,16 @@ constexpr std::array<std::string_view, 13> kOfTheWhole = {
     "Worker/GetTenant",    "Worker/ListBackups", "Worker/ListCorpora",  "Worker/ListTenants",
     "Worker/UpdateTenant"};
 
+constexpr std::array<std::string_view, 9> kChanges = {
+    "Worker/CreateCorpus", "Worker/CreateSession",  "Worker/DeleteCorpus",
+    "Worker/DeleteDocument", "Worker/DeleteSession", "Worker/ForkSession",
+    "Worker/IngestCorpus", "Worker/RebuildCorpus",  "Worker/UpdateCorpus"};
+
 }  // namespace
+
+bool ChangesCorpus(std::string_view method) {
+  return std::find(kChanges.begin(), kChanges.end(), method) != kChanges.end();
+}
 
 bool IsOfCorpus(std::string_view method) {
   return std::find(kOfTheWhole.begin(), kOfTheWhole.end(), method) == kOfTheWhole.end();

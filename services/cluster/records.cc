@@ -2,8 +2,12 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <array>
 #include <nlohmann/json.hpp>
 #include <utility>
+
+#include "engine/error/error.h"
 
 namespace lectern::services {
 namespace {
@@ -14,6 +18,11 @@ constexpr std::string_view kGroups = "groups/";
 constexpr std::string_view kCorpora = "corpora/";
 constexpr std::string_view kPurges = "purges/";
 constexpr std::string_view kTenants = "tenants/";
+constexpr std::string_view kMoves = "moves/";
+constexpr std::string_view kHolds = "holds/";
+constexpr std::string_view kDrains = "drains/";
+
+constexpr std::array<std::string_view, 4> kMoveStates = {"running", "done", "failed", "cancelled"};
 
 Json Parse(const std::string& value) {
   Json json = Json::parse(value, nullptr, /*allow_exceptions=*/false);
@@ -43,6 +52,31 @@ TenantRecord ToTenantRecord(std::string_view id, const Json& json, int64_t revis
   record.tenant.quota = {Number(json, "disk_bytes"), Number(json, "tokens_per_minute"),
                          Number(json, "concurrent_requests"), Number(json, "weight")};
   record.deleted = Flag(json, "deleted");
+  record.revision = revision;
+  return record;
+}
+
+MoveRecord ToMoveRecord(std::string_view key, const Json& json, int64_t revision) {
+  MoveRecord record;
+  record.name = NameOfTableKey(key);
+  record.from = Text(json, "from");
+  record.to = Text(json, "to");
+  const auto* state = std::find(kMoveStates.begin(), kMoveStates.end(), Text(json, "state"));
+  // A state of a newer release is none that anybody here can work on.
+  record.state = state == kMoveStates.end()
+                     ? MoveState::kFailed
+                     : static_cast<MoveState>(state - kMoveStates.begin());
+  record.cancel = Flag(json, "cancel");
+  record.bytes_total = Number(json, "bytes_total");
+  record.bytes_done = Number(json, "bytes_done");
+  record.records_done = Number(json, "records_done");
+  record.attempts = Number(json, "attempts");
+  if (const int64_t code = Number(json, "code"); code != 0) {
+    record.error = engine::Error(static_cast<absl::StatusCode>(code), Text(json, "reason"),
+                                 Text(json, "message"));
+  }
+  record.create_time_us = Number(json, "create_time_us");
+  record.end_time_us = Number(json, "end_time_us");
   record.revision = revision;
   return record;
 }
@@ -79,6 +113,18 @@ std::string RecordKeys::Tenant(std::string_view tenant) const {
   return fmt::format("{}{}{}", prefix_, kTenants, tenant);
 }
 
+std::string RecordKeys::Move(const engine::CorpusName& name) const {
+  return fmt::format("{}{}{}", prefix_, kMoves, TableKey(name));
+}
+
+std::string RecordKeys::Hold(const engine::CorpusName& name) const {
+  return fmt::format("{}{}{}", prefix_, kHolds, TableKey(name));
+}
+
+std::string RecordKeys::Drain(std::string_view group) const {
+  return fmt::format("{}{}{}", prefix_, kDrains, group);
+}
+
 std::string ToValue(const Group& group) {
   return Json{{"address", group.address},
               {"fingerprint", group.fingerprint},
@@ -90,7 +136,30 @@ std::string ToValue(const Group& group) {
 std::string ToValue(const Placement& placement) {
   Json json = {{"group", placement.group}};
   if (placement.deleted) json["deleted"] = true;
+  if (!placement.moved_from.empty()) {
+    json["moved_from"] = placement.moved_from;
+    json["moved_epoch"] = placement.moved_epoch;
+  }
   return json.dump();
+}
+
+std::string ToValue(const MoveRecord& record) {
+  Json json = {{"from", record.from},
+               {"to", record.to},
+               {"state", kMoveStates[static_cast<size_t>(record.state)]},
+               {"bytes_total", record.bytes_total},
+               {"bytes_done", record.bytes_done},
+               {"records_done", record.records_done},
+               {"attempts", record.attempts},
+               {"create_time_us", record.create_time_us},
+               {"end_time_us", record.end_time_us}};
+  if (record.cancel) json["cancel"] = true;
+  if (!record.error.ok()) {
+    json["code"] = static_cast<int>(record.error.code());
+    json["reason"] = engine::ReasonOf(record.error);
+    json["message"] = std::string(record.error.message());
+  }
+  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
 std::string ToValue(const TenantRecord& record) {
@@ -134,11 +203,22 @@ void Records::Apply(const RecordKeys& keys, std::string_view key, const std::str
                     lease});
   } else if (take(kCorpora)) {
     Set(corpora, rest, present,
-        Placement{Text(json, "group"), mod_revision, Flag(json, "deleted")});
+        Placement{Text(json, "group"), mod_revision, Flag(json, "deleted"),
+                  Text(json, "moved_from"), Number(json, "moved_epoch")});
   } else if (take(kPurges)) {
     Set(purges, rest, present, mod_revision);
   } else if (take(kTenants)) {
     Set(tenants, rest, present, ToTenantRecord(rest, json, mod_revision));
+  } else if (take(kMoves)) {
+    Set(moves, rest, present, ToMoveRecord(rest, json, mod_revision));
+  } else if (take(kHolds)) {
+    Set(holds, rest, present, create_revision);
+  } else if (take(kDrains)) {
+    if (present) {
+      drains.emplace(rest);
+    } else if (const auto found = drains.find(rest); found != drains.end()) {
+      drains.erase(found);
+    }
   }
 }
 

@@ -27,14 +27,6 @@ constexpr int kCallerKeepaliveMs = 60'000;
 constexpr int kCallerKeepaliveTimeoutMs = 20'000;
 constexpr int kConnectionIdleMs = 15 * 60'000;
 constexpr size_t kCallerMemoryBytes = size_t{512} << 20;
-constexpr int kKeepaliveMs = 20'000;
-constexpr int kKeepaliveTimeoutMs = 10'000;
-constexpr int kFirstReconnectMs = 200;
-constexpr int kLastReconnectMs = 2'000;
-// Client-side health checks exist for round_robin, not for the default policy.
-constexpr char kServiceConfig[] =
-    R"({"loadBalancingConfig":[{"round_robin":{}}],"healthCheckConfig":{"serviceName":""}})";
-
 // What callers of whom nothing is known yet can make the server hold: streams, headers, handshakes
 // that do not end, connections that nobody uses, and the memory of all of it together.
 void BoundCallers(grpc::ServerBuilder& builder) {
@@ -133,20 +125,6 @@ bool GatewayServer::WaitIdle(std::chrono::steady_clock::time_point until) {
 void GatewayServer::Stop() {
   StopServer(*server_, kStopGrace);
   if (follower_.joinable()) follower_.join();
-}
-
-std::shared_ptr<grpc::Channel> ConnectToWorker(
-    const std::string& address, const std::shared_ptr<grpc::ChannelCredentials>& credentials) {
-  grpc::ChannelArguments arguments;
-  arguments.SetServiceConfigJSON(kServiceConfig);
-  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveMs);
-  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveTimeoutMs);
-  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, kFirstReconnectMs);
-  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, kFirstReconnectMs);
-  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, kLastReconnectMs);
-  arguments.SetMaxReceiveMessageSize(kMaxRelayBytes);
-  arguments.SetMaxSendMessageSize(-1);
-  return grpc::CreateCustomChannel(address, credentials, arguments);
 }
 
 }  // namespace lectern::services

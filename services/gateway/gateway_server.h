@@ -67,9 +67,4 @@ class GatewayServer {
   std::thread follower_;
 };
 
-// A channel to a worker across the network: it is ready when the worker's health service says so,
-// and notices a dead connection within half a minute.
-std::shared_ptr<grpc::Channel> ConnectToWorker(
-    const std::string& address, const std::shared_ptr<grpc::ChannelCredentials>& credentials);
-
 }  // namespace lectern::services

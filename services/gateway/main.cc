@@ -12,6 +12,7 @@
 #include "services/cluster/cluster_flags.h"
 #include "services/cluster/collector.h"
 #include "services/cluster/local_directory.h"
+#include "services/cluster/worker_channel.h"
 #include "services/gateway/gateway_server.h"
 #include "services/gateway/router_collector.h"
 #include "services/process/lifecycle.h"
@@ -106,7 +107,7 @@ absl::Status Run() {
   std::vector<std::shared_ptr<prometheus::Collectable>> sources = {
       registry, levels, std::make_shared<ProcessCollector>()};
   if (workers.records != nullptr) {
-    sources.push_back(std::make_shared<ClusterCollector>(*workers.records, nullptr));
+    sources.push_back(std::make_shared<ClusterCollector>(*workers.records));
     sources.push_back(std::make_shared<RouterCollector>(*workers.router));
   }
   LECTERN_ASSIGN_OR_RETURN(const std::unique_ptr<MetricsServer> http,

@@ -2,6 +2,7 @@
 
 #include "lectern/v1/answers.pb.h"
 #include "lectern/v1/backups.pb.h"
+#include "lectern/v1/cluster.pb.h"
 #include "lectern/v1/corpora.pb.h"
 #include "lectern/v1/models.pb.h"
 #include "lectern/v1/operations.pb.h"
@@ -119,6 +120,23 @@ void AddBackups(PublicService* service) {
       "/lectern.v1.Backups/CancelBackup", &WorkerApi::CancelBackup, &CancelBackupInCluster);
 }
 
+void AddCluster(PublicService* service) {
+  service->AddUnary<v1::ListGroupsRequest, v1::ListGroupsResponse>(
+      "/lectern.v1.Cluster/ListGroups", nullptr, &ListGroupsInCluster);
+  service->AddUnary<v1::DrainGroupRequest, v1::Group>("/lectern.v1.Cluster/DrainGroup", nullptr,
+                                                      &DrainGroupInCluster);
+  service->AddUnary<v1::ResumeGroupRequest, v1::Group>("/lectern.v1.Cluster/ResumeGroup", nullptr,
+                                                       &ResumeGroupInCluster);
+  service->AddUnary<v1::MoveCorpusRequest, v1::Move>("/lectern.v1.Cluster/MoveCorpus", nullptr,
+                                                     &MoveCorpusInCluster);
+  service->AddUnary<v1::GetMoveRequest, v1::Move>("/lectern.v1.Cluster/GetMove", nullptr,
+                                                  &GetMoveInCluster);
+  service->AddUnary<v1::ListMovesRequest, v1::ListMovesResponse>("/lectern.v1.Cluster/ListMoves",
+                                                                 nullptr, &ListMovesInCluster);
+  service->AddUnary<v1::CancelMoveRequest, v1::Move>("/lectern.v1.Cluster/CancelMove", nullptr,
+                                                     &CancelMoveInCluster);
+}
+
 }  // namespace
 
 std::string_view PublicService::NameOf(std::string_view path) {
@@ -153,7 +171,7 @@ void PublicService::AddUpload(const char* path) {
 std::vector<std::unique_ptr<PublicService>> MakePublicServices(Gateway& gateway) {
   std::vector<std::unique_ptr<PublicService>> services;
   for (const auto add : {AddCorpora, AddDocuments, AddOperations, AddSessions, AddAnswers,
-                         AddModels, AddTenants, AddBackups}) {
+                         AddModels, AddTenants, AddBackups, AddCluster}) {
     services.push_back(Make(gateway, add));
   }
   return services;

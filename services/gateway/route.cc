@@ -188,6 +188,37 @@ Route RouteOf(const v1::CancelBackupRequest& request, std::string_view) {
   return engine::CorpusName{};
 }
 
+// What is done about groups and moves is done in the directory, whatever they are about.
+Route RouteOf(const v1::ListGroupsRequest&, std::string_view) { return engine::CorpusName{}; }
+
+Route RouteOf(const v1::DrainGroupRequest& request, std::string_view) {
+  LECTERN_RETURN_IF_ERROR(ParseGroupName(request.name(), "name").status());
+  return engine::CorpusName{};
+}
+
+Route RouteOf(const v1::ResumeGroupRequest& request, std::string_view) {
+  LECTERN_RETURN_IF_ERROR(ParseGroupName(request.name(), "name").status());
+  return engine::CorpusName{};
+}
+
+Route RouteOf(const v1::MoveCorpusRequest& request, std::string_view) {
+  LECTERN_RETURN_IF_ERROR(ParseAnyCorpusName(request.corpus(), "corpus").status());
+  if (!request.to().empty()) LECTERN_RETURN_IF_ERROR(ParseGroupName(request.to(), "to").status());
+  return engine::CorpusName{};
+}
+
+Route RouteOf(const v1::GetMoveRequest& request, std::string_view) {
+  LECTERN_RETURN_IF_ERROR(ParseAnyCorpusName(request.corpus(), "corpus").status());
+  return engine::CorpusName{};
+}
+
+Route RouteOf(const v1::ListMovesRequest&, std::string_view) { return engine::CorpusName{}; }
+
+Route RouteOf(const v1::CancelMoveRequest& request, std::string_view) {
+  LECTERN_RETURN_IF_ERROR(ParseAnyCorpusName(request.corpus(), "corpus").status());
+  return engine::CorpusName{};
+}
+
 Route RouteOf(const v1::GetModelRequest& request, std::string_view tenant) {
   return engine::CorpusName{std::string(tenant), ""};
 }

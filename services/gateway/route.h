@@ -5,11 +5,14 @@
 
 #include <absl/status/statusor.h>
 
+#include <string>
 #include <string_view>
+#include <type_traits>
 
 #include "engine/types.h"
 #include "lectern/v1/answers.pb.h"
 #include "lectern/v1/backups.pb.h"
+#include "lectern/v1/cluster.pb.h"
 #include "lectern/v1/corpora.pb.h"
 #include "lectern/v1/models.pb.h"
 #include "lectern/v1/operations.pb.h"
@@ -64,6 +67,13 @@ Route RouteOf(const v1::CreateBackupRequest& request, std::string_view tenant);
 Route RouteOf(const v1::GetBackupRequest& request, std::string_view tenant);
 Route RouteOf(const v1::ListBackupsRequest& request, std::string_view tenant);
 Route RouteOf(const v1::CancelBackupRequest& request, std::string_view tenant);
+Route RouteOf(const v1::ListGroupsRequest& request, std::string_view tenant);
+Route RouteOf(const v1::DrainGroupRequest& request, std::string_view tenant);
+Route RouteOf(const v1::ResumeGroupRequest& request, std::string_view tenant);
+Route RouteOf(const v1::MoveCorpusRequest& request, std::string_view tenant);
+Route RouteOf(const v1::GetMoveRequest& request, std::string_view tenant);
+Route RouteOf(const v1::ListMovesRequest& request, std::string_view tenant);
+Route RouteOf(const v1::CancelMoveRequest& request, std::string_view tenant);
 Route RouteOf(const v1::GetModelRequest& request, std::string_view tenant);
 Route RouteOf(const v1::GetStatsRequest& request, std::string_view tenant);
 
@@ -80,6 +90,10 @@ std::string ResourceOf(const Request& request) {
     }
   } else if constexpr (requires { request.name(); }) {
     return request.name();
+  } else if constexpr (std::is_same_v<Request, v1::MoveCorpusRequest>) {
+    return request.corpus() + (request.to().empty() ? "" : " to " + request.to());
+  } else if constexpr (std::is_same_v<Request, v1::CancelMoveRequest>) {
+    return request.corpus();
   } else {
     return "";
   }

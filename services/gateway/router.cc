@@ -241,7 +241,9 @@ bool Router::StillThere(const Destination& destination) const {
   if (destination.epoch == 0) return true;
   const std::optional<Placement> known = directory_.Known(destination.name);
   // What is known here may be older than what the store said.
-  return !known || known->epoch <= destination.epoch;
+  if (!known || known->epoch <= destination.epoch) return true;
+  // Or it has moved on, and what its former group said of it is right all the same.
+  return !known->deleted && known->moved_epoch == destination.epoch;
 }
 
 Again Router::Judge(const grpc::Status& status, bool idempotent) const {
@@ -257,7 +259,8 @@ Again Router::Judge(const grpc::Status& status, bool idempotent) const {
   const auto done = error.metadata.find("done");
   if (!idempotent && done != error.metadata.end() && done->second == "true") return Again::kNo;
   if (error.reason == reason::kNotOwner) return Again::kElsewhere;
-  return error.reason == reason::kLeaseExpired || error.reason == reason::kServerDraining
+  return error.reason == reason::kLeaseExpired || error.reason == reason::kServerDraining ||
+                 error.reason == reason::kCorpusMoving
              ? Again::kThere
              : Again::kNo;
 }

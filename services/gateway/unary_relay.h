@@ -28,7 +28,8 @@ using WholeMethod = absl::Status (*)(WholeCluster&, const Request&, Response&);
 template <typename Request, typename Response>
 class UnaryRelay final : public grpc::ServerBidiReactor<Request, Response> {
  public:
-  // `whole`: null for methods that any one worker can answer.
+  // `whole`: null for methods that any one worker can answer. `method`: null for those that are
+  // about the cluster itself.
   UnaryRelay(Gateway& gateway, std::string_view name, grpc::CallbackServerContext& context,
              UnaryMethod<Request, Response> method, WholeMethod<Request, Response> whole)
       : gateway_(gateway), method_(method), whole_(whole), call_(gateway, context, name) {
@@ -44,6 +45,8 @@ class UnaryRelay final : public grpc::ServerBidiReactor<Request, Response> {
       this->Finish(call_.Close(status));
     } else if (whole_ != nullptr && gateway_.router().clustered()) {
       AskAll();
+    } else if (method_ == nullptr) {
+      this->Finish(call_.Close(NoCluster()));
     } else {
       Seek(FirstErrand());
     }

@@ -68,6 +68,11 @@ absl::Status TooManyWait() {
                        "too many calls wait for the whole cluster; try again");
 }
 
+absl::Status NoCluster() {
+  return engine::Error(absl::StatusCode::kFailedPrecondition, reason::kClusterMissing,
+                       "this server is of no cluster: there are no groups (--etcd_endpoints)");
+}
+
 std::chrono::steady_clock::time_point WholeCluster::Deadline() {
   const auto deadline = call_.ErrandFor({}).deadline;
   return deadline == std::chrono::steady_clock::time_point::max() ? deadline : deadline - kMargin;

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "lectern/v1/backups.pb.h"
+#include "lectern/v1/cluster.pb.h"
 #include "lectern/v1/corpora.pb.h"
 #include "lectern/v1/models.pb.h"
 #include "lectern/v1/tenants.pb.h"
@@ -57,6 +58,8 @@ class WholeCluster {
 std::string MakeCorpusId();
 // RESOURCE_EXHAUSTED QUEUE_FULL.
 absl::Status TooManyWait();
+// FAILED_PRECONDITION CLUSTER_MISSING.
+absl::Status NoCluster();
 
 absl::Status DeleteCorpusInCluster(WholeCluster&, const v1::DeleteCorpusRequest&,
                                    google::protobuf::Empty&);
@@ -75,5 +78,13 @@ absl::Status GetBackupInCluster(WholeCluster&, const v1::GetBackupRequest&, v1::
 absl::Status ListBackupsInCluster(WholeCluster&, const v1::ListBackupsRequest&,
                                   v1::ListBackupsResponse&);
 absl::Status CancelBackupInCluster(WholeCluster&, const v1::CancelBackupRequest&, v1::Backup&);
+absl::Status ListGroupsInCluster(WholeCluster&, const v1::ListGroupsRequest&,
+                                 v1::ListGroupsResponse&);
+absl::Status DrainGroupInCluster(WholeCluster&, const v1::DrainGroupRequest&, v1::Group&);
+absl::Status ResumeGroupInCluster(WholeCluster&, const v1::ResumeGroupRequest&, v1::Group&);
+absl::Status MoveCorpusInCluster(WholeCluster&, const v1::MoveCorpusRequest&, v1::Move&);
+absl::Status GetMoveInCluster(WholeCluster&, const v1::GetMoveRequest&, v1::Move&);
+absl::Status ListMovesInCluster(WholeCluster&, const v1::ListMovesRequest&, v1::ListMovesResponse&);
+absl::Status CancelMoveInCluster(WholeCluster&, const v1::CancelMoveRequest&, v1::Move&);
 
 }  // namespace lectern::services

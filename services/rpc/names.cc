@@ -98,6 +98,21 @@ absl::StatusOr<std::string> ParseBackupName(std::string_view name, std::string_v
   return std::string(segments[1]);
 }
 
+absl::StatusOr<std::string> ParseGroupName(std::string_view name, std::string_view field) {
+  const std::vector<std::string_view> segments = SplitBySlash(name);
+  constexpr std::string_view kPattern = "groups/{group}";
+  if (!Matches(segments, SplitBySlash(kPattern))) return NameInvalid(name, field, kPattern);
+  return std::string(segments[1]);
+}
+
+absl::StatusOr<engine::CorpusName> ParseAnyCorpusName(std::string_view name,
+                                                      std::string_view field) {
+  const std::vector<std::string_view> segments = SplitBySlash(name);
+  constexpr std::string_view kPattern = "tenants/{tenant}/corpora/{corpus}";
+  if (!Matches(segments, SplitBySlash(kPattern))) return NameInvalid(name, field, kPattern);
+  return engine::CorpusName{std::string(segments[1]), std::string(segments[3])};
+}
+
 absl::Status ParseTenantName(std::string_view name, std::string_view tenant,
                              std::string_view field) {
   return Parse(name, "tenants/{tenant}", tenant, field).status();

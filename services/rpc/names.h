@@ -1,6 +1,7 @@
 // Resource names, the API's side of the engine's ids:
 //
 //   backups/{backup}
+//   groups/{group}
 //   tenants/{tenant}
 //   tenants/{tenant}/corpora/{corpus}
 //   tenants/{tenant}/corpora/{corpus}/{documents|generations|operations|sessions}/{id}
@@ -38,12 +39,17 @@ absl::StatusOr<std::string> ParseTenantId(std::string_view name, std::string_vie
                                           std::string_view field);
 absl::StatusOr<engine::CorpusName> ParseCorpusName(std::string_view name, std::string_view tenant,
                                                    std::string_view field);
+// Of any tenant: for who administers all.
+absl::StatusOr<engine::CorpusName> ParseAnyCorpusName(std::string_view name,
+                                                      std::string_view field);
 absl::StatusOr<engine::ResourceName> ParseResourceName(std::string_view name, Collection collection,
                                                        std::string_view tenant,
                                                        std::string_view field);
 
 // The id in "backups/{backup}".
 absl::StatusOr<std::string> ParseBackupName(std::string_view name, std::string_view field);
+// The group in "groups/{group}".
+absl::StatusOr<std::string> ParseGroupName(std::string_view name, std::string_view field);
 
 // INVALID_ARGUMENT ID_INVALID (metadata: field). An empty id is accepted: the server makes one.
 absl::Status CheckNewId(std::string_view id, std::string_view field);

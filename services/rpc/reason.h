@@ -52,6 +52,14 @@ inline constexpr std::string_view kClusterStoreRefused = "CLUSTER_STORE_REFUSED"
 inline constexpr std::string_view kClusterStoreError = "CLUSTER_STORE_ERROR";
 inline constexpr std::string_view kClusterStoreCompacted = "CLUSTER_STORE_COMPACTED";
 inline constexpr std::string_view kClusterContended = "CLUSTER_CONTENDED";
+inline constexpr std::string_view kClusterMissing = "CLUSTER_MISSING";
+inline constexpr std::string_view kCorpusMoving = "CORPUS_MOVING";
+inline constexpr std::string_view kCorpusChanged = "CORPUS_CHANGED";
+inline constexpr std::string_view kGroupDraining = "GROUP_DRAINING";
+inline constexpr std::string_view kGroupNotFound = "GROUP_NOT_FOUND";
+inline constexpr std::string_view kMoveNeedless = "MOVE_NEEDLESS";
+inline constexpr std::string_view kMoveNotFound = "MOVE_NOT_FOUND";
+inline constexpr std::string_view kMoveRunning = "MOVE_RUNNING";
 
 // The caller's doing.
 inline constexpr std::string_view kCancelled = "CANCELLED";

@@ -6,6 +6,7 @@
 
 #include "lectern/v1/answers.pb.h"
 #include "lectern/v1/backups.pb.h"
+#include "lectern/v1/cluster.pb.h"
 #include "lectern/v1/corpora.pb.h"
 #include "lectern/v1/models.pb.h"
 #include "lectern/v1/operations.pb.h"
@@ -38,7 +39,7 @@ double Seconds(const google::protobuf::Duration& duration) {
 std::vector<const google::protobuf::ServiceDescriptor*> PublicServices() {
   std::vector<const google::protobuf::ServiceDescriptor*> services;
   for (const auto* file : {v1::AskRequest::descriptor()->file(), v1::Backup::descriptor()->file(),
-                           v1::Corpus::descriptor()->file(), v1::Model::descriptor()->file(),
+                           v1::Move::descriptor()->file(), v1::Corpus::descriptor()->file(), v1::Model::descriptor()->file(),
                            v1::Operation::descriptor()->file(), v1::Session::descriptor()->file(),
                            v1::Tenant::descriptor()->file()}) {
     for (int i = 0; i < file->service_count(); ++i) services.push_back(file->service(i));
@@ -57,6 +58,8 @@ std::vector<std::string> PublicServiceNames() {
 std::vector<std::string> MethodNames(std::string_view service_name) {
   std::vector<std::string> names;
   for (const auto* service : PublicServices()) {
+    // Workers have no part in what is done in the directory.
+    if (!service_name.empty() && service == v1::Move::descriptor()->file()->service(0)) continue;
     for (int i = 0; i < service->method_count(); ++i) {
       names.push_back((service_name.empty() ? service->name() : std::string(service_name)) + "/" +
                       service->method(i)->name());

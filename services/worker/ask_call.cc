@@ -37,6 +37,8 @@ AskCall* AskCall::Start(WorkerService& worker, grpc::CallbackServerContext& cont
 absl::Status AskCall::Submit() {
   if (context_.IsCancelled()) return GivenUpError(context_);
   if (Ownership* ownership = worker_.ownership()) {
+    LECTERN_ASSIGN_OR_RETURN(
+        pass_, ownership->Enter(record_.caller(), /*changes=*/request_.has_session()));
     LECTERN_RETURN_IF_ERROR(ownership->MayBegin(record_.caller(), /*of_corpus=*/true));
   }
   LECTERN_ASSIGN_OR_RETURN(

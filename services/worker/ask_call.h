@@ -11,6 +11,7 @@
 
 #include "engine/engine.h"
 #include "lectern/v1/answers.pb.h"
+#include "services/cluster/ownership.h"
 #include "services/telemetry/call_record.h"
 #include "services/worker/ticket_slot.h"
 
@@ -45,6 +46,7 @@ class AskCall final : public grpc::ServerWriteReactor<v1::AskResponse>,
   grpc::CallbackServerContext& context_;
   const v1::AskRequest& request_;
   engine::CorpusName corpus_;
+  CorpusGate::Pass pass_;
   CallRecord record_;
   TicketSlot ticket_;
 

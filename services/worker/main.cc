@@ -16,11 +16,14 @@
 #include "services/cluster/cluster_flags.h"
 #include "services/cluster/collector.h"
 #include "services/cluster/member.h"
+#include "services/cluster/mover.h"
+#include "services/cluster/worker_channel.h"
 #include "services/process/lifecycle.h"
 #include "services/process/server_flags.h"
 #include "services/process/signals.h"
 #include "services/process/version.h"
 #include "services/security/listen_security.h"
+#include "services/security/tls.h"
 #include "services/telemetry/http.h"
 #include "services/telemetry/levels.h"
 #include "services/telemetry/metrics.h"
@@ -33,6 +36,13 @@ ABSL_FLAG(std::string, listen, "127.0.0.1:7431",
           "address of the worker API; gateways alone should reach it");
 ABSL_FLAG(std::string, metrics_listen, "127.0.0.1:7432", "address of /metrics and /healthz");
 
+ABSL_FLAG(std::string, worker_ca, "",
+          "in a cluster: PEM file of CAs: speak TLS with other workers, whose certificates must be "
+          "from one of them");
+ABSL_FLAG(std::string, worker_certificate, "",
+          "PEM file of the certificate that this worker shows to other workers (mutual TLS)");
+ABSL_FLAG(std::string, worker_key, "", "PEM file of that certificate's key");
+
 namespace lectern::services {
 namespace {
 
@@ -42,15 +52,20 @@ constexpr int kRequestsPerLease = 4;
 
 // What makes a worker one of several.
 struct Cluster {
-  Cluster(EtcdClient::Options options, engine::Engine& engine)
+  Cluster(EtcdClient::Options options, engine::Engine& engine,
+          const std::shared_ptr<grpc::ChannelCredentials>& to_workers)
       : client(std::move(options)),
         directory(client, EtcdPrefixFromFlags()),
-        member(client, directory, engine, fence) {}
+        member(client, directory, engine, fence),
+        mover(directory, member, engine, {.connect = [to_workers](const std::string& address) {
+                return ConnectToWorker(address, to_workers);
+              }}) {}
 
   EtcdClient client;
   EtcdDirectory directory;
   Fence fence;
   Member member;
+  Mover mover;
 };
 
 // Null without --etcd_endpoints.
@@ -59,7 +74,12 @@ absl::StatusOr<std::unique_ptr<Cluster>> ClusterFromFlags(engine::Engine& engine
   LECTERN_ASSIGN_OR_RETURN(EtcdClient::Options options, EtcdOptionsFromFlags());
   LECTERN_ASSIGN_OR_RETURN(const std::chrono::milliseconds lease, LeaseFromFlags());
   options.timeout = std::min(options.timeout, lease / kRequestsPerLease);
-  return std::make_unique<Cluster>(std::move(options), engine);
+  LECTERN_ASSIGN_OR_RETURN(
+      const std::shared_ptr<grpc::ChannelCredentials> to_workers,
+      ChannelTls({absl::GetFlag(FLAGS_worker_certificate), absl::GetFlag(FLAGS_worker_key),
+                  absl::GetFlag(FLAGS_worker_ca)},
+                 {"worker_certificate", "worker_key", "worker_ca"}, /*system_roots=*/false));
+  return std::make_unique<Cluster>(std::move(options), engine, to_workers);
 }
 
 // Up to the cap or, without one, on the disk.
@@ -83,6 +103,7 @@ void Join(Cluster& cluster, const MemberFlags& flags, engine::Engine& engine,
                       {.lease = flags.lease,
                        .free_bytes = [&engine, options] { return FreeBytes(engine, options); },
                        .answering = [&worker](bool now) { worker.SetAnswering(now); }});
+  cluster.mover.Start();
 }
 
 absl::Status Run() {
@@ -105,12 +126,15 @@ absl::Status Run() {
   const auto levels = std::make_shared<Levels>();
   AddServerLevels(*levels);
   AddCertificateExpiries(*levels);
+  AddCertificateExpiry(*levels, "worker_certificate", absl::GetFlag(FLAGS_worker_certificate));
+  AddCertificateExpiry(*levels, "worker_ca", absl::GetFlag(FLAGS_worker_ca));
   std::vector<std::shared_ptr<prometheus::Collectable>> sources = {
       registry, collector, levels, std::make_shared<ProcessCollector>()};
   MemberFlags member;
   if (cluster != nullptr) {
     LECTERN_ASSIGN_OR_RETURN(member, MemberFromFlags(worker->address()));
-    sources.push_back(std::make_shared<ClusterCollector>(cluster->directory, &cluster->member));
+    sources.push_back(std::make_shared<ClusterCollector>(cluster->directory, &cluster->member,
+                                                         &cluster->mover));
   }
   LECTERN_ASSIGN_OR_RETURN(const std::unique_ptr<MetricsServer> http,
                            MetricsServer::Start(absl::GetFlag(FLAGS_metrics_listen), sources,
@@ -124,6 +148,7 @@ absl::Status Run() {
                       .wait_idle = [&](auto until) { return worker->WaitIdle(until); },
                       .stop =
                           [&] {
+                            if (cluster != nullptr) cluster->mover.Stop();
                             engine->Drain(0);
                             worker->Stop();
                             if (cluster != nullptr) cluster->member.Leave();

@@ -1,12 +1,23 @@
 #include "services/worker/unary_call.h"
 
 #include <chrono>
+#include <utility>
 
 #include "engine/error/error.h"
 #include "services/rpc/errors.h"
 #include "services/rpc/reason.h"
 
 namespace lectern::services {
+
+absl::Status UnaryCall::MayBegin() {
+  if (ownership_ == nullptr) return absl::OkStatus();
+  if (of_corpus_) {
+    absl::StatusOr<CorpusGate::Pass> pass = ownership_->Enter(caller(), changes_);
+    if (!pass.ok()) return pass.status();
+    pass_ = *std::move(pass);
+  }
+  return ownership_->MayBegin(caller(), of_corpus_);
+}
 
 void UnaryCall::End(const absl::Status& status) {
   absl::Status last = status;

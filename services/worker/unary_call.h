@@ -20,6 +20,7 @@ class UnaryCall : public grpc::ServerUnaryReactor {
       : context_(context),
         ownership_(ownership),
         of_corpus_(IsOfCorpus(method)),
+        changes_(ChangesCorpus(method)),
         record_(metrics, admission, method) {
     record_.set_caller(InternalCaller(context));
   }
@@ -30,9 +31,7 @@ class UnaryCall : public grpc::ServerUnaryReactor {
   grpc::CallbackServerContext& context() { return context_; }
 
   // Whether this worker may work on the call at all. May wait for etcd.
-  absl::Status MayBegin() {
-    return ownership_ == nullptr ? absl::OkStatus() : ownership_->MayBegin(caller(), of_corpus_);
-  }
+  absl::Status MayBegin();
 
   // With `status`, or with what makes it nobody's business any more (Ownership::MayEnd). Once, from
   // any thread; `this` may be gone afterwards.
@@ -44,6 +43,8 @@ class UnaryCall : public grpc::ServerUnaryReactor {
   grpc::CallbackServerContext& context_;
   Ownership* const ownership_;
   const bool of_corpus_;
+  const bool changes_;
+  CorpusGate::Pass pass_;
   CallRecord record_;
 };
 

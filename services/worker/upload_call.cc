@@ -100,8 +100,10 @@ absl::Status UploadCall::Complete() {
   }
   // Nothing may become visible, nor be called stored, that is not this group's any more.
   Ownership* ownership = worker_.ownership();
+  CorpusGate::Pass pass;
   if (ownership != nullptr) {
-    LECTERN_RETURN_IF_ERROR(ownership->MayEnd(record_.caller(), /*of_corpus=*/true));
+    LECTERN_ASSIGN_OR_RETURN(pass, ownership->Enter(record_.caller(), /*changes=*/true));
+    LECTERN_RETURN_IF_ERROR(ownership->MayBegin(record_.caller(), /*of_corpus=*/true));
   }
   LECTERN_ASSIGN_OR_RETURN(const engine::Document document, upload_->Finish());
   response_ = ToProto(document);

@@ -1,5 +1,6 @@
 #include "services/worker/worker_service.h"
 
+#include "services/worker/export_call.h"
 #include "services/worker/wait_call.h"
 
 namespace lectern::services {
@@ -33,6 +34,11 @@ bool WorkerService::AddWait(std::shared_ptr<WaitCall> call) {
 void WorkerService::RemoveWait(const std::shared_ptr<WaitCall>& call) {
   const std::lock_guard lock(waits_mutex_);
   waits_.erase(call);
+}
+
+grpc::ServerWriteReactor<worker::v1::ExportCorpusResponse>* WorkerService::ExportCorpus(
+    Context* context, const worker::v1::ExportCorpusRequest* request) {
+  return ExportCall::Start(*this, *context, *request);
 }
 
 grpc::ServerUnaryReactor* WorkerService::Run(Context* context, std::string_view method,

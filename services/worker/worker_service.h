@@ -3,7 +3,7 @@
 //
 // Unary methods are one lambda each (corpora.cc, documents.cc, operations.cc, sessions.cc,
 // tenants.cc, backups.cc, answers.cc); the calls that live longer have a class: ask_call.h,
-// upload_call.h, wait_call.h.
+// export_call.h, upload_call.h, wait_call.h.
 #pragma once
 
 #include <absl/status/status.h>
@@ -98,6 +98,8 @@ class WorkerService final : public worker::v1::Worker::CallbackService {
   Unary* GetBackup(Context*, const v1::GetBackupRequest*, v1::Backup*) override;
   Unary* ListBackups(Context*, const v1::ListBackupsRequest*, v1::ListBackupsResponse*) override;
   Unary* CancelBackup(Context*, const v1::CancelBackupRequest*, v1::Backup*) override;
+
+  grpc::ServerWriteReactor<worker::v1::ExportCorpusResponse>* ExportCorpus(Context*, const worker::v1::ExportCorpusRequest*) override;
 
   Unary* GetModel(Context*, const v1::GetModelRequest*, v1::Model*) override;
   Unary* GetStats(Context*, const v1::GetStatsRequest*, v1::Stats*) override;

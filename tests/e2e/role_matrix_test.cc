@@ -9,6 +9,7 @@
 
 #include "lectern/v1/answers.pb.h"
 #include "lectern/v1/backups.pb.h"
+#include "lectern/v1/cluster.pb.h"
 #include "lectern/v1/corpora.pb.h"
 #include "lectern/v1/models.pb.h"
 #include "lectern/v1/operations.pb.h"
@@ -49,6 +50,9 @@ std::unique_ptr<Message> RequestAbout(const google::protobuf::MethodDescriptor& 
     request->CopyFrom(update);
   } else if (service == "Backups") {
     set(request.get(), "name", "backups/x");
+  } else if (service == "Cluster") {
+    set(request.get(), "name", "groups/x");
+    set(request.get(), "corpus", corpus);
   } else if (service == "Tenants") {
     if (name == "UpdateTenant") {
       v1::UpdateTenantRequest update;
@@ -85,7 +89,8 @@ struct Row {
 std::vector<Row> AllMethods() {
   std::vector<Row> rows;
   for (const auto* file : {v1::AskRequest::descriptor()->file(), v1::Backup::descriptor()->file(),
-                           v1::Corpus::descriptor()->file(), v1::Model::descriptor()->file(),
+                           v1::Move::descriptor()->file(), v1::Corpus::descriptor()->file(),
+                           v1::Model::descriptor()->file(),
                            v1::Operation::descriptor()->file(), v1::Session::descriptor()->file(),
                            v1::Tenant::descriptor()->file()}) {
     for (int i = 0; i < file->service_count(); ++i) {
@@ -116,7 +121,7 @@ std::string LeastRole(const std::string& method) {
       {"Answers/CountTokens", "reader"},
       {"Operations/WaitOperation", "reader"}};
   if (const auto found = special.find(method); found != special.end()) return found->second;
-  if (method.starts_with("Tenants/")) return "operator";
+  if (method.starts_with("Tenants/") || method.starts_with("Cluster/")) return "operator";
   const std::string verb = method.substr(method.find('/') + 1);
   return verb.starts_with("Get") || verb.starts_with("List") ? "reader" : "writer";
 }
@@ -145,7 +150,8 @@ TEST_F(SecurityTest, EveryMethodByEveryRoleOnOwnAndOtherTenants) {
       const std::string& key = role == "operator" ? operator_ : keys_["a" + role];
       const std::string least = LeastRole(method);
       const bool about_tenants = method.starts_with("Tenants/");
-      const bool about_server = method.starts_with("Models/") || method.starts_with("Backups/");
+      const bool about_server = method.starts_with("Models/") || method.starts_with("Backups/") ||
+                                method.starts_with("Cluster/");
       if (!MayCall(role, least)) {
         EXPECT_EQ(reason(key, "a"), "ROLE_INSUFFICIENT");
         // The refusal says nothing about the name: own, another's and nobody's read the same.
@@ -179,7 +185,7 @@ TEST_F(SecurityTest, EveryMethodByEveryRoleOnOwnAndOtherTenants) {
     }
   }
   std::printf("tenant matrix: %d calls over %zu methods\n", cells, AllMethods().size());
-  EXPECT_GE(AllMethods().size(), 37u);
+  EXPECT_GE(AllMethods().size(), 44u);
 }
 
 }  // namespace

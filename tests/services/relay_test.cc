@@ -14,6 +14,7 @@
 #include "lectern/v1/operations.grpc.pb.h"
 #include "lectern/v1/sessions.grpc.pb.h"
 #include "services/cluster/local_directory.h"
+#include "services/cluster/worker_channel.h"
 #include "services/gateway/gateway_server.h"
 #include "services/rpc/call.h"
 #include "services/rpc/errors.h"
