@@ -4,7 +4,8 @@
 //
 // Split over files by what a caller asks for: local_engine.cc (life of the engine, questions),
 // local_engine_tenants.cc (tenants, what their quotas let in), local_engine_corpora.cc (corpora,
-// documents, ingests), local_engine_sessions.cc, local_engine_transfer.cc (to and from other engines).
+// documents, ingests), local_engine_sessions.cc, local_engine_transfer.cc (to and from other
+// engines).
 #pragma once
 
 #include <atomic>

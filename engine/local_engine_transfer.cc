@@ -119,8 +119,8 @@ absl::StatusOr<std::vector<TokenId>> ContextTokens(const storage::Catalog& catal
   for (uint32_t part = 0; static_cast<int64_t>(tokens.size()) < count; ++part) {
     absl::StatusOr<std::string> bytes = catalog.GetLayoutPart(generation.uid, context, part);
     if (absl::IsNotFound(bytes.status())) {
-      return absl::DataLossError(fmt::format("the layout ends after {} of {} tokens",
-                                             tokens.size(), count));
+      return absl::DataLossError(
+          fmt::format("the layout ends after {} of {} tokens", tokens.size(), count));
     }
     if (!bytes.ok()) return bytes.status();
     LECTERN_ASSIGN_OR_RETURN(const LayoutPart layout, LayoutPart::Parse(*bytes));
@@ -146,8 +146,7 @@ absl::StatusOr<std::unique_ptr<CorpusExport>> LocalEngine::ExportCorpus(const Co
   CorpusUses::Use use;
   LECTERN_ASSIGN_OR_RETURN(const storage::Corpus corpus, FindCorpusToUse(name, &use));
   if (last) {
-    absl::StatusOr<std::vector<storage::Operation>> running =
-        store_->catalog().RunningOperations();
+    absl::StatusOr<std::vector<storage::Operation>> running = store_->catalog().RunningOperations();
     if (!running.ok()) return WithReason(running.status());
     for (const storage::Operation& operation : *running) {
       if (operation.corpus_uid != corpus.uid) continue;
@@ -175,16 +174,15 @@ absl::StatusOr<std::unique_ptr<CorpusImport>> LocalEngine::ImportCorpus(
     const CorpusName& name, const CorpusOrigin& origin) {
   LECTERN_ASSIGN_OR_RETURN(const storage::Tenant tenant, FindTenant(name.tenant));
   // Equal prefixes are to be found here by what is stored here: hashes with this store's salt.
-  const auto hashes =
-      [this, tenant_uid = tenant.uid](
-          const storage::Generation& generation,
-          uint32_t context) -> absl::StatusOr<std::vector<storage::BlockHash>> {
+  const auto hashes = [this, tenant_uid = tenant.uid](
+                          const storage::Generation& generation,
+                          uint32_t context) -> absl::StatusOr<std::vector<storage::BlockHash>> {
     LECTERN_ASSIGN_OR_RETURN(const std::vector<TokenId> tokens,
                              ContextTokens(store_->catalog(), generation, context));
     return PrefixChain(generation.model_fingerprint, store_->secret(), tenant_uid).Blocks(tokens);
   };
-  absl::StatusOr<std::unique_ptr<storage::CorpusImport>> records = store_->ImportCorpus(
-      tenant.uid, name.corpus, origin.store_id, origin.corpus_uid, hashes);
+  absl::StatusOr<std::unique_ptr<storage::CorpusImport>> records =
+      store_->ImportCorpus(tenant.uid, name.corpus, origin.store_id, origin.corpus_uid, hashes);
   if (!records.ok()) return WithReason(records.status());
   return std::make_unique<ArrivingCorpus>(*std::move(records), room_.get(), [this] {
     ForgetCacheView();

@@ -236,12 +236,12 @@ class Catalog {
   virtual absl::StatusOr<Generation> PublishGeneration(uint64_t operation_uid,
                                                        const GenerationSpec& spec, int64_t now) = 0;
 
-  // The number by which users know a generation or operation: its uid or, where it came from another
-  // store with its corpus, the one that it was known by there. No two generations and operations of
-  // a corpus have the same.
+  // The number by which users know a generation or operation: its uid or, where it came from
+  // another store with its corpus, the one that it was known by there. No two generations and
+  // operations of a corpus have the same.
   virtual absl::StatusOr<uint64_t> PublicNumber(uint64_t uid) const = 0;
-  // The uid behind such a number. Whether there is such an object, of that corpus, is for the caller
-  // to see. kNotFound: there is none.
+  // The uid behind such a number. Whether there is such an object, of that corpus, is for the
+  // caller to see. kNotFound: there is none.
   virtual absl::StatusOr<uint64_t> FindByNumber(uint64_t corpus_uid, uint64_t number) const = 0;
 
   // Opaque parts of a generation, written while its ingest runs (token ids, source maps), of any

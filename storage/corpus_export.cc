@@ -137,8 +137,8 @@ absl::Status StoredCorpusExport::TakeSessions(uint64_t corpus_uid, bool last) {
     const std::string turns = ObjectKey(KeySpace::kTurn, uid);
     auto cursor = store().NewCursor(ColumnFamily::kCatalog, turns, PrefixEnd(turns));
     for (; cursor->Valid(); cursor->Next()) {
-      records_.push_back({ColumnFamily::kCatalog, std::string(cursor->key()),
-                          std::string(cursor->value())});
+      records_.push_back(
+          {ColumnFamily::kCatalog, std::string(cursor->key()), std::string(cursor->value())});
     }
     if (!cursor->status().ok()) return cursor->status();
   }
@@ -155,9 +155,8 @@ absl::Status StoredCorpusExport::PinBlocks() {
 
 void StoredCorpusExport::LeaveOut(const TransferHave& have) {
   const std::set<uint64_t> documents(have.documents.begin(), have.documents.end());
-  std::erase_if(documents_, [&](const Document& document) {
-    return documents.contains(document.uid);
-  });
+  std::erase_if(documents_,
+                [&](const Document& document) { return documents.contains(document.uid); });
   const std::set<uint64_t> layouts(have.generations.begin(), have.generations.end());
   std::erase_if(layouts_, [&](uint64_t uid) { return layouts.contains(uid); });
   for (const TransferHave::Blocks& had : have.blocks) {
@@ -192,8 +191,8 @@ absl::Status StoredCorpusExport::Gone(const absl::Status& owner, ColumnFamily fa
     return absl::AbortedError("what was to be copied was deleted meanwhile");
   }
   if (!owner.ok()) return owner;
-  return absl::DataLossError(fmt::format("a record of the family {} that should be there is missing",
-                                         ColumnFamilyName(family)));
+  return absl::DataLossError(fmt::format(
+      "a record of the family {} that should be there is missing", ColumnFamilyName(family)));
 }
 
 absl::StatusOr<std::optional<TransferRecord>> StoredCorpusExport::Next() {
@@ -269,9 +268,8 @@ void StoredCorpusExport::QueueRun(uint64_t lineage, uint32_t first_block, const 
   queue_.emplace_back(ColumnFamily::kCatalog, BlockRunKey(lineage, first_block));
   for (uint16_t layer = 0; layer < lineage_.geometry.layers; ++layer) {
     if (lineage_.geometry.indexed[layer] == 0) continue;
-    queue_.emplace_back(ColumnFamily::kIndexKeys, IndexKey(tenant_uid_, lineage,
-                                                           RecordKind::kIndexBf16, first_block,
-                                                           layer));
+    queue_.emplace_back(ColumnFamily::kIndexKeys,
+                        IndexKey(tenant_uid_, lineage, RecordKind::kIndexBf16, first_block, layer));
   }
   const auto run_end = first_block + static_cast<uint32_t>(run.blocks.size());
   for (uint32_t block = std::max(first_block, blocks.first_block);

@@ -18,9 +18,8 @@ constexpr size_t kSecondOffset = kNumberOffset + sizeof(uint64_t);
 constexpr size_t kThirdOffset = kSecondOffset + sizeof(uint64_t);
 
 absl::Status OutOfPlace(const TransferRecord& record, std::string_view what) {
-  return absl::DataLossError(
-      fmt::format("a record of the family {} came where it cannot be: {}",
-                  ColumnFamilyName(record.family), what));
+  return absl::DataLossError(fmt::format("a record of the family {} came where it cannot be: {}",
+                                         ColumnFamilyName(record.family), what));
 }
 
 std::vector<Import::Object>::iterator FindObject(std::vector<Import::Object>& objects,
@@ -198,7 +197,8 @@ template <typename T>
 absl::StatusOr<T> StoredCorpusImport::ParseOwn(const TransferRecord& record, KeySpace space) const {
   absl::StatusOr<T> parsed = ParseRecord<T>(record.key, record.value);
   if (!parsed.ok()) return parsed.status();
-  if (record.key != ObjectKey(space, parsed->uid)) return OutOfPlace(record, "its key is another's");
+  if (record.key != ObjectKey(space, parsed->uid))
+    return OutOfPlace(record, "its key is another's");
   if constexpr (!std::is_same_v<T, Corpus>) {
     if (parsed->corpus_uid != import_.source_corpus) return OutOfPlace(record, "another corpus's");
   }
@@ -314,8 +314,8 @@ absl::Status StoredCorpusImport::ReserveBlocks(Transaction* transaction) {
                                  import_.corpus_uid);
       import_.blocks.erase(known);
     }
-    const uint64_t lineage = ledger_->Reserve(transaction, import_.tenant_uid, *place.geometry,
-                                              place.first_block);
+    const uint64_t lineage =
+        ledger_->Reserve(transaction, import_.tenant_uid, *place.geometry, place.first_block);
     transaction->AddReference(KeySpace::kLineageReference, lineage, HolderKind::kImport,
                               import_.corpus_uid);
     import_.blocks.push_back({source, lineage, place.first_block});
@@ -349,9 +349,8 @@ absl::Status StoredCorpusImport::EndDocument() {
   const IncomingDocument incoming = std::exchange(document_, {});
   if (incoming.bytes != incoming.document->byte_length ||
       incoming.sha256->Finish() != incoming.document->sha256) {
-    return absl::DataLossError(
-        fmt::format("document \"{}\" came with other bytes than its record says",
-                    incoming.document->id));
+    return absl::DataLossError(fmt::format(
+        "document \"{}\" came with other bytes than its record says", incoming.document->id));
   }
   FindObject(import_.documents, incoming.document->uid)->complete = true;
   Transaction transaction(state_);
@@ -365,8 +364,8 @@ absl::Status StoredCorpusImport::AddChunk(const TransferRecord& record) {
       KeyNumber64(record.key, kNumberOffset) != import_.source_corpus) {
     return OutOfPlace(record, "of another corpus");
   }
-  absl::StatusOr<OpenedRecord> opened = OpenRecord(
-      RecordKind::kDocumentChunk, ColumnFamily::kDocument, record.key, record.value);
+  absl::StatusOr<OpenedRecord> opened =
+      OpenRecord(RecordKind::kDocumentChunk, ColumnFamily::kDocument, record.key, record.value);
   if (!opened.ok()) return opened.status();
   const uint64_t source_uid = KeyNumber64(record.key, kSecondOffset);
   if (document_.document == nullptr || document_.document->uid != source_uid) {
@@ -379,8 +378,8 @@ absl::Status StoredCorpusImport::AddChunk(const TransferRecord& record) {
   document_.bytes += opened->payload.size();
   document_.sha256->Update(opened->payload);
   Batch batch;
-  std::string value = SealRecord(RecordKind::kDocumentChunk, ColumnFamily::kDocument, key,
-                                 opened->payload);
+  std::string value =
+      SealRecord(RecordKind::kDocumentChunk, ColumnFamily::kDocument, key, opened->payload);
   batch.Put(ColumnFamily::kDocument, std::move(key), std::move(value));
   LECTERN_FAIL_POINT(kImportPiece);
   return store().Write(batch, Durability::kBuffered);
@@ -511,8 +510,8 @@ absl::Status StoredCorpusImport::AddIndexKeys(const TransferRecord& record) {
   const uint64_t tenant = manifest_.corpus->tenant_uid;
   uint16_t layer = 0;
   while (layer < lineage_.geometry.layers &&
-         record.key != IndexKey(tenant, lineage_.source, RecordKind::kIndexBf16, run.first_block,
-                                layer)) {
+         record.key !=
+             IndexKey(tenant, lineage_.source, RecordKind::kIndexBf16, run.first_block, layer)) {
     ++layer;
   }
   if (layer == lineage_.geometry.layers || lineage_.geometry.indexed[layer] == 0 ||
@@ -586,8 +585,7 @@ absl::Status StoredCorpusImport::CommitBlocks() {
   bool share = true;
   for (size_t i = 0; i < count; ++i) {
     const BlockRun::Block& stored = run.run.blocks[position + i];
-    const auto hash =
-        block_hashes_.find({lineage_.source, run.begin + static_cast<uint32_t>(i)});
+    const auto hash = block_hashes_.find({lineage_.source, run.begin + static_cast<uint32_t>(i)});
     share = share && hash != block_hashes_.end();
     kv[i].resize(geometry.layers);
     index_keys[i].assign(geometry.layers, nullptr);
@@ -595,9 +593,9 @@ absl::Status StoredCorpusImport::CommitBlocks() {
       kv[i][layer] =
           bytes(run.kv[i * geometry.layers + layer], DataPayloadOffset(geometry.kv_heads));
       if (geometry.indexed[layer] == 0) continue;
-      index_keys[i][layer] = bytes(run.index_keys[layer],
-                                   index_offset + geometry.IndexBytes(static_cast<uint32_t>(
-                                                      index_tokens)));
+      index_keys[i][layer] =
+          bytes(run.index_keys[layer],
+                index_offset + geometry.IndexBytes(static_cast<uint32_t>(index_tokens)));
     }
     index_tokens += stored.tokens;
     blocks[i] = {.tokens = stored.tokens,
@@ -608,8 +606,7 @@ absl::Status StoredCorpusImport::CommitBlocks() {
   }
   LECTERN_FAIL_POINT(kImportBlocks);
   absl::StatusOr<PreparedBlocks> prepared = ledger_->Prepare(
-      lineage_.uid,
-      {.first_block = run.begin, .blocks = blocks, .provenance = run.run.provenance});
+      lineage_.uid, {.first_block = run.begin, .blocks = blocks, .provenance = run.run.provenance});
   if (!prepared.ok()) return prepared.status();
   Transaction transaction(state_);
   if (absl::Status status = ledger_->Publish(&transaction, &*prepared, share); !status.ok()) {

@@ -121,8 +121,8 @@ class StoredCorpusImport final : public CorpusImport {
   Import import_;
 
   Manifest manifest_;
-  bool reserved_ = false;  // the catalog part of the round is over
-  bool ended_ = false;     // the round is
+  bool reserved_ = false;                     // the catalog part of the round is over
+  bool ended_ = false;                        // the round is
   std::map<uint64_t, uint64_t> documents_;    // source uid -> uid here
   std::map<uint64_t, uint64_t> generations_;  // likewise
   std::map<uint64_t, uint64_t> lineages_;     // likewise

@@ -110,8 +110,8 @@ void StoredCorpusImport::PublishDocuments(Transaction* transaction) {
     PutRecord(&batch, ObjectKey(KeySpace::kDocument, document.uid), document);
     if (document.removed) continue;
     PutRecord(&batch, NameKey(KeySpace::kDocumentIds, import_.corpus_uid, document.id), link);
-    PutRecord(&batch,
-              ChildKey(KeySpace::kCorpusDocuments, import_.corpus_uid, document.ordinal), link);
+    PutRecord(&batch, ChildKey(KeySpace::kCorpusDocuments, import_.corpus_uid, document.ordinal),
+              link);
   }
 }
 
@@ -120,8 +120,7 @@ void StoredCorpusImport::PublishGenerations(Transaction* transaction) {
   for (const auto& [source, known] : manifest_.generations) {
     const Generation generation = Translated(known);
     PutRecord(&batch, ObjectKey(KeySpace::kGeneration, generation.uid), generation);
-    PutRecord(&batch,
-              ChildKey(KeySpace::kCorpusGenerations, import_.corpus_uid, generation.uid),
+    PutRecord(&batch, ChildKey(KeySpace::kCorpusGenerations, import_.corpus_uid, generation.uid),
               Link{generation.uid});
     for (const GenerationContext& context : generation.contexts) {
       for (const uint64_t lineage : LineagesOf(context.segments, 0)) {
@@ -130,8 +129,8 @@ void StoredCorpusImport::PublishGenerations(Transaction* transaction) {
       }
     }
     for (const GenerationDocument& document : generation.documents) {
-      transaction->AddReference(KeySpace::kDocumentReference, document.uid,
-                                HolderKind::kGeneration, generation.uid);
+      transaction->AddReference(KeySpace::kDocumentReference, document.uid, HolderKind::kGeneration,
+                                generation.uid);
     }
     PublishNumber(transaction, source, generation.uid);
   }
@@ -177,8 +176,8 @@ absl::Status StoredCorpusImport::PublishSessions(Transaction* transaction) {
     PutRecord(&batch, ObjectKey(KeySpace::kSession, session.uid), session);
     PutRecord(&batch, NameKey(KeySpace::kSessionIds, import_.corpus_uid, session.id), link);
     PutRecord(&batch, ChildKey(KeySpace::kCorpusSessions, import_.corpus_uid, session.uid), link);
-    PutRecord(&batch,
-              ChildKey(KeySpace::kGenerationSessions, session.generation_uid, session.uid), link);
+    PutRecord(&batch, ChildKey(KeySpace::kGenerationSessions, session.generation_uid, session.uid),
+              link);
   }
   std::map<uint64_t, uint32_t> turns;
   for (const auto& [source, turn] : manifest_.turns) {
@@ -187,8 +186,8 @@ absl::Status StoredCorpusImport::PublishSessions(Transaction* transaction) {
   }
   for (const auto& [source, session] : manifest_.sessions) {
     if (turns[source] != session.turn_count) {
-      return absl::DataLossError(fmt::format("{} of {} turns of a session came", turns[source],
-                                             session.turn_count));
+      return absl::DataLossError(
+          fmt::format("{} of {} turns of a session came", turns[source], session.turn_count));
     }
   }
   return absl::OkStatus();
@@ -254,8 +253,7 @@ absl::StatusOr<Corpus> StoredCorpusImport::Publish() {
 absl::StatusOr<std::vector<ImportState>> StoredCorpusImport::List(const CatalogStore& catalog) {
   std::vector<ImportState> imports;
   const std::string prefix(1, static_cast<char>(KeySpace::kImport));
-  auto cursor =
-      catalog.store().NewCursor(ColumnFamily::kCatalog, prefix, PrefixEnd(prefix));
+  auto cursor = catalog.store().NewCursor(ColumnFamily::kCatalog, prefix, PrefixEnd(prefix));
   for (; cursor->Valid(); cursor->Next()) {
     absl::StatusOr<Import> import = ParseRecord<Import>(cursor->key(), cursor->value());
     if (!import.ok()) return import.status();

@@ -118,9 +118,11 @@ class OpenStore final : public Store {
                                                              bool last) override {
     return StoredCorpusExport::Open(&state_, &ledger_, &catalog_, corpus_uid, have, last);
   }
-  absl::StatusOr<std::unique_ptr<CorpusImport>> ImportCorpus(
-      uint64_t tenant_uid, std::string_view id, std::string_view source_store, uint64_t source_corpus,
-      CorpusImport::Hashes hashes) override {
+  absl::StatusOr<std::unique_ptr<CorpusImport>> ImportCorpus(uint64_t tenant_uid,
+                                                             std::string_view id,
+                                                             std::string_view source_store,
+                                                             uint64_t source_corpus,
+                                                             CorpusImport::Hashes hashes) override {
     return StoredCorpusImport::Open(&state_, &ledger_, &catalog_, tenant_uid, id, source_store,
                                     source_corpus, std::move(hashes));
   }

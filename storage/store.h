@@ -108,8 +108,8 @@ class Store {
   // Goes on with the import of that corpus if there is one that is not published, else begins one.
   // One object at a time for each import.
   virtual absl::StatusOr<std::unique_ptr<CorpusImport>> ImportCorpus(
-      uint64_t tenant_uid, std::string_view id, std::string_view source_store, uint64_t source_corpus,
-      CorpusImport::Hashes hashes) = 0;
+      uint64_t tenant_uid, std::string_view id, std::string_view source_store,
+      uint64_t source_corpus, CorpusImport::Hashes hashes) = 0;
   virtual absl::StatusOr<std::vector<ImportState>> Imports() const = 0;
   // The corpus is this store's own now. kNotFound: there is no such import.
   virtual absl::Status FinishImport(uint64_t corpus_uid) = 0;

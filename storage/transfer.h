@@ -8,9 +8,9 @@
 //
 // Copying takes rounds. Each is one pass over a CorpusExport into a CorpusImport: first the catalog
 // as it is, then what of documents, layouts and blocks the receiver does not have. Only of the last
-// round, during which nothing of the corpus may change, the catalog is taken for good: Publish makes
-// all of it visible in one batch. Until then nobody sees anything of it, and a store that is opened
-// again goes on with what it has.
+// round, during which nothing of the corpus may change, the catalog is taken for good: Publish
+// makes all of it visible in one batch. Until then nobody sees anything of it, and a store that is
+// opened again goes on with what it has.
 #pragma once
 
 #include <cstdint>
@@ -77,8 +77,8 @@ class CorpusImport {
   virtual absl::Status Add(const TransferRecord& record) = 0;
   // Ends a round whose records have all been added: what it brought is durable.
   virtual absl::Status EndRound() = 0;
-  // Makes visible what the round that has ended describes. Synced. The import goes on to exist until
-  // it is finished or abandoned (Store).
+  // Makes visible what the round that has ended describes. Synced. The import goes on to exist
+  // until it is finished or abandoned (Store).
   //   kAlreadyExists       the tenant has a corpus of that id
   //   kFailedPrecondition  an operation of the corpus runs
   //   kDataLoss            something that the catalog names did not come

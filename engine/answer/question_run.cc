@@ -64,8 +64,8 @@ absl::Status QuestionRun::Start() {
   LECTERN_RETURN_IF_ERROR(context_->Reserve(static_cast<int64_t>(question_.prompt.size()) +
                                             question_.max_tokens + kClosingTokens));
   if (sink_.started) {
-    sink_.started({.generation = question_.generation_name,
-                   .context_tokens = question_.token_count});
+    sink_.started(
+        {.generation = question_.generation_name, .context_tokens = question_.token_count});
   }
   return absl::OkStatus();
 }

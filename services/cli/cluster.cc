@@ -103,12 +103,11 @@ grpc::Status Get(Client& client, const std::string& corpus, Call& call, v1::Move
 int FollowMove(Client& client, v1::Move move) {
   Progress progress;
   while (move.state() == v1::Move::RUNNING) {
-    progress.Show(fmt::format("{} {} of {}{}", Bar(move.bytes_done(), move.bytes_total()),
-                              Bytes(move.bytes_done()), Bytes(move.bytes_total()),
-                              move.has_error()
-                                  ? fmt::format("; tried again: {}",
-                                                OneLine(move.error().message(), 100))
-                                  : ""));
+    progress.Show(fmt::format(
+        "{} {} of {}{}", Bar(move.bytes_done(), move.bytes_total()), Bytes(move.bytes_done()),
+        Bytes(move.bytes_total()),
+        move.has_error() ? fmt::format("; tried again: {}", OneLine(move.error().message(), 100))
+                         : ""));
     std::this_thread::sleep_for(kPoll);
     Call call;
     const grpc::Status status = Get(client, move.corpus(), call, &move);
@@ -191,8 +190,9 @@ int Run(const std::vector<std::string>& arguments) {
 
 const Command kClusterCommand = {
     .name = "cluster",
-    .arguments = "groups | move CORPUS [GROUP] | moves | get|wait|cancel CORPUS | "
-                 "drain GROUP | resume GROUP",
+    .arguments =
+        "groups | move CORPUS [GROUP] | moves | get|wait|cancel CORPUS | "
+        "drain GROUP | resume GROUP",
     .summary = "Shows a cluster's groups and moves corpora between them; needs an operator's key.",
     .details =
         "A move copies a corpus whole, with its cache and its sessions, while the group that has\n"

@@ -49,6 +49,16 @@ void CorpusGate::SetRevision(const engine::CorpusName& name, int64_t revision) {
   if (entry != entries_.end()) entry->second.revision = revision;
 }
 
+std::optional<int64_t> CorpusGate::Renew(const engine::CorpusName& name) {
+  const std::lock_guard lock(mutex_);
+  const auto entry = entries_.find(TableKey(name));
+  if (entry == entries_.end() || !entry->second.held || entry->second.revision == 0) {
+    return std::nullopt;
+  }
+  entry->second.since = std::chrono::steady_clock::now();
+  return entry->second.revision;
+}
+
 void CorpusGate::Release(const engine::CorpusName& name) {
   const std::lock_guard lock(mutex_);
   const auto entry = entries_.find(TableKey(name));

@@ -53,6 +53,8 @@ class CorpusGate {
   // The record in etcd that the hold stands on; Release undoes both.
   void SetRevision(const engine::CorpusName& name, int64_t revision);
   void Release(const engine::CorpusName& name);
+  // The revision of a hold that has one, as if it had just begun; nothing otherwise.
+  std::optional<int64_t> Renew(const engine::CorpusName& name);
 
   struct Held {
     engine::CorpusName name;

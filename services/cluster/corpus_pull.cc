@@ -26,9 +26,9 @@ absl::Status FromSource(const grpc::Status& status) {
   if (!error.reason.empty()) {
     return engine::Error(error.code, error.reason, error.message, error.metadata);
   }
-  return engine::Error(absl::StatusCode::kUnavailable, reason::kWorkerUnreachable,
-                       fmt::format("the group that has the corpus cannot be reached: {}",
-                                   status.error_message()));
+  return engine::Error(
+      absl::StatusCode::kUnavailable, reason::kWorkerUnreachable,
+      fmt::format("the group that has the corpus cannot be reached: {}", status.error_message()));
 }
 
 absl::Status CutOff() {

@@ -27,9 +27,7 @@ class CorpusPull {
   // `told` is called now and then; what it returns, unless it is OK, ends the pull.
   CorpusPull(engine::Engine& engine, std::shared_ptr<grpc::Channel> source,
              std::function<absl::Status(const Progress&)> told)
-      : engine_(engine),
-        stub_(worker::v1::Worker::NewStub(source)),
-        told_(std::move(told)) {}
+      : engine_(engine), stub_(worker::v1::Worker::NewStub(source)), told_(std::move(told)) {}
 
   // Everything that the corpus is at its owner, here, published, while its owner refuses changes.
   struct Pulled {

@@ -261,7 +261,8 @@ absl::Status EtcdDirectory::Remove(const engine::CorpusName& name,
     }
     TxnRequest request;
     ExpectRevision(request, keys_.Corpus(name), current.mod_revision);
-    Put(request, keys_.Corpus(name), ToValue({.group = group, .deleted = true, .moved_from = before}));
+    Put(request, keys_.Corpus(name),
+        ToValue({.group = group, .deleted = true, .moved_from = before}));
     Put(request, keys_.Purge(group, name), "{}");
     LECTERN_ASSIGN_OR_RETURN(const TxnResponse response, client_.Txn(request));
     if (response.succeeded()) recorded = response.header().revision();

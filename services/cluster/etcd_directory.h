@@ -89,9 +89,9 @@ class EtcdDirectory final : public Directory {
   // Of the group that takes the corpus: writes how far it is, and that it has ended, unless the
   // record is another than `move.revision` (ABORTED). Brings `move.revision` up to date.
   absl::Status UpdateMove(MoveRecord& move);
-  // The owner changes: the corpus is placed on `move.to`, its former group is to delete it, the hold
-  // ends and so does the move, all at once; provided that the placement is still `epoch`, the hold
-  // the one of `hold_revision`, the move as it is known here, and the group registered at
+  // The owner changes: the corpus is placed on `move.to`, its former group is to delete it, the
+  // hold ends and so does the move, all at once; provided that the placement is still `epoch`, the
+  // hold the one of `hold_revision`, the move as it is known here, and the group registered at
   // `registration`. True: so it is. False: it is not, and will not come about any more. An error:
   // etcd does not say; ask again with AfterSwitch.
   absl::StatusOr<bool> SwitchOwner(MoveRecord& move, int64_t epoch, int64_t hold_revision,
@@ -141,8 +141,8 @@ class EtcdDirectory final : public Directory {
                                                   const std::string& to) const;
   absl::StatusOr<std::optional<TenantRecord>> ReadTenant(std::string_view id);
   absl::Status WriteTenant(const TenantRecord& record, int64_t expected_revision);
-  // A group for the name and the record that says it lives; nothing if there is none. `without`: the
-  // group that a corpus of the name is to leave.
+  // A group for the name and the record that says it lives; nothing if there is none. `without`:
+  // the group that a corpus of the name is to leave.
   std::optional<Records::GroupRecord> Choose(const engine::CorpusName& name,
                                              std::string_view without = "") const;
 

@@ -27,9 +27,7 @@ int64_t NowMicros() {
       .count();
 }
 
-std::string HoldValue(std::string_view group) {
-  return fmt::format("{{\"group\":\"{}\"}}", group);
-}
+std::string HoldValue(std::string_view group) { return fmt::format("{{\"group\":\"{}\"}}", group); }
 
 absl::Status NoSuchGroup(const std::string& group) {
   return engine::Error(absl::StatusCode::kNotFound, reason::kGroupNotFound,
@@ -37,10 +35,10 @@ absl::Status NoSuchGroup(const std::string& group) {
 }
 
 absl::Status NoSuchMove(const engine::CorpusName& name) {
-  return engine::Error(absl::StatusCode::kNotFound, reason::kMoveNotFound,
-                       fmt::format("the corpus \"{}\" does not move, and has not for a day",
-                                   name.corpus),
-                       {{"corpus", name.corpus}});
+  return engine::Error(
+      absl::StatusCode::kNotFound, reason::kMoveNotFound,
+      fmt::format("the corpus \"{}\" does not move, and has not for a day", name.corpus),
+      {{"corpus", name.corpus}});
 }
 
 }  // namespace

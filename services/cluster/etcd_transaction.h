@@ -18,7 +18,8 @@ namespace lectern::services {
 inline constexpr int kTransactionTries = 8;
 
 // "as it was when we looked": 0 for a key that does not exist.
-inline void ExpectRevision(etcdserverpb::TxnRequest& request, const std::string& key, int64_t mod_revision) {
+inline void ExpectRevision(etcdserverpb::TxnRequest& request, const std::string& key,
+                           int64_t mod_revision) {
   etcdserverpb::Compare& compare = *request.add_compare();
   compare.set_key(key);
   compare.set_result(etcdserverpb::Compare::EQUAL);
@@ -26,7 +27,8 @@ inline void ExpectRevision(etcdserverpb::TxnRequest& request, const std::string&
   compare.set_mod_revision(mod_revision);
 }
 
-inline void ExpectCreated(etcdserverpb::TxnRequest& request, const std::string& key, int64_t create_revision) {
+inline void ExpectCreated(etcdserverpb::TxnRequest& request, const std::string& key,
+                          int64_t create_revision) {
   etcdserverpb::Compare& compare = *request.add_compare();
   compare.set_key(key);
   compare.set_result(etcdserverpb::Compare::EQUAL);
@@ -34,7 +36,8 @@ inline void ExpectCreated(etcdserverpb::TxnRequest& request, const std::string& 
   compare.set_create_revision(create_revision);
 }
 
-inline void Put(etcdserverpb::TxnRequest& request, const std::string& key, const std::string& value, int64_t lease = 0) {
+inline void Put(etcdserverpb::TxnRequest& request, const std::string& key, const std::string& value,
+                int64_t lease = 0) {
   etcdserverpb::PutRequest& put = *request.add_success()->mutable_request_put();
   put.set_key(key);
   put.set_value(value);

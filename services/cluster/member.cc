@@ -22,7 +22,8 @@ constexpr std::chrono::seconds kCatchUp{3};
 constexpr int kPage = 1000;
 // What is left over is told again when it has changed by a sixteenth.
 constexpr int64_t kFreeShare = 16;
-// Changes in progress when a move wants its last round; they are short, but for answers in sessions.
+// Changes in progress when a move wants its last round; they are short, but for answers in
+// sessions.
 constexpr std::chrono::seconds kHoldPatience{10};
 // A move whose last round has begun is decided within this time, or the hold ends.
 constexpr std::chrono::seconds kLongestHold{60};
@@ -110,14 +111,18 @@ absl::StatusOr<CorpusGate::Pass> Member::Enter(const Caller& caller, bool change
 
 absl::StatusOr<int64_t> Member::HoldChanges(const Caller& caller) {
   const engine::CorpusName name = {caller.tenant, caller.corpus};
-  if (!gate_.Hold(name, std::chrono::steady_clock::now() + kHoldPatience)) {
-    return engine::Error(absl::StatusCode::kUnavailable, reason::kCorpusChanged,
-                         fmt::format("changes of the corpus \"{}\" go on; try again",
-                                     caller.corpus),
-                         {{"corpus", caller.corpus}});
+  // A hold that an attempt before has left stands for as long as its record does.
+  if (const std::optional<int64_t> held = gate_.Renew(name);
+      held && directory_.Holds(name, *held).value_or(false)) {
+    return *held;
   }
-  const absl::StatusOr<int64_t> revision =
-      directory_.Hold(group_.name, name, caller.epoch, lease_);
+  if (!gate_.Hold(name, std::chrono::steady_clock::now() + kHoldPatience)) {
+    return engine::Error(
+        absl::StatusCode::kUnavailable, reason::kCorpusChanged,
+        fmt::format("changes of the corpus \"{}\" go on; try again", caller.corpus),
+        {{"corpus", caller.corpus}});
+  }
+  const absl::StatusOr<int64_t> revision = directory_.Hold(group_.name, name, caller.epoch, lease_);
   // After an error the record may be there nevertheless: nothing changes until that is known.
   if (revision.ok()) {
     gate_.SetRevision(name, *revision);
@@ -131,9 +136,19 @@ absl::StatusOr<int64_t> Member::HoldChanges(const Caller& caller) {
   return revision;
 }
 
+bool Member::IsMoving(const engine::CorpusName& name) const {
+  const std::optional<MoveRecord> move = directory_.KnownMove(name);
+  if (!move || move->state != MoveState::kRunning) return false;
+  const std::vector<Group> groups = directory_.Groups();
+  return std::any_of(groups.begin(), groups.end(),
+                     [&](const Group& group) { return group.name == move->to; });
+}
+
 void Member::SettleHolds() {
   for (const CorpusGate::Held& held : gate_.Holds()) {
-    const bool old = std::chrono::steady_clock::now() - held.since > kLongestHold;
+    // Nobody is there to end it, or takes too long.
+    const bool old = std::chrono::steady_clock::now() - held.since > kLongestHold ||
+                     (held.revision != 0 && !IsMoving(held.name));
     if (held.revision == 0) {
       if (!old) continue;
       // Nobody was told a revision, so nobody can build upon the hold.

@@ -94,6 +94,8 @@ class Member final : public Ownership {
   absl::Status AgreeOnTenants();
   absl::Status PurgeNames();
   void SettleHolds();
+  // Whether the corpus is on its way to a group that is alive.
+  bool IsMoving(const engine::CorpusName& name) const;
   absl::Status AdoptStrangers();
   bool Pause(std::chrono::milliseconds time);
 

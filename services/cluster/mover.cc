@@ -162,8 +162,7 @@ void Mover::Empty() {
     if (running >= kMovesAtOnce) return;
     const std::optional<MoveRecord> known = directory_.KnownMove(name);
     if (known && known->state == MoveState::kRunning) continue;
-    if (known && known->from == group &&
-        NowMicros() - known->end_time_us < kEmptyAgain.count()) {
+    if (known && known->from == group && NowMicros() - known->end_time_us < kEmptyAgain.count()) {
       continue;
     }
     const absl::StatusOr<MoveRecord> begun = directory_.BeginMove(name, "");
@@ -211,17 +210,16 @@ Mover::Outcome Mover::Judge(MoveRecord& move, const absl::Status& status) {
     move = *now;
   }
   const std::string why = engine::ReasonOf(status);
-  if (!placed || placed->deleted || why == "CORPUS_NOT_FOUND" ||
-      why == reason::kMoveNotFound) {
+  if (!placed || placed->deleted || why == "CORPUS_NOT_FOUND" || why == reason::kMoveNotFound) {
     EndMove(move, MoveState::kCancelled,
             engine::Error(absl::StatusCode::kCancelled, "CORPUS_DELETED",
                           "the corpus was deleted while it moved"));
     return Outcome::kEnded;
   }
   if (move.cancel) {
-    EndMove(move, MoveState::kCancelled,
-            engine::Error(absl::StatusCode::kCancelled, reason::kCancelled,
-                          "the move was cancelled"));
+    EndMove(
+        move, MoveState::kCancelled,
+        engine::Error(absl::StatusCode::kCancelled, reason::kCancelled, "the move was cancelled"));
     return Outcome::kEnded;
   }
   ++failed_attempts_;
@@ -313,9 +311,11 @@ absl::Status Mover::Attempt(MoveRecord& move) {
   const int64_t records_before = move.records_done;
   auto told = std::chrono::steady_clock::now();
   int64_t counted = 0;
+  int64_t records = 0;
   const auto pull = std::make_shared<CorpusPull>(
       engine_, options_.connect(address), [&](const CorpusPull::Progress& progress) {
         bytes_ += progress.bytes - std::exchange(counted, progress.bytes);
+        records = progress.records;
         const auto now = std::chrono::steady_clock::now();
         if (now - told < kTellEvery) return absl::OkStatus();
         told = now;
@@ -323,20 +323,21 @@ absl::Status Mover::Attempt(MoveRecord& move) {
         return Tell(move, progress, bytes_before, records_before);
       });
   SetPull(move.name, pull);
-  absl::StatusOr<CorpusPull::Pulled> pulled = pull->Run(
-      {.request_id = MakeRequestId(),
-       .tenant = move.name.tenant,
-       .corpus = move.name.corpus,
-       .epoch = placed.epoch},
-      [&](int64_t hold) -> absl::Status {
-        directory_.WaitRevision(hold, std::chrono::steady_clock::now() + kLook);
-        if (directory_.Holds(move.name, hold).value_or(true)) return absl::OkStatus();
-        return engine::Error(absl::StatusCode::kUnavailable, reason::kCorpusChanged,
-                             "the last round took longer than the corpus could be held");
-      });
+  absl::StatusOr<CorpusPull::Pulled> pulled =
+      pull->Run({.request_id = MakeRequestId(),
+                 .tenant = move.name.tenant,
+                 .corpus = move.name.corpus,
+                 .epoch = placed.epoch},
+                [&](int64_t hold) -> absl::Status {
+                  directory_.WaitRevision(hold, std::chrono::steady_clock::now() + kLook);
+                  if (directory_.Holds(move.name, hold).value_or(true)) return absl::OkStatus();
+                  return engine::Error(absl::StatusCode::kUnavailable, reason::kCorpusChanged,
+                                       "the last round took longer than the corpus could be held");
+                });
   SetPull(move.name, nullptr);
   LECTERN_RETURN_IF_ERROR(pulled.status());
   move.bytes_done = move.bytes_total = bytes_before + counted;
+  move.records_done = records_before + records;
   return Switch(move, placed.epoch, *pulled, registration);
 }
 

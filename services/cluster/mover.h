@@ -4,10 +4,11 @@
 // Life of a move, as the group that takes the corpus sees it: rounds of copying while the owner
 // serves (CorpusPull); in the last one the owner refuses changes, under a record of its own (the
 // hold); everything is published in this store, where nobody is sent to yet; one transaction, which
-// demands that placement, hold, move and registration are still what they were, makes this group the
-// owner; the owner deletes its copy. Until that transaction the old group serves, from it on the new
-// one; a worker that dies finds the record when it is back, and begins again with what it has.
-// Failures that may pass are tried again for as long as the record stands; others end the move.
+// demands that placement, hold, move and registration are still what they were, makes this group
+// the owner; the owner deletes its copy. Until that transaction the old group serves, from it on
+// the new one; a worker that dies finds the record when it is back, and begins again with what it
+// has. Failures that may pass are tried again for as long as the record stands; others end the
+// move.
 #pragma once
 
 #include <absl/status/status.h>

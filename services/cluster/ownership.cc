@@ -13,9 +13,9 @@ constexpr std::array<std::string_view, 13> kOfTheWhole = {
     "Worker/UpdateTenant"};
 
 constexpr std::array<std::string_view, 9> kChanges = {
-    "Worker/CreateCorpus", "Worker/CreateSession",  "Worker/DeleteCorpus",
+    "Worker/CreateCorpus",   "Worker/CreateSession", "Worker/DeleteCorpus",
     "Worker/DeleteDocument", "Worker/DeleteSession", "Worker/ForkSession",
-    "Worker/IngestCorpus", "Worker/RebuildCorpus",  "Worker/UpdateCorpus"};
+    "Worker/IngestCorpus",   "Worker/RebuildCorpus", "Worker/UpdateCorpus"};
 
 }  // namespace
 

@@ -18,8 +18,8 @@ class Ownership {
   virtual ~Ownership() = default;
 
   // Before MayBegin, of a request about a corpus; what it returns is kept until the request has
-  // ended. `changes`: it may change the corpus. UNAVAILABLE CORPUS_MOVING: such requests are refused
-  // now.
+  // ended. `changes`: it may change the corpus. UNAVAILABLE CORPUS_MOVING: such requests are
+  // refused now.
   virtual absl::StatusOr<CorpusGate::Pass> Enter(const Caller& caller, bool changes) = 0;
   // UNAVAILABLE LEASE_EXPIRED: the lease may have ended, or what happened meanwhile is not done
   // yet. UNAVAILABLE NOT_OWNER: the request is about a corpus that is not this group's, or names

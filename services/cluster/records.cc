@@ -63,9 +63,8 @@ MoveRecord ToMoveRecord(std::string_view key, const Json& json, int64_t revision
   record.to = Text(json, "to");
   const auto* state = std::find(kMoveStates.begin(), kMoveStates.end(), Text(json, "state"));
   // A state of a newer release is none that anybody here can work on.
-  record.state = state == kMoveStates.end()
-                     ? MoveState::kFailed
-                     : static_cast<MoveState>(state - kMoveStates.begin());
+  record.state = state == kMoveStates.end() ? MoveState::kFailed
+                                            : static_cast<MoveState>(state - kMoveStates.begin());
   record.cancel = Flag(json, "cancel");
   record.bytes_total = Number(json, "bytes_total");
   record.bytes_done = Number(json, "bytes_done");

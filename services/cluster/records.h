@@ -1,15 +1,18 @@
 // What is kept in etcd: keys, and values in JSON, so that an operator can read them with etcdctl.
 //
 //   <prefix>groups/<group>                     under the group's lease: address, free_bytes, ...
-//   <prefix>corpora/<tenant>/<corpus>          {"group": g}, or {"group": g, "deleted": true}; of one
+//   <prefix>corpora/<tenant>/<corpus>          {"group": g}, or {"group": g, "deleted": true}; of
+//   one
 //                                              that was moved also moved_from and moved_epoch
 //   <prefix>purges/<group>/<tenant>/<corpus>   {}: the group must delete what it has of this name
 //   <prefix>tenants/<tenant>                   display name, quota, or {"deleted": true}
-//   <prefix>moves/<tenant>/<corpus>            from, to, state, how far it is, why it ended; under a
+//   <prefix>moves/<tenant>/<corpus>            from, to, state, how far it is, why it ended; under
+//   a
 //                                              lease of a day once it has ended
 //   <prefix>holds/<tenant>/<corpus>            under the lease of its group: {"group": g}, which
 //                                              refuses changes of the corpus until this is gone
-//   <prefix>drains/<group>                     {}: nothing is placed there, and all of it moves away
+//   <prefix>drains/<group>                     {}: nothing is placed there, and all of it moves
+//   away
 //
 // A placement's epoch is the revision at which its record was written.
 #pragma once
@@ -89,8 +92,8 @@ struct Records {
   std::map<std::string, int64_t, std::less<>> purges;     // "group/tenant/corpus" -> revision
   std::map<std::string, TenantRecord, std::less<>> tenants;
   std::map<std::string, MoveRecord, std::less<>> moves;  // by TableKey
-  std::map<std::string, int64_t, std::less<>> holds;     // by TableKey -> revision at which it began
-  std::set<std::string, std::less<>> drains;             // groups
+  std::map<std::string, int64_t, std::less<>> holds;  // by TableKey -> revision at which it began
+  std::set<std::string, std::less<>> drains;          // groups
 
   // A record of that key as it is now, or without `value`: that it is gone. Keys and values that
   // are none of ours are passed over: a newer release may have more kinds.

@@ -121,8 +121,8 @@ void AddBackups(PublicService* service) {
 }
 
 void AddCluster(PublicService* service) {
-  service->AddUnary<v1::ListGroupsRequest, v1::ListGroupsResponse>(
-      "/lectern.v1.Cluster/ListGroups", nullptr, &ListGroupsInCluster);
+  service->AddUnary<v1::ListGroupsRequest, v1::ListGroupsResponse>("/lectern.v1.Cluster/ListGroups",
+                                                                   nullptr, &ListGroupsInCluster);
   service->AddUnary<v1::DrainGroupRequest, v1::Group>("/lectern.v1.Cluster/DrainGroup", nullptr,
                                                       &DrainGroupInCluster);
   service->AddUnary<v1::ResumeGroupRequest, v1::Group>("/lectern.v1.Cluster/ResumeGroup", nullptr,

@@ -121,9 +121,9 @@ absl::Status ListMovesInCluster(WholeCluster& cluster, const v1::ListMovesReques
   for (const MoveRecord& move : cluster.records().Moves()) {
     if (TableKey(move.name) <= request.page_token()) continue;
     if (room-- == 0) {
-      response.set_next_page_token(TableKey(
-          ParseAnyCorpusName(response.moves().rbegin()->corpus(), "corpus").value_or(
-              engine::CorpusName{})));
+      response.set_next_page_token(
+          TableKey(ParseAnyCorpusName(response.moves().rbegin()->corpus(), "corpus")
+                       .value_or(engine::CorpusName{})));
       break;
     }
     *response.add_moves() = ToProto(move);

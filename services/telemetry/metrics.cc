@@ -39,9 +39,9 @@ double Seconds(const google::protobuf::Duration& duration) {
 std::vector<const google::protobuf::ServiceDescriptor*> PublicServices() {
   std::vector<const google::protobuf::ServiceDescriptor*> services;
   for (const auto* file : {v1::AskRequest::descriptor()->file(), v1::Backup::descriptor()->file(),
-                           v1::Move::descriptor()->file(), v1::Corpus::descriptor()->file(), v1::Model::descriptor()->file(),
-                           v1::Operation::descriptor()->file(), v1::Session::descriptor()->file(),
-                           v1::Tenant::descriptor()->file()}) {
+                           v1::Move::descriptor()->file(), v1::Corpus::descriptor()->file(),
+                           v1::Model::descriptor()->file(), v1::Operation::descriptor()->file(),
+                           v1::Session::descriptor()->file(), v1::Tenant::descriptor()->file()}) {
     for (int i = 0; i < file->service_count(); ++i) services.push_back(file->service(i));
   }
   return services;

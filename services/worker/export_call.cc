@@ -43,8 +43,9 @@ absl::Status ExportCall::Begin() {
   const Caller& caller = record_.caller();
   Ownership* ownership = worker_.ownership();
   if (ownership == nullptr) {
-    return engine::Error(absl::StatusCode::kFailedPrecondition, reason::kClusterMissing,
-                         "this worker is of no cluster: there is no other that could take a corpus");
+    return engine::Error(
+        absl::StatusCode::kFailedPrecondition, reason::kClusterMissing,
+        "this worker is of no cluster: there is no other that could take a corpus");
   }
   LECTERN_RETURN_IF_ERROR(ownership->MayBegin(caller, /*of_corpus=*/true));
   LECTERN_ASSIGN_OR_RETURN(const engine::CorpusName name,
@@ -60,8 +61,8 @@ absl::Status ExportCall::Begin() {
     have.blocks.push_back({blocks.lineage(), blocks.end_block()});
   }
   LECTERN_ASSIGN_OR_RETURN(
-      records_, worker_.engine().ExportCorpus(
-                    name, {request_.store_id(), request_.corpus_uid()}, have, request_.last()));
+      records_, worker_.engine().ExportCorpus(name, {request_.store_id(), request_.corpus_uid()},
+                                              have, request_.last()));
   auto& header = *message_.mutable_header();
   header.set_store_id(records_->origin().store_id);
   header.set_corpus_uid(records_->origin().corpus_uid);

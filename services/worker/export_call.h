@@ -1,5 +1,5 @@
-// ExportCorpus in progress: fill a message on the executor, write it, fill the next. A slow receiver
-// slows the reading.
+// ExportCorpus in progress: fill a message on the executor, write it, fill the next. A slow
+// receiver slows the reading.
 #pragma once
 
 #include <absl/status/status.h>

@@ -133,8 +133,8 @@ absl::Status Run() {
   MemberFlags member;
   if (cluster != nullptr) {
     LECTERN_ASSIGN_OR_RETURN(member, MemberFromFlags(worker->address()));
-    sources.push_back(std::make_shared<ClusterCollector>(cluster->directory, &cluster->member,
-                                                         &cluster->mover));
+    sources.push_back(
+        std::make_shared<ClusterCollector>(cluster->directory, &cluster->member, &cluster->mover));
   }
   LECTERN_ASSIGN_OR_RETURN(const std::unique_ptr<MetricsServer> http,
                            MetricsServer::Start(absl::GetFlag(FLAGS_metrics_listen), sources,

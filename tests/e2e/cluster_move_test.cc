@@ -63,8 +63,8 @@ class ClusterMoveTest : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
     cluster_ = new Cluster();
-    channel_ = grpc::CreateChannel(cluster_->gateway(0).address(),
-                                   grpc::InsecureChannelCredentials());
+    channel_ =
+        grpc::CreateChannel(cluster_->gateway(0).address(), grpc::InsecureChannelCredentials());
     moves_ = v1::Cluster::NewStub(channel_);
     sessions_ = v1::Sessions::NewStub(channel_);
   }

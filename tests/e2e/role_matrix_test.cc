@@ -90,9 +90,8 @@ std::vector<Row> AllMethods() {
   std::vector<Row> rows;
   for (const auto* file : {v1::AskRequest::descriptor()->file(), v1::Backup::descriptor()->file(),
                            v1::Move::descriptor()->file(), v1::Corpus::descriptor()->file(),
-                           v1::Model::descriptor()->file(),
-                           v1::Operation::descriptor()->file(), v1::Session::descriptor()->file(),
-                           v1::Tenant::descriptor()->file()}) {
+                           v1::Model::descriptor()->file(), v1::Operation::descriptor()->file(),
+                           v1::Session::descriptor()->file(), v1::Tenant::descriptor()->file()}) {
     for (int i = 0; i < file->service_count(); ++i) {
       for (int j = 0; j < file->service(i)->method_count(); ++j) {
         const auto* method = file->service(i)->method(j);

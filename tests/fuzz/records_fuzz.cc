@@ -31,11 +31,10 @@ void Decode(std::string_view payload, size_t version_choice) {
 
 using Target = void (*)(std::string_view, size_t);
 constexpr Target kTargets[] = {
-    Decode<StoreInfo>, Decode<Tenant>,     Decode<Corpus>,       Decode<Document>,
-    Decode<Upload>,    Decode<Generation>, Decode<IngestIntent>, Decode<Operation>,
-    Decode<Session>,   Decode<Turn>,       Decode<Link>,         Decode<Reference>,
-    Decode<Lineage>,   Decode<BlockRun>,   Decode<Reclaim>,      Decode<HashEntry>,
-    Decode<Import>};
+    Decode<StoreInfo>,  Decode<Tenant>,       Decode<Corpus>,    Decode<Document>, Decode<Upload>,
+    Decode<Generation>, Decode<IngestIntent>, Decode<Operation>, Decode<Session>,  Decode<Turn>,
+    Decode<Link>,       Decode<Reference>,    Decode<Lineage>,   Decode<BlockRun>, Decode<Reclaim>,
+    Decode<HashEntry>,  Decode<Import>};
 
 // A data record as it lies on the disk, and its slices.
 void OpenData(std::string_view value) {

@@ -202,7 +202,8 @@ absl::Status CopyRound(Store* from, uint64_t corpus_uid, Store* to, uint64_t ten
       }
       return absl::StatusOr<std::vector<BlockHash>>(std::move(all));
     };
-    auto opened = to->ImportCorpus(tenant_uid, Must(from->catalog().GetCorpusByUid(corpus_uid)).id, from->store_id(), corpus_uid, hashes);
+    auto opened = to->ImportCorpus(tenant_uid, Must(from->catalog().GetCorpusByUid(corpus_uid)).id,
+                                   from->store_id(), corpus_uid, hashes);
     if (!opened.ok()) return opened.status();
     *import = *std::move(opened);
   }

@@ -151,8 +151,7 @@ class TransferTest : public testing::TestWithParam<Twin> {
                 Must(source().ListTurns(sessions[i].uid, {})).items);
     }
     const auto operations = Must(source().ListOperations(tenant_, corpus_, {})).items;
-    const auto operation_copies =
-        Must(target().ListOperations(tenant_there_, there.uid, {})).items;
+    const auto operation_copies = Must(target().ListOperations(tenant_there_, there.uid, {})).items;
     ASSERT_EQ(operation_copies.size(), operations.size());
     for (size_t i = 0; i < operations.size(); ++i) {
       EXPECT_EQ(Must(target().PublicNumber(operation_copies[i].uid)), operations[i].uid);
@@ -209,8 +208,7 @@ TEST_P(TransferTest, EverythingArrives) {
   // Blocks are found by the hashes of this store and by no others.
   const auto found = Must(to_->blocks().LookupPrefix(tenant_there_, there_.FullHashes(kTokens)));
   EXPECT_EQ(found.back().end_block(), kTokens / kBlockTokens);
-  EXPECT_TRUE(
-      Must(to_->blocks().LookupPrefix(tenant_there_, cache_.FullHashes(kTokens))).empty());
+  EXPECT_TRUE(Must(to_->blocks().LookupPrefix(tenant_there_, cache_.FullHashes(kTokens))).empty());
   // A conversation goes on, and numbers that came are not given out again.
   const Session session = Must(target().GetSession(corpus.uid, "talk"));
   const auto first = static_cast<uint32_t>(session.token_count / kBlockTokens);
@@ -243,9 +241,9 @@ TEST_P(TransferTest, WhatChangesBetweenRoundsIsCarriedOver) {
   ASSERT_OK(Round(/*last=*/true));
   Must(import_->Publish());
   ExpectArrived();
-  EXPECT_EQ(Must(target().PublicNumber(
-                Must(target().GetCorpus(tenant_there_, "c")).current_generation)),
-            newest.uid);
+  EXPECT_EQ(
+      Must(target().PublicNumber(Must(target().GetCorpus(tenant_there_, "c")).current_generation)),
+      newest.uid);
 }
 
 TEST_P(TransferTest, AnEvictedCacheStaysEvicted) {
@@ -263,8 +261,8 @@ TEST_P(TransferTest, ADamagedRecordIsRefusedAndNothingOfItIsWritten) {
   // One of each kind, in its head, middle and end.
   std::map<std::pair<ColumnFamily, char>, size_t> kinds;
   for (size_t i = 0; i < records.size(); ++i) {
-    const bool data = records[i].family == ColumnFamily::kKv ||
-                      records[i].family == ColumnFamily::kIndexKeys;
+    const bool data =
+        records[i].family == ColumnFamily::kKv || records[i].family == ColumnFamily::kIndexKeys;
     kinds[{records[i].family, data ? '\0' : records[i].key[0]}] = i;
   }
   EXPECT_GE(kinds.size(), 11u);

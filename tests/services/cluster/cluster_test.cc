@@ -2,9 +2,14 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
+#include <future>
 #include <map>
 #include <set>
+#include <thread>
 
+#include "engine/error/error.h"
+#include "services/cluster/corpus_gate.h"
 #include "services/cluster/fence.h"
 #include "services/cluster/ownership.h"
 #include "services/cluster/records.h"
@@ -190,6 +195,98 @@ TEST(Ownership, KnowsWhichMethodsAreAboutOneCorpus) {
   }
   // A method that is new is taken to be about a corpus, and needs a placement.
   EXPECT_TRUE(IsOfCorpus("Worker/Anything"));
+}
+
+TEST(Ownership, KnowsWhichMethodsChangeACorpus) {
+  for (const char* method : {"Worker/IngestCorpus", "Worker/DeleteDocument", "Worker/UpdateCorpus",
+                             "Worker/ForkSession", "Worker/CreateSession"}) {
+    EXPECT_TRUE(IsOfCorpus(method) && ChangesCorpus(method)) << method;
+  }
+  for (const char* method : {"Worker/GetCorpus", "Worker/Retrieve", "Worker/ListTurns",
+                             "Worker/WaitOperation", "Worker/ExportCorpus"}) {
+    EXPECT_FALSE(ChangesCorpus(method)) << method;
+  }
+}
+
+TEST(Records, MovesHoldsAndDrainsAreReadBackAndRemoved) {
+  const RecordKeys keys("/x/");
+  Records records;
+  MoveRecord move;
+  move.from = "g1";
+  move.to = "g2";
+  move.state = MoveState::kFailed;
+  move.cancel = true;
+  move.bytes_total = int64_t{1} << 40;
+  move.bytes_done = 5;
+  move.records_done = 6;
+  move.attempts = 7;
+  move.create_time_us = 8;
+  move.end_time_us = 9;
+  move.error = engine::Error(absl::StatusCode::kDataLoss, "TRANSFER_DAMAGED", "a \xff byte");
+  Put(records, keys, keys.Move({"t", "c"}), ToValue(move), 11);
+  Put(records, keys, keys.Hold({"t", "c"}), "{}", 12);
+  Put(records, keys, keys.Drain("g1"), "{}", 13);
+  Put(records, keys, keys.Corpus({"t", "c"}),
+      ToValue(Placement{.group = "g2", .moved_from = "g1", .moved_epoch = 4}), 14);
+  const MoveRecord& read = records.moves.at("t/c");
+  EXPECT_EQ(read.name.tenant + read.name.corpus, "tc");
+  EXPECT_EQ(read.from + read.to, "g1g2");
+  EXPECT_EQ(read.state, MoveState::kFailed);
+  EXPECT_TRUE(read.cancel);
+  EXPECT_EQ(read.bytes_total, int64_t{1} << 40);
+  EXPECT_THAT((std::vector<int64_t>{read.bytes_done, read.records_done, read.attempts,
+                                    read.create_time_us, read.end_time_us, read.revision}),
+              ElementsAre(5, 6, 7, 8, 9, 11));
+  EXPECT_EQ(read.error.code(), absl::StatusCode::kDataLoss);
+  EXPECT_EQ(engine::ReasonOf(read.error), "TRANSFER_DAMAGED");
+  EXPECT_EQ(records.holds.size(), 1u);
+  EXPECT_TRUE(records.drains.contains("g1"));
+  EXPECT_EQ(records.corpora.at("t/c").moved_from, "g1");
+  EXPECT_EQ(records.corpora.at("t/c").moved_epoch, 4);
+  // A state of a later release is none to work on.
+  Put(records, keys, keys.Move({"t", "d"}), R"({"from": "g1", "to": "g2", "state": "paused"})", 15);
+  EXPECT_NE(records.moves.at("t/d").state, MoveState::kRunning);
+  for (const std::string& key :
+       {keys.Move({"t", "c"}), keys.Move({"t", "d"}), keys.Hold({"t", "c"}), keys.Drain("g1")}) {
+    records.Apply(keys, key, nullptr, 0, 16, 0);
+  }
+  EXPECT_TRUE(records.moves.empty() && records.holds.empty() && records.drains.empty());
+}
+
+using SteadyClock = std::chrono::steady_clock;
+
+TEST(CorpusGate, AHoldWaitsForChangesAndRefusesOthers) {
+  CorpusGate gate;
+  const engine::CorpusName name = {"t", "c"};
+  std::optional<CorpusGate::Pass> change = gate.Enter(name, true);
+  const std::optional<CorpusGate::Pass> question = gate.Enter(name, false);
+  ASSERT_TRUE(change && question);
+  EXPECT_EQ(gate.Inside(name), 2);
+  auto held = std::async(std::launch::async, [&] {
+    return gate.Hold(name, SteadyClock::now() + std::chrono::minutes(1));
+  });
+  while (gate.Holds().empty()) std::this_thread::yield();
+  EXPECT_FALSE(gate.Enter(name, true));
+  EXPECT_TRUE(gate.Enter(name, false)) << "questions are never refused";
+  EXPECT_TRUE(gate.Enter({"t", "other"}, true));
+  change.reset();
+  EXPECT_TRUE(held.get()) << "a question in progress is not waited for";
+  EXPECT_FALSE(gate.Hold(name, SteadyClock::now())) << "it is held already";
+  EXPECT_FALSE(gate.Renew(name)) << "no record says so yet";
+  gate.SetRevision(name, 7);
+  EXPECT_EQ(gate.Renew(name), 7);
+  gate.Release(name);
+  EXPECT_TRUE(gate.Holds().empty());
+  EXPECT_TRUE(gate.Enter(name, true));
+}
+
+TEST(CorpusGate, AHoldThatComesTooLateLetsChangesInAgain) {
+  CorpusGate gate;
+  const engine::CorpusName name = {"t", "c"};
+  const std::optional<CorpusGate::Pass> change = gate.Enter(name, true);
+  EXPECT_FALSE(gate.Hold(name, SteadyClock::now()));
+  EXPECT_TRUE(gate.Holds().empty());
+  EXPECT_TRUE(gate.Enter(name, true));
 }
 
 }  // namespace

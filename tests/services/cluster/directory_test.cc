@@ -309,6 +309,162 @@ TEST(EtcdDirectory, GoesOnWithWhatItKnowsWhileEtcdIsAway) {
   EXPECT_EQ(side.directory.Count().resyncs, 1);
 }
 
+// ---- moves ----
+
+// Two groups, a corpus on the first, and a move to the second.
+struct Moving {
+  Moving() : side(FreshPrefix()) {
+    lease = side.Join(MakeGroup("g1"));
+    placed = side.directory.Place(name).value();
+    side.Join(MakeGroup("g2"));
+    registration = side.directory.revision();
+    move = side.directory.BeginMove(name, "g2").value();
+  }
+  absl::StatusOr<bool> Switch(int64_t hold) {
+    return side.directory.SwitchOwner(move, placed.epoch, hold, registration);
+  }
+  int64_t Hold() { return side.directory.Hold("g1", name, placed.epoch, lease).value_or(0); }
+  // As the gateways have it.
+  Placement Now() { return side.directory.Find(name).value(); }
+
+  Side side;
+  const engine::CorpusName name = {"t", "c"};
+  int64_t lease = 0;
+  int64_t registration = 0;
+  Placement placed;
+  MoveRecord move;
+};
+
+TEST(EtcdDirectoryMoves, TheOwnerChangesInOneStep) {
+  Moving moving;
+  EtcdDirectory& directory = moving.side.directory;
+  const int64_t hold = moving.Hold();
+  ASSERT_GT(hold, 0);
+  ASSERT_TRUE(directory.WaitRevision(hold, Soon()));
+  EXPECT_EQ(directory.Holds(moving.name, hold), true);
+  const auto switched = moving.Switch(hold);
+  ASSERT_TRUE(switched.ok()) << switched.status();
+  EXPECT_TRUE(*switched);
+  ASSERT_TRUE(directory.WaitRevision(moving.move.revision, Soon()));
+  const Placement now = moving.Now();
+  EXPECT_EQ(now.group, "g2");
+  EXPECT_GT(now.epoch, moving.placed.epoch);
+  EXPECT_EQ(now.moved_from, "g1");
+  EXPECT_EQ(now.moved_epoch, moving.placed.epoch);
+  EXPECT_EQ(directory.Holds(moving.name, hold), false);
+  EXPECT_EQ(directory.KnownMove(moving.name)->state, MoveState::kDone);
+  ASSERT_EQ(directory.PurgesOf("g1").size(), 1u);
+  // Said twice, it is so still.
+  EXPECT_TRUE(moving.Switch(hold).value_or(false));
+  // It does not go back while its old group has the old bytes; a deletion waits for those, too.
+  EXPECT_EQ(engine::ReasonOf(directory.BeginMove(moving.name, "g2").status()), "MOVE_NEEDLESS");
+  auto removed =
+      std::async(std::launch::async, [&] { return directory.Remove(moving.name, Soon()); });
+  while (directory.PurgesOf("g2").empty()) std::this_thread::yield();
+  EXPECT_TRUE(
+      directory.ConfirmPurge("g2", moving.name, directory.PurgesOf("g2").front().second).ok());
+  EXPECT_EQ(removed.wait_for(std::chrono::milliseconds(100)), std::future_status::timeout);
+  EXPECT_TRUE(
+      directory.ConfirmPurge("g1", moving.name, directory.PurgesOf("g1").front().second).ok());
+  EXPECT_TRUE(removed.get().ok());
+}
+
+TEST(EtcdDirectoryMoves, NothingChangesHandsThatIsNotAsItWas) {
+  {  // The hold was given up.
+    Moving moving;
+    const int64_t hold = moving.Hold();
+    ASSERT_TRUE(moving.side.directory.ReleaseHold(moving.name, hold).ok());
+    EXPECT_FALSE(moving.Switch(hold).value_or(true));
+    EXPECT_EQ(moving.Now().epoch, moving.placed.epoch);
+    // Another hold is another.
+    EXPECT_GT(moving.Hold(), hold);
+    EXPECT_FALSE(moving.Switch(hold).value_or(true));
+    EXPECT_EQ(moving.Now().group, "g1");
+  }
+  {  // The owner's lease has ended.
+    Moving moving;
+    const int64_t hold = moving.Hold();
+    ASSERT_TRUE(moving.side.client.RevokeLease(moving.lease).ok());
+    EXPECT_FALSE(moving.Switch(hold).value_or(true));
+    EXPECT_EQ(moving.Now().group, "g1");
+  }
+  {  // The taker has been away.
+    Moving moving;
+    const int64_t hold = moving.Hold();
+    --moving.registration;
+    EXPECT_FALSE(moving.Switch(hold).value_or(true));
+    EXPECT_EQ(moving.Now().group, "g1");
+  }
+  {  // It was cancelled.
+    Moving moving;
+    const int64_t hold = moving.Hold();
+    ASSERT_TRUE(moving.side.directory.CancelMove(moving.name).ok());
+    EXPECT_FALSE(moving.Switch(hold).value_or(true));
+    EXPECT_EQ(moving.Now().group, "g1");
+  }
+  {  // It was deleted, and made again.
+    Moving moving;
+    const int64_t hold = moving.Hold();
+    const absl::Status removed = moving.side.directory.Remove(
+        moving.name, steady_clock::now() + std::chrono::milliseconds(1));
+    EXPECT_EQ(engine::ReasonOf(removed), "GROUP_UNREACHABLE");
+    EXPECT_FALSE(moving.Switch(hold).value_or(true));
+    EXPECT_EQ(engine::ReasonOf(moving.side.directory.Find(moving.name).status()),
+              "CORPUS_NOT_FOUND");
+  }
+}
+
+TEST(EtcdDirectoryMoves, OnlyAMoveThatRunsHoldsAndOnlyOnce) {
+  Moving moving;
+  EtcdDirectory& directory = moving.side.directory;
+  EXPECT_EQ(engine::ReasonOf(
+                directory.Hold("g2", moving.name, moving.placed.epoch, moving.lease).status()),
+            "MOVE_NOT_FOUND");
+  const int64_t hold = moving.Hold();
+  ASSERT_GT(hold, 0);
+  EXPECT_EQ(engine::ReasonOf(
+                directory.Hold("g1", moving.name, moving.placed.epoch, moving.lease).status()),
+            "CLUSTER_CONTENDED");
+  EXPECT_TRUE(directory.DropHolds("g9", moving.name).ok());
+  EXPECT_EQ(moving.Hold(), 0) << "it is another group's";
+  EXPECT_TRUE(directory.DropHolds("g1", moving.name).ok());
+  EXPECT_GT(moving.Hold(), hold);
+  moving.move.state = MoveState::kFailed;
+  EXPECT_TRUE(directory.UpdateMove(moving.move).ok());
+  EXPECT_TRUE(directory.DropHolds("g1", moving.name).ok());
+  EXPECT_EQ(moving.Hold(), 0);
+  // What has ended can begin anew; what others have changed is not written over.
+  MoveRecord stale = moving.move;
+  moving.move = directory.BeginMove(moving.name, "").value();
+  EXPECT_EQ(moving.move.to, "g2");
+  EXPECT_EQ(directory.UpdateMove(stale).code(), absl::StatusCode::kAborted);
+}
+
+TEST(EtcdDirectoryMoves, MovesAreRefusedThatMakeNoSense) {
+  Moving moving;
+  EtcdDirectory& directory = moving.side.directory;
+  Group other = MakeGroup("g3");
+  other.fingerprint = "another";
+  moving.side.Join(other);
+  EXPECT_EQ(engine::ReasonOf(directory.BeginMove({"t", "x"}, "g2").status()), "CORPUS_NOT_FOUND");
+  EXPECT_EQ(engine::ReasonOf(directory.BeginMove(moving.name, "g3").status()), "MOVE_RUNNING");
+  moving.move.state = MoveState::kCancelled;
+  ASSERT_TRUE(directory.UpdateMove(moving.move).ok());
+  EXPECT_EQ(engine::ReasonOf(directory.BeginMove(moving.name, "g3").status()), "MODEL_MISMATCH");
+  EXPECT_EQ(engine::ReasonOf(directory.BeginMove(moving.name, "g1").status()), "MOVE_NEEDLESS");
+  EXPECT_EQ(engine::ReasonOf(directory.BeginMove(moving.name, "g9").status()), "GROUP_NOT_FOUND");
+  EXPECT_EQ(engine::ReasonOf(directory.SetDraining("g9", true)), "GROUP_NOT_FOUND");
+  ASSERT_TRUE(directory.SetDraining("g2", true).ok());
+  EXPECT_EQ(engine::ReasonOf(directory.BeginMove(moving.name, "g2").status()), "GROUP_DRAINING");
+  // The one that is left serves another model.
+  EXPECT_EQ(engine::ReasonOf(directory.BeginMove(moving.name, "").status()), "NO_GROUP");
+  for (int i = 0; i < 20; ++i) {
+    EXPECT_NE(directory.Place({"t", "n" + std::to_string(i)})->group, "g2") << "it drains";
+  }
+  ASSERT_TRUE(directory.SetDraining("g2", false).ok());
+  EXPECT_TRUE(directory.BeginMove(moving.name, "").ok());
+}
+
 TEST(EtcdClient, ReadsMoreThanOneMessage) {
   EtcdClient client(
       {.endpoints = {SharedEtcd().address()}, .credentials = grpc::InsecureChannelCredentials()});
