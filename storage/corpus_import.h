@@ -19,6 +19,14 @@
 
 namespace lectern::storage {
 
+// Where the numbers of a key begin, behind its first byte.
+inline constexpr size_t kNumberOffset = 1;
+inline constexpr size_t kSecondOffset = kNumberOffset + sizeof(uint64_t);
+inline constexpr size_t kThirdOffset = kSecondOffset + sizeof(uint64_t);
+
+// kDataLoss: a record that is whole, and not what can come next.
+absl::Status OutOfPlace(const TransferRecord& record, std::string_view what);
+
 class StoredCorpusImport final : public CorpusImport {
  public:
   static absl::StatusOr<std::unique_ptr<CorpusImport>> Open(

@@ -124,17 +124,20 @@ inline constexpr std::array kErrorReasons = std::to_array<std::string_view>({
     "CLUSTER_STORE_REFUSED",
     "CLUSTER_STORE_UNREACHABLE",
     "CORPUS_CHANGED",
+    "CORPUS_DELETED",
     "CORPUS_MOVING",
     "GROUP_DRAINING",
     "GROUP_NOT_FOUND",
     "GROUP_TAKEN",
     "GROUP_UNREACHABLE",
+    "IMPORT_NOT_FOUND",
     "LEASE_EXPIRED",
     "MOVE_NEEDLESS",
     "MOVE_NOT_FOUND",
     "MOVE_RUNNING",
     "NOT_OWNER",
     "NO_GROUP",
+    "TRANSFER_DAMAGED",
 });
 
 }  // namespace lectern::services

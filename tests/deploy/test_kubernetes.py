@@ -277,8 +277,8 @@ def test_network_is_closed_but_for_what_is_needed(objects):
     opened = {name: {port["port"] for rule in spec.get("ingress", []) for port in rule["ports"]} for name, spec in policies.items()}
     expected = {"lectern-default-deny": set(), "lectern-gateway": {7421, 7422}, "lectern-worker": {7431, 7432}}
     if in_cluster(objects):
-        expected |= {"lectern-etcd-clients": set(), "lectern-etcd": {2379, 2380}}
-        for name in ("lectern-etcd-clients", "lectern-etcd"):
+        expected |= {"lectern-etcd-clients": set(), "lectern-etcd": {2379, 2380}, "lectern-workers": {7431}}
+        for name in ("lectern-etcd-clients", "lectern-etcd", "lectern-workers"):
             for rule in policies[name].get("egress", []):
                 assert rule["to"] and rule["ports"]
             for rule in policies[name].get("ingress", []):
