@@ -6,6 +6,7 @@
 #include <cassert>
 #include <cmath>
 #include <limits>
+#include <span>
 #include <vector>
 
 #undef HWY_TARGET_INCLUDE
@@ -37,15 +38,18 @@ inline constexpr int kQueriesPerTile =
 inline constexpr int kBlocksPerChunk =
     16;  // scores of a chunk are compared with a query's threshold at once
 
-// ln sum exp(scale s) of one query over the first `tokens` of each block.
+// ln sum exp(scale s) of some queries over the tokens of each block that they see.
 struct MassRange {
-  const Bf16* query;              // [dim]
-  const Bf16* const* key_blocks;  // [blocks]
-  int32_t blocks;
-  int32_t last_tokens;  // visible tokens of the last block, 1..128; all others are whole
+  const Bf16* const* queries;     // [count] each [dim]
+  const int32_t* positions;       // [count]
+  int32_t count;                  // 1..kQueriesPerTile
+  const Bf16* const* key_blocks;  // [end - begin] tiles, the range's first block first
+  int32_t begin, end;
   int32_t dim;
   float scale;
-  float* block_lse;  // [blocks]
+  float* block_lse;  // [count][stride], the range's first block first; untouched where nothing is
+                     // seen
+  int64_t stride;
 };
 
 }  // namespace lectern::kernels
@@ -151,39 +155,76 @@ void ScoreBlocks(const ScoreRange& r) {
   }
 }
 
-void BlockMasses(const MassRange& r) {
+// ln sum exp of the first `tokens` scores, scaled. A NaN counts as minus infinity.
+HWY_INLINE float MassOf(float* scores, int tokens, float scale) {
   const DF df;
-  const int pairs = r.dim / 2;
-  Pair room[kMaxHeadPairs];
-  const Pair* q[1] = {PairsOf(r.query, pairs, room)};
-  HWY_ALIGN float scores[kBlockTokens];
   const VF minus_infinity = hn::Set(df, -std::numeric_limits<float>::infinity());
-  for (int b = 0; b < r.blocks; ++b) {
-    const int tokens = b + 1 == r.blocks ? r.last_tokens : kBlockTokens;
-    const uint32_t* words = reinterpret_cast<const uint32_t*>(r.key_blocks[b]);
-    VF best = minus_infinity;
-    for (int t = 0; t < tokens; t += kLanes) {
-      VF acc[1][1] = {{hn::Zero(df)}};
-      PairGemm<1, 1>(q, words + t, kBlockTokens, pairs, acc);
-      VF s = acc[0][0];
-      const auto keep =
-          hn::And(hn::FirstN(df, static_cast<size_t>(HWY_MIN(kLanes, tokens - t))), hn::Eq(s, s));
-      s = hn::IfThenElse(keep, s, minus_infinity);
-      best = hn::Max(best, s);
-      hn::Store(s, df, scores + t);
+  VF best = minus_infinity;
+  for (int t = 0; t < tokens; t += kLanes) {
+    VF s = hn::Load(df, scores + t);
+    const auto keep =
+        hn::And(hn::FirstN(df, static_cast<size_t>(HWY_MIN(kLanes, tokens - t))), hn::Eq(s, s));
+    s = hn::IfThenElse(keep, s, minus_infinity);
+    best = hn::Max(best, s);
+    hn::Store(s, df, scores + t);
+  }
+  const float top = hn::GetLane(hn::MaxOfLanes(df, best));
+  if (!(top > -std::numeric_limits<float>::infinity())) return top;
+  VF sum = hn::Zero(df);
+  const VF exponent = hn::Set(df, scale * kLog2E);
+  for (int t = 0; t < tokens; t += kLanes) {
+    const VF s = hn::Sub(hn::Load(df, scores + t), hn::Set(df, top));
+    sum = hn::Add(sum, Exp2(hn::Mul(s, exponent)));
+  }
+  return top * scale + std::log(hn::GetLane(hn::SumOfLanes(df, sum)));
+}
+
+// The queries `first` and on against one block, which is read once for them.
+template <int kM>
+HWY_INLINE void MassGroup(const MassRange& r, const Pair* const* q, int first, int block,
+                          const Bf16* ahead) {
+  const DF df;
+  const Pair* group[kM];
+  for (int m = 0; m < kM; ++m) group[m] = q[first + m];
+  HWY_ALIGN float scores[kM][kBlockTokens];
+  const uint32_t* words = reinterpret_cast<const uint32_t*>(r.key_blocks[block - r.begin]);
+  for (int t = 0; t < kBlockTokens; t += kTileVectors * kLanes) {
+    VF acc[kM][kTileVectors];
+    for (int m = 0; m < kM; ++m) {
+      for (int v = 0; v < kTileVectors; ++v) acc[m][v] = hn::Zero(df);
     }
-    const float top = hn::GetLane(hn::MaxOfLanes(df, best));
-    if (!(top > -std::numeric_limits<float>::infinity())) {
-      r.block_lse[b] = top;
-      continue;
+    const uint32_t* fetch =
+        ahead != nullptr ? reinterpret_cast<const uint32_t*>(ahead) + t : nullptr;
+    PairGemm<kM, kTileVectors>(group, words + t, kBlockTokens, r.dim / 2, acc, fetch);
+    for (int m = 0; m < kM; ++m) {
+      for (int v = 0; v < kTileVectors; ++v) hn::Store(acc[m][v], df, scores[m] + t + v * kLanes);
     }
-    VF sum = hn::Zero(df);
-    const VF exponent = hn::Set(df, r.scale * kLog2E);
-    for (int t = 0; t < tokens; t += kLanes) {
-      const VF s = hn::Sub(hn::Load(df, scores + t), hn::Set(df, top));
-      sum = hn::Add(sum, Exp2(hn::Mul(s, exponent)));
-    }
-    r.block_lse[b] = top * r.scale + std::log(hn::GetLane(hn::SumOfLanes(df, sum)));
+  }
+  for (int m = 0; m < kM; ++m) {
+    const int seen = HWY_MIN(kBlockTokens, r.positions[first + m] + 1 - block * kBlockTokens);
+    if (seen > 0)
+      r.block_lse[(first + m) * r.stride + block - r.begin] = MassOf(scores[m], seen, r.scale);
+  }
+}
+
+void BlockMasses(const MassRange& r) {
+  const int pairs = r.dim / 2;
+#if LECTERN_NATIVE_BF16
+  Pair room[1];
+  constexpr int kRoomPairs = 0;
+#else
+  static thread_local std::vector<Pair> pairs_room(kQueriesPerTile * kMaxHeadPairs);
+  Pair* const room = pairs_room.data();
+  constexpr int kRoomPairs = kMaxHeadPairs;
+#endif
+  const Pair* q[kQueriesPerTile];
+  for (int i = 0; i < r.count; ++i) q[i] = PairsOf(r.queries[i], pairs, room + i * kRoomPairs);
+  for (int block = r.begin; block < r.end; ++block) {
+    const Bf16* const next = block + 1 < r.end ? r.key_blocks[block + 1 - r.begin] : nullptr;
+    int i = 0;
+    for (; i + 4 <= r.count; i += 4) MassGroup<4>(r, q, i, block, i == 0 ? next : nullptr);
+    for (; i + 2 <= r.count; i += 2) MassGroup<2>(r, q, i, block, i == 0 ? next : nullptr);
+    if (i < r.count) MassGroup<1>(r, q, i, block, i == 0 ? next : nullptr);
   }
 }
 
@@ -419,56 +460,84 @@ class Selection {
     }
   }
 
+  // Keys are read once for as many queries as a tile takes.
   void Coverage() {
+    std::vector<int64_t> asking;
     for (int row = 0; row < p_.rows; ++row) {
-      const bool flagged = p_.flagged != nullptr && p_.flagged[row] != 0;
-      if (!flagged && !(Widens() && OwnBlock(p_, row) > p_.first_topk - 1)) continue;
-      for (int h = 0; h < p_.heads; ++h) CoverageOf(row, h, flagged);
+      if (!Flagged(row) && !(Widens() && OwnBlock(p_, row) > p_.first_topk - 1)) continue;
+      for (int h = 0; h < p_.heads; ++h) asking.push_back(int64_t{row} * p_.heads + h);
+    }
+    for (std::span<const int64_t> left = asking; !left.empty();) {
+      const auto tile = left.first(std::min<size_t>(left.size(), kQueriesPerTile));
+      Masses(tile);
+      for (size_t i = 0; i < tile.size(); ++i) CoverageOf(tile[i], block_lse_.data() + i * stride_);
+      left = left.subspan(tile.size());
     }
   }
 
-  void CoverageOf(int row, int head, bool flagged) {
-    const int64_t query = int64_t{row} * p_.heads + head;
-    const int blocks = OwnBlock(p_, row) + 1;
-    const int last_tokens = p_.positions[row] % kBlockTokens + 1;
-    const float scale = 1.0f / std::sqrt(static_cast<float>(p_.dim));
-    block_lse_.resize(static_cast<size_t>(blocks));
+  bool Flagged(int64_t row) const { return p_.flagged != nullptr && p_.flagged[row] != 0; }
+
+  void Masses(std::span<const int64_t> asking) {
+    const Bf16* queries[kQueriesPerTile];
+    int32_t positions[kQueriesPerTile];
+    int blocks = 0;
+    for (size_t i = 0; i < asking.size(); ++i) {
+      const int row = static_cast<int>(asking[i] / p_.heads);
+      queries[i] = Query(asking[i]);
+      positions[i] = p_.positions[row];
+      blocks = std::max(blocks, OwnBlock(p_, row) + 1);
+    }
+    stride_ = static_cast<size_t>(blocks);
+    block_lse_.resize(asking.size() * stride_);
     const auto mass = &LECTERN_DISPATCH(BlockMasses);
     constexpr int kPiece = 64;
     const int pieces = (blocks + kPiece - 1) / kPiece;
 #pragma omp parallel for schedule(static) if (pieces > 1)
     for (int i = 0; i < pieces; ++i) {
-      const int begin = i * kPiece, n = std::min(kPiece, blocks - begin);
-      mass({Query(query), p_.key_blocks + begin, n, i + 1 == pieces ? last_tokens : kBlockTokens,
-            p_.dim, scale, block_lse_.data() + begin});
+      const int begin = i * kPiece;
+      mass({.queries = queries,
+            .positions = positions,
+            .count = static_cast<int32_t>(asking.size()),
+            .key_blocks = p_.key_blocks + begin,
+            .begin = begin,
+            .end = std::min(begin + kPiece, blocks),
+            .dim = p_.dim,
+            .scale = 1.0f / std::sqrt(static_cast<float>(p_.dim)),
+            .block_lse = block_lse_.data() + begin,
+            .stride = static_cast<int64_t>(stride_)});
     }
+  }
+
+  void CoverageOf(int64_t query, const float* block_lse) {
+    const int64_t row = query / p_.heads;
+    const int blocks = OwnBlock(p_, static_cast<int>(row)) + 1;
     // Summed in fp64 in ascending order, so that threads do not show.
     double top = -kInfinity;
-    for (float lse : block_lse_) top = std::max(top, double{lse});
+    for (int b = 0; b < blocks; ++b) top = std::max(top, double{block_lse[b]});
     double all = 0;
-    for (float lse : block_lse_) all += std::exp(lse - top);
-    if (Widens()) Widen(query, blocks, top, all);
-    if (!flagged) return;
+    for (int b = 0; b < blocks; ++b) all += std::exp(block_lse[b] - top);
+    if (Widens()) Widen(query, blocks, block_lse, top, all);
+    if (!Flagged(row)) return;
     p_.lse_visible[query] = static_cast<float>(top + std::log(all));
-    p_.lse_selected[query] = static_cast<float>(top + std::log(MassInside(query, top)));
+    p_.lse_selected[query] = static_cast<float>(top + std::log(MassInside(query, block_lse, top)));
   }
 
   // Of the blocks in the query's slots, relative to exp(top).
-  double MassInside(int64_t query, double top) const {
+  double MassInside(int64_t query, const float* block_lse, double top) const {
     const int32_t* selected = p_.selected + query * p_.topk;
     double in = 0;
     for (int i = 0; i < p_.topk && selected[i] >= 0; ++i) {
-      in += std::exp(block_lse_[static_cast<size_t>(selected[i])] - top);
+      in += std::exp(block_lse[selected[i]] - top);
     }
     return in;
   }
 
-  void Widen(int64_t query, int blocks, double top, double all) {
+  void Widen(int64_t query, int blocks, const float* block_lse, double top, double all) {
     for (int taken = p_.first_topk;; taken = std::min(2 * taken, p_.topk)) {
       const int free = std::min(taken, blocks) - 1;
       FillSlots(p_, query, blocks - 1, Order(query), static_cast<size_t>(free));
       if (taken == p_.topk || taken >= blocks) return;
-      if (p_.widen_below < 1 && MassInside(query, top) >= p_.widen_below * all) return;
+      if (p_.widen_below < 1 && MassInside(query, block_lse, top) >= p_.widen_below * all) return;
     }
   }
 
@@ -478,7 +547,8 @@ class Selection {
   std::vector<int64_t> scored_;  // row * heads + head
   std::vector<Job> jobs_;        // tile-major, splits_ of a tile side by side
   std::vector<std::vector<BestBlocks>> partial_;
-  std::vector<float> block_lse_;
+  std::vector<float> block_lse_;  // [queries at hand][stride_]
+  size_t stride_ = 0;
   std::vector<int32_t> order_;  // where rows widen: [query][topk] earlier blocks, best first
 };
 
