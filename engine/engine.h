@@ -77,6 +77,9 @@ struct EngineOptions {
   // For questions that do not say: coverage below which a token's selection in a layer and group
   // widens to twice, then four times the model's blocks; 0: never, 1: always.
   double adaptive_coverage = 0;
+  // Guess at the tokens that a greedy answer copies, and compute several in one step
+  // (answer/draft.h); answers are the same either way.
+  bool drafts = true;
 };
 
 // Receives one answer. Called on the engine's step thread, one call at a time, in the order

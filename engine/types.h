@@ -249,6 +249,8 @@ struct Usage {
   int64_t selections = 0;
   int64_t selected_blocks = 0;
   int64_t widened_selections = 0;
+  int64_t drafted_tokens = 0;   // guessed, and computed with the answer's own
+  int64_t accepted_tokens = 0;  // of these, part of the answer
 };
 
 enum class FinishReason { kStop, kMaxTokens };
@@ -322,6 +324,8 @@ struct Stats {
   int64_t corpus_prefill_tokens = 0;
   int64_t cached_tokens = 0;
   int64_t generated_tokens = 0;
+  int64_t drafted_tokens = 0;
+  int64_t accepted_tokens = 0;
   int64_t pool_blocks = 0;
   int64_t pool_blocks_used = 0;
   int64_t pool_hits = 0;

@@ -3,7 +3,9 @@
 //   Ask, Retrieve  checks what can be checked at once
 //   Resolve        target -> generation or session -> stored segments; question -> tokens
 //   Submit         one question per session at a time; into the scheduler's queue
-//   QuestionRun    opens the context, reads the question behind it, samples (question_run.cc);
+//   QuestionRun    opens the context, reads the question behind it, samples, guesses at what will
+//   be
+//                  copied next (question_run.cc, draft.cc);
 //                  each layer of each step selects, fetches, attends (model/decoder.cc);
 //                  ObservedMass watches
 //   Finish         evidence from the watched attention (evidence.cc), coverage, usage; a
@@ -252,6 +254,7 @@ absl::StatusOr<std::unique_ptr<Ticket>> Answers::Submit(Question question, Answe
           .memory = around_.memory,
           .counters = around_.counters,
           .secret = &around_.store->secret(),
+          .drafts = around_.drafts,
           .clock_us = around_.clock_us,
           // Given back before the sink hears of the end: the next question may follow at once.
           .ended =

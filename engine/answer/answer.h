@@ -36,6 +36,7 @@ class Answers {
     Counters* counters = nullptr;
     DiskRoom* room = nullptr;
     double adaptive_coverage = 0;  // of questions that do not say
+    bool drafts = true;
     std::function<int64_t()> clock_us;
   };
 

@@ -5,6 +5,7 @@
 #include <numeric>
 #include <span>
 
+#include "engine/answer/layout_reader.h"
 #include "engine/error/error.h"
 #include "engine/error/status_macros.h"
 #include "engine/ingest/ingest_plan.h"
@@ -26,42 +27,6 @@ struct Stretch {
   double mass = 0;  // of the document in the block
 };
 
-// The layout parts of one context, read when first needed.
-class Layout {
- public:
-  Layout(const storage::Catalog& catalog, uint64_t generation_uid, uint32_t context)
-      : catalog_(catalog), generation_uid_(generation_uid), context_(context) {}
-
-  absl::StatusOr<const LayoutPart*> PartOf(int64_t block) {
-    const uint32_t number = static_cast<uint32_t>(block / kLayoutPartBlocks);
-    auto it = parts_.find(number);
-    if (it == parts_.end()) {
-      absl::StatusOr<std::string> bytes = catalog_.GetLayoutPart(generation_uid_, context_, number);
-      if (!bytes.ok()) return bytes.status();
-      LECTERN_ASSIGN_OR_RETURN(LayoutPart part, LayoutPart::Parse(*bytes));
-      it = parts_.emplace(number, std::move(part)).first;
-    }
-    return &it->second;
-  }
-
-  absl::StatusOr<std::vector<TextSpan>> Spans(int64_t token_begin, int64_t token_end) {
-    std::vector<TextSpan> spans;
-    const int64_t part_tokens = kLayoutPartBlocks * kBlockTokens;
-    for (int64_t part = token_begin / part_tokens; part * part_tokens < token_end; ++part) {
-      LECTERN_ASSIGN_OR_RETURN(const LayoutPart* layout, PartOf(part * kLayoutPartBlocks));
-      const std::vector<TextSpan> found = layout->Spans(token_begin, token_end);
-      spans.insert(spans.end(), found.begin(), found.end());
-    }
-    return JoinSpans(spans);
-  }
-
- private:
-  const storage::Catalog& catalog_;
-  const uint64_t generation_uid_;
-  const uint32_t context_;
-  std::map<uint32_t, LayoutPart> parts_;
-};
-
 // The shortest stretch around the heaviest of `mass` that holds kSpanMassShare of it, grown
 // greedily to the heavier side. Indices into mass.
 std::pair<int64_t, int64_t> HeavyStretch(std::span<const float> mass) {
@@ -79,7 +44,7 @@ std::pair<int64_t, int64_t> HeavyStretch(std::span<const float> mass) {
 
 // Documents' shares of one block.
 absl::StatusOr<std::vector<Stretch>> StretchesOf(int32_t block, const ObservedMass::BlockMass& mass,
-                                                 Layout* layout) {
+                                                 LayoutReader* layout) {
   std::vector<Stretch> stretches;
   const int64_t first = block * kBlockTokens;
   LECTERN_ASSIGN_OR_RETURN(const std::vector<TextSpan> spans,
@@ -121,7 +86,7 @@ absl::StatusOr<std::vector<Evidence>> FindEvidence(const ObservedMass& observed,
                                                    const storage::Catalog& catalog,
                                                    const storage::Generation& generation,
                                                    uint32_t context_index, int limit) {
-  Layout layout(catalog, generation.uid, context_index);
+  LayoutReader layout(catalog, generation.uid, context_index);
   // Enough of the heaviest blocks that no span is missed by what follows, and no more.
   const std::map<int32_t, ObservedMass::BlockMass> blocks = observed.Blocks();
   std::vector<std::pair<double, int32_t>> heaviest;

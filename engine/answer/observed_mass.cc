@@ -21,7 +21,7 @@ absl::Status ObservedMass::OnLayer(const LayerObservation& o) {
   const int group = heads_ / kv_heads;
   Context::Pinned pinned(&o.context->kv_pool());
   for (int32_t row = 0; row < o.rows; ++row) {
-    std::map<int32_t, float>* looked = baseline_row_ ? nullptr : &looked_[o.positions[row]];
+    Row* const seen = baseline_row_ ? nullptr : &step_[o.positions[row]];
     for (int head = 0; head < heads_; ++head) {
       const int64_t pair = int64_t{row} * kv_heads + head / group;
       std::map<int32_t, float>& before = baseline_[{o.layer, head}];
@@ -59,20 +59,49 @@ absl::Status ObservedMass::OnLayer(const LayerObservation& o) {
         }
         const float gained = mass - baseline;
         if (gained < kLeastMass) continue;
-        float& most = (*looked)[block];
+        float& most = seen->looked[block];
         most = std::max(most, gained);
-        std::array<float, kBlockTokens>& sum = tokens_[block];
-        for (int32_t t = 0; t < visible; ++t) sum[t] += tokens[t] * gained / mass;
+        for (int32_t t = 0; t < visible; ++t) tokens[t] = tokens[t] * gained / mass;
+        seen->tokens.emplace_back(block, tokens);
       }
     }
     if (baseline_row_ || o.index_lse_visible == nullptr) continue;
-    std::vector<double>& coverage = coverage_[o.positions[row]];
     for (int64_t pair = int64_t{row} * kv_heads; pair < int64_t{row + 1} * kv_heads; ++pair) {
-      coverage.push_back(std::min(
+      seen->coverage.push_back(std::min(
           1.0, std::exp(double{o.index_lse_selected[pair]} - double{o.index_lse_visible[pair]})));
     }
   }
   return absl::OkStatus();
+}
+
+void ObservedMass::Keep(int64_t end) {
+  for (auto& [position, row] : step_) {
+    if (position >= end) break;
+    looked_[position] = std::move(row.looked);
+    for (const auto& [block, tokens] : row.tokens) {
+      TokenMasses& sum = tokens_[block];
+      for (size_t t = 0; t < sum.size(); ++t) sum[t] += tokens[t];
+    }
+    if (!row.coverage.empty()) coverage_[position] = std::move(row.coverage);
+  }
+  step_.clear();
+}
+
+std::vector<int32_t> ObservedMass::LastBlocks(size_t limit) const {
+  std::vector<std::pair<float, int32_t>> heaviest;
+  if (!looked_.empty()) {
+    for (const auto& [block, mass] : looked_.rbegin()->second) heaviest.emplace_back(-mass, block);
+  }
+  std::sort(heaviest.begin(), heaviest.end());
+  heaviest.resize(std::min(heaviest.size(), limit));
+  std::vector<int32_t> blocks;
+  for (const auto& [mass, block] : heaviest) blocks.push_back(block);
+  return blocks;
+}
+
+float ObservedMass::TokenMass(int64_t position) const {
+  const auto block = tokens_.find(static_cast<int32_t>(position / kBlockTokens));
+  return block == tokens_.end() ? 0 : block->second[position % kBlockTokens];
 }
 
 std::map<int32_t, ObservedMass::BlockMass> ObservedMass::Blocks() const {

@@ -38,6 +38,10 @@ class ObservedMass final : public AttentionObserver {
 
   absl::Status OnLayer(const LayerObservation& observation) override;
 
+  // Of the rows seen since the last call, those before position `end` count from now on; the others
+  // are forgotten. Call it after every step: nothing below knows of a row before.
+  void Keep(int64_t end);
+
   struct BlockMass {
     double mass = 0;                           // averaged over rows, 0 to 1
     std::array<float, kBlockTokens> tokens{};  // where in the block, in arbitrary units
@@ -45,17 +49,32 @@ class ObservedMass final : public AttentionObserver {
   // By block number.
   std::map<int32_t, BlockMass> Blocks() const;
 
+  // The blocks that the last row looked at, most first, at most `limit`.
+  std::vector<int32_t> LastBlocks(size_t limit) const;
+  // What was seen of one token, in the units of BlockMass::tokens.
+  float TokenMass(int64_t position) const;
+
   Coverage coverage() const;
   // The masses that a calibration reads, of the first `rows` rows; none if every layer is dense.
   std::optional<CoverageFeatures> CalibrationFeatures(int rows) const;
 
  private:
+  using TokenMasses = std::array<float, kBlockTokens>;
+  // One row of the step at hand. Summed up row by row, so that sums do not depend on which rows one
+  // step held.
+  struct Row {
+    std::map<int32_t, float> looked;
+    std::vector<std::pair<int32_t, TokenMasses>> tokens;  // by block, in the order seen
+    std::vector<double> coverage;
+  };
+
   const int heads_;
   const int64_t context_tokens_;
   bool baseline_row_ = false;
+  std::map<int32_t, Row> step_;                                       // by position
   std::map<std::pair<int, int>, std::map<int32_t, float>> baseline_;  // by (layer, head)
-  std::map<int32_t, std::map<int32_t, float>> looked_;         // by row's position, then block
-  std::map<int32_t, std::array<float, kBlockTokens>> tokens_;  // by block
+  std::map<int32_t, std::map<int32_t, float>> looked_;  // by row's position, then block
+  std::map<int32_t, TokenMasses> tokens_;               // by block
   // Coverage of each row by sparse layer and group, by position.
   std::map<int32_t, std::vector<double>> coverage_;
 };

@@ -16,6 +16,13 @@ namespace {
 // The tokens that close an answer: its last one, which was sampled but not yet computed, and <end>.
 constexpr int64_t kClosingTokens = 2;
 
+// Not text.
+bool IsMark(const PromptLayout& layout, TokenId id) {
+  return id == layout.pad() || id == layout.bos() || id == layout.doc() || id == layout.text() ||
+         id == layout.question() || id == layout.answer() || id == layout.end() ||
+         id == layout.none();
+}
+
 }  // namespace
 
 QuestionRun::QuestionRun(const Surroundings& surroundings, Question question, AnswerSink sink,
@@ -34,6 +41,10 @@ QuestionRun::QuestionRun(const Surroundings& surroundings, Question question, An
       observed_(
           around_.model->config(),
           static_cast<int64_t>(question_.generation.contexts[question_.context_index].token_count)),
+      passages_([model = around_.model](TokenId id) {
+        return id < 0 || model->EndsAnswer(id) || IsMark(model->layout(), id);
+      }),
+      drafts_(around_.drafts && question_.sampling.temperature == 0 && !question_.retrieve),
       decoder_(&around_.model->tokenizer()) {}
 
 QuestionRun::~QuestionRun() = default;
@@ -76,7 +87,8 @@ Run::Wish QuestionRun::NextWish() const {
   if (phase_ == Phase::kReading && read_ == 0) return {.tokens = 1, .tiled = false};
   if (phase_ == Phase::kReading)
     return {.tokens = static_cast<int64_t>(question_.prompt.size()) - read_, .tiled = true};
-  return {.tokens = static_cast<int64_t>(pending_.size()), .tiled = false};
+  const int64_t spare = phase_ == Phase::kAnswering ? static_cast<int64_t>(pending_.size()) - 1 : 0;
+  return {.tokens = static_cast<int64_t>(pending_.size()) - spare, .tiled = false, .spare = spare};
 }
 
 absl::StatusOr<StepSegment> QuestionRun::Prepare(int64_t tokens) {
@@ -86,15 +98,16 @@ absl::StatusOr<StepSegment> QuestionRun::Prepare(int64_t tokens) {
     segment.tokens = std::span(question_.prompt)
                          .subspan(static_cast<size_t>(read_), static_cast<size_t>(tokens));
     segment.tiled = read_ > 0;
-    segment.wants_logits = read_ + tokens == size && !question_.retrieve;
+    segment.logit_rows = read_ + tokens == size && !question_.retrieve ? 1 : 0;
     observed_.set_baseline(read_ == 0);
     // Of the rest, the answer mark: the row from which the answer is looked up.
     if (read_ == 0 || read_ + tokens == size) segment.observer = &observed_;
     segment.observed_from = static_cast<int32_t>(tokens) - 1;
   } else {
+    pending_.resize(static_cast<size_t>(tokens));
     segment.tokens = pending_;
     segment.tiled = false;
-    segment.wants_logits = phase_ == Phase::kAnswering;
+    segment.logit_rows = phase_ == Phase::kAnswering ? static_cast<int32_t>(tokens) : 0;
     if (phase_ == Phase::kAnswering && sampled_ <= kObservedAnswerRows)
       segment.observer = &observed_;
   }
@@ -102,37 +115,67 @@ absl::StatusOr<StepSegment> QuestionRun::Prepare(int64_t tokens) {
 }
 
 absl::Status QuestionRun::AfterStep(SegmentResult result) {
-  answer_.usage.selections += result.selected.selections;
-  answer_.usage.selected_blocks += result.selected.blocks;
-  answer_.usage.widened_selections += result.selected.widened;
-  switch (phase_) {
-    case Phase::kReading: {
-      const int64_t tokens = context_->token_count() - question_.token_count - read_;
-      read_ += tokens;
-      prompt_left_.Computed(tokens);
-      around_.counters->prefill_tokens.fetch_add(tokens, std::memory_order_relaxed);
-      around_.counters->tenants.Charge(question_.tenant_uid, tokens);
-      if (read_ < static_cast<int64_t>(question_.prompt.size())) return absl::OkStatus();
-      written_ = question_.prompt;
-      if (question_.retrieve) return Finish();
-      phase_ = Phase::kAnswering;
-      return OnLogits(std::move(result.logits));
-    }
-    case Phase::kAnswering:
-      written_.insert(written_.end(), pending_.begin(), pending_.end());
-      return OnLogits(std::move(result.logits));
-    case Phase::kClosing:
-      written_.insert(written_.end(), pending_.begin(), pending_.end());
-      return Finish();
-    case Phase::kDone:
-      break;
+  if (phase_ == Phase::kAnswering) return OnAnswer(std::move(result));
+  observed_.Keep(context_->token_count());
+  CountSelected(result.selected);
+  if (phase_ == Phase::kClosing) {
+    written_.insert(written_.end(), pending_.begin(), pending_.end());
+    return Finish();
   }
+  const int64_t tokens = context_->token_count() - question_.token_count - read_;
+  read_ += tokens;
+  prompt_left_.Computed(tokens);
+  around_.counters->prefill_tokens.fetch_add(tokens, std::memory_order_relaxed);
+  around_.counters->tenants.Charge(question_.tenant_uid, tokens);
+  if (read_ < static_cast<int64_t>(question_.prompt.size())) return absl::OkStatus();
+  written_ = question_.prompt;
+  if (question_.retrieve) return Finish();
+  phase_ = Phase::kAnswering;
+  LECTERN_RETURN_IF_ERROR(Say(Choose(result.logits, 0)));
+  Guess();
   return absl::OkStatus();
 }
 
-absl::Status QuestionRun::OnLogits(std::vector<float> logits) {
+void QuestionRun::CountSelected(std::span<const SelectionCounts> tokens) {
+  const SelectionCounts counts = Sum(tokens);
+  answer_.usage.selections += counts.selections;
+  answer_.usage.selected_blocks += counts.blocks;
+  answer_.usage.widened_selections += counts.widened;
+}
+
+// The step held the last token that was said, and behind it guesses. What the model says behind
+// each of them counts as long as it is the guess that was computed next; the rest never was.
+absl::Status QuestionRun::OnAnswer(SegmentResult result) {
+  const std::vector<TokenId> computed = std::move(pending_);
+  const size_t vocabulary = result.logits.size() / computed.size();
+  std::vector<TokenId> said;
+  do {
+    said.push_back(Choose(std::span(result.logits).subspan(said.size() * vocabulary, vocabulary),
+                          sampled_ + static_cast<int32_t>(said.size())));
+  } while (said.size() < computed.size() && said.back() == computed[said.size()]);
+  const size_t kept = said.size();
+  context_->TakeBack(static_cast<int64_t>(computed.size() - kept));
+  observed_.Keep(context_->token_count());
+  CountSelected(std::span(result.selected).first(kept));
+  written_.insert(written_.end(), computed.begin(), computed.begin() + static_cast<int64_t>(kept));
+  CountDrafted(static_cast<int32_t>(computed.size()) - 1, static_cast<int32_t>(kept) - 1);
+  for (const TokenId id : said) LECTERN_RETURN_IF_ERROR(Say(id));
+  Guess();
+  return absl::OkStatus();
+}
+
+void QuestionRun::CountDrafted(int32_t drafted, int32_t accepted) {
+  if (drafted == 0) return draft_length_.NotDrafted();
+  draft_length_.Drafted(drafted, accepted);
+  answer_.usage.drafted_tokens += drafted;
+  answer_.usage.accepted_tokens += accepted;
+  around_.counters->drafted_tokens.fetch_add(drafted, std::memory_order_relaxed);
+  around_.counters->accepted_tokens.fetch_add(accepted, std::memory_order_relaxed);
+}
+
+TokenId QuestionRun::Choose(std::span<float> logits, int32_t index) {
   const CoverageCalibration* calibration = around_.model->calibration();
-  if (calibration != nullptr && sampled_ < calibration->probability_rows()) certainty_.Add(logits);
+  if (calibration != nullptr && index < calibration->probability_rows()) certainty_.Add(logits);
   const PromptLayout& layout = around_.model->layout();
   // An answer is text, or <none> alone, and ends with <end>: the layout's other marks are not the
   // model's to say.
@@ -140,20 +183,23 @@ absl::Status QuestionRun::OnLogits(std::vector<float> logits) {
                              layout.question(), layout.answer()}) {
     logits[mark] = -std::numeric_limits<float>::infinity();
   }
-  if (sampled_ > 0) logits[layout.none()] = -std::numeric_limits<float>::infinity();
+  if (index > 0) logits[layout.none()] = -std::numeric_limits<float>::infinity();
   // Ids that the tokenizer does not have spell nothing.
   for (size_t id = static_cast<size_t>(around_.model->tokenizer().vocab_size()); id < logits.size();
        ++id) {
     logits[id] = -std::numeric_limits<float>::infinity();
   }
-  const TokenId id =
-      kernels::Sample({.logits = logits.data(),
-                       .vocabulary = static_cast<int32_t>(logits.size()),
-                       .temperature = static_cast<float>(question_.sampling.temperature),
-                       .top_p = static_cast<float>(question_.sampling.top_p),
-                       .seed = question_.sampling.seed,
-                       .counter = static_cast<uint64_t>(sampled_)})
-          .id;
+  return kernels::Sample({.logits = logits.data(),
+                          .vocabulary = static_cast<int32_t>(logits.size()),
+                          .temperature = static_cast<float>(question_.sampling.temperature),
+                          .top_p = static_cast<float>(question_.sampling.top_p),
+                          .seed = question_.sampling.seed,
+                          .counter = static_cast<uint64_t>(index)})
+      .id;
+}
+
+absl::Status QuestionRun::Say(TokenId id) {
+  const PromptLayout& layout = around_.model->layout();
   if (sampled_++ == 0)
     answer_.usage.time_to_first_token_us = around_.clock_us() - question_.accepted_us;
   ++answer_.usage.generated_tokens;
@@ -177,6 +223,38 @@ absl::Status QuestionRun::OnLogits(std::vector<float> logits) {
   }
   pending_ = {id};
   return absl::OkStatus();
+}
+
+// What the next step computes besides the last token, if anything.
+void QuestionRun::Guess() {
+  if (phase_ != Phase::kAnswering || !drafts_) return;
+  // Never a token that could not be said any more: nothing is computed behind the last one.
+  int64_t most = std::min(draft_length_.tokens(), question_.max_tokens - sampled_ - 1);
+  // A step's rows are observed all or none.
+  if (sampled_ <= kObservedAnswerRows)
+    most = std::min<int64_t>(most, kObservedAnswerRows - sampled_);
+  // A step's rows may widen all or none, which depends on the blocks that there are.
+  if (question_.widen_below > 0)
+    most = std::min(most, kBlockTokens - 1 - context_->token_count() % kBlockTokens);
+  if (most <= 0) return;
+  // Whoever reads the layout for evidence will say what is wrong with it.
+  drafts_ = passages_.AddRead(observed_, *around_.catalog, question_.generation.uid,
+                              question_.context_index);
+  std::vector<TokenId> said = written_;
+  said.push_back(pending_[0]);
+  const std::vector<TokenId> guess =
+      passages_.Next(said, static_cast<size_t>(most),
+                     [this](int64_t position) { return observed_.TokenMass(position); });
+  pending_.insert(pending_.end(), guess.begin(), guess.end());
+}
+
+bool QuestionRun::AsksForLess() {
+  if (phase_ != Phase::kAnswering || pending_.size() == 1) return false;
+  pending_.resize(1);
+  drafts_ = false;
+  context_->TakeBack(0);
+  observed_.Keep(context_->token_count());
+  return true;
 }
 
 void QuestionRun::Emit(std::string_view text) {

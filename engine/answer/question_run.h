@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/answer/draft.h"
 #include "engine/answer/observed_mass.h"
 #include "engine/answer/token_certainty.h"
 #include "engine/engine.h"
@@ -56,6 +57,7 @@ class QuestionRun final : public Run {
     KvMemory* memory = nullptr;
     Counters* counters = nullptr;
     const storage::Digest* secret = nullptr;
+    bool drafts = true;
     std::function<int64_t()> clock_us;
     std::function<void()> ended;  // called once, last, on the step thread
   };
@@ -71,6 +73,7 @@ class QuestionRun final : public Run {
   absl::StatusOr<StepSegment> Prepare(int64_t tokens) override;
   absl::Status AfterStep(SegmentResult result) override;
   bool done() const override { return phase_ == Phase::kDone; }
+  bool AsksForLess() override;
   void Fail(const absl::Status& status, bool draining) override;
 
  private:
@@ -81,7 +84,13 @@ class QuestionRun final : public Run {
     kDone,
   };
 
-  absl::Status OnLogits(std::vector<float> logits);
+  absl::Status OnAnswer(SegmentResult result);
+  // The answer's token number `index`, from 0. Changes the logits.
+  TokenId Choose(std::span<float> logits, int32_t index);
+  absl::Status Say(TokenId id);
+  void Guess();
+  void CountSelected(std::span<const SelectionCounts> tokens);
+  void CountDrafted(int32_t drafted, int32_t accepted);
   void Emit(std::string_view text);
   absl::Status CloseAnswer(std::vector<TokenId> unwritten);
   absl::Status Finish();
@@ -97,12 +106,16 @@ class QuestionRun final : public Run {
   PendingTokens prompt_left_;
   ObservedMass observed_;
   TokenCertainty certainty_;
+  DraftPassages passages_;
+  DraftLength draft_length_;
+  bool drafts_;  // still
   StreamingDecoder decoder_;
 
   Phase phase_ = Phase::kReading;
   int64_t read_ = 0;  // prompt tokens computed
-  std::vector<TokenId>
-      pending_;  // tokens of the next step: the last sampled one, or the closing ones
+  // Tokens of the next step: the last sampled one and guesses at what follows it, or the closing
+  // ones.
+  std::vector<TokenId> pending_;
   std::vector<TokenId> written_;  // all tokens behind the context so far, for the prefix chain
   int32_t sampled_ = 0;
   Answer answer_;

@@ -48,7 +48,9 @@ json ToJson(const Usage& u) {
           {"total_time_us", u.total_time_us},
           {"selections", u.selections},
           {"selected_blocks", u.selected_blocks},
-          {"widened_selections", u.widened_selections}};
+          {"widened_selections", u.widened_selections},
+          {"drafted_tokens", u.drafted_tokens},
+          {"accepted_tokens", u.accepted_tokens}};
 }
 
 Usage UsageFrom(const json& j) {
@@ -64,7 +66,9 @@ Usage UsageFrom(const json& j) {
           // Absent from turns that an earlier version stored.
           .selections = j.value("selections", int64_t{0}),
           .selected_blocks = j.value("selected_blocks", int64_t{0}),
-          .widened_selections = j.value("widened_selections", int64_t{0})};
+          .widened_selections = j.value("widened_selections", int64_t{0}),
+          .drafted_tokens = j.value("drafted_tokens", int64_t{0}),
+          .accepted_tokens = j.value("accepted_tokens", int64_t{0})};
 }
 
 json ToJson(const Coverage& c) {

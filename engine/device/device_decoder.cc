@@ -346,13 +346,16 @@ absl::Status DeviceDecoder::ComputeLogits() {
   if (asking == 0) return absl::OkStatus();
   LECTERN_RETURN_IF_ERROR(Norm(weights_->final_norm, input_.asking, asking, last_.get()));
   const DeviceMatrix& head = weights_->lm_head();
-  LECTERN_RETURN_IF_ERROR(device_->MultiplyRows({.x = last_.get(),
-                                                 .w = head.data.get(),
-                                                 .y = logits_.get(),
-                                                 .rows = asking,
-                                                 .n = head.n,
-                                                 .k = head.k,
-                                                 .add = false}));
+  for (int64_t first = 0; first < asking; first += kMaxDecodeRows) {
+    LECTERN_RETURN_IF_ERROR(
+        device_->MultiplyRows({.x = last_.get() + first * head.k,
+                               .w = head.data.get(),
+                               .y = logits_.get() + first * head.n,
+                               .rows = std::min<int64_t>(kMaxDecodeRows, asking - first),
+                               .n = head.n,
+                               .k = head.k,
+                               .add = false}));
+  }
   return ToHost(host_logits_, logits_.get(), asking * c.vocab_size);
 }
 
@@ -382,8 +385,9 @@ absl::Status DeviceDecoder::WriteBack() {
   }
   for (size_t i = 0; i < asking_.size(); ++i) {
     const float* logits = host_logits_ + static_cast<int64_t>(i) * c.vocab_size;
-    if (asking_[i]->segment->wants_logits && asking_[i]->result->status.ok()) {
-      asking_[i]->result->logits.assign(logits, logits + c.vocab_size);
+    const auto& [part, row] = asking_[i];
+    if (row >= part->rows - part->segment->logit_rows && part->result->status.ok()) {
+      part->result->logits.insert(part->result->logits.end(), logits, logits + c.vocab_size);
     }
   }
   return absl::OkStatus();
@@ -417,24 +421,20 @@ void DeviceDecoder::Observe() {
 }
 
 void DeviceDecoder::CountSelected() {
-  const int64_t heads = config().num_kv_heads;
+  const int32_t heads = config().num_kv_heads;
+  const int64_t selections = int64_t{heads} * config().num_layers;
   for (const PartState& state : parts_) {
     const Part& part = *state.part;
-    SelectionCounts& counts = part.result->selected;
-    if (state.widens) {
-      for (const int32_t* selected : state.widened) {
-        counts.Add(CountSelections(
-            std::span(selected, static_cast<size_t>(part.rows * heads * state.slots)), state.slots,
-            budget()));
-      }
-      continue;
+    const std::span<SelectionCounts> counts = part.result->selected;
+    for (const int32_t* selected : state.widened) {
+      CountSelections(std::span(selected, static_cast<size_t>(part.rows * heads * state.slots)),
+                      heads, state.slots, budget(), counts);
     }
-    int64_t blocks = 0;
-    for (int32_t i = 0; i < part.rows; ++i) {
-      blocks += std::min<int64_t>(budget(), (part.first_position + i) / kBlockTokens + 1);
+    for (int32_t i = 0; !state.widens && i < part.rows; ++i) {
+      const int64_t seen = (part.first_position + i) / kBlockTokens + 1;
+      counts[i] = {.selections = selections,
+                   .blocks = std::min<int64_t>(budget(), seen) * selections};
     }
-    counts.Add({.selections = part.rows * heads * config().num_layers,
-                .blocks = blocks * heads * config().num_layers});
   }
 }
 

@@ -118,6 +118,7 @@ class DeviceDecoder final : public Decoder {
   absl::Status MakeRoomForObserved(PartState* state);
   absl::Status MakeRoomForDecodeObserved();
   int64_t SequencesMost() const;
+  int32_t SpanRows() const;
   absl::Status FillInput();
   void CarveRows(Carver* carver);
   void CarveSequences(Carver* carver);
@@ -203,7 +204,11 @@ class DeviceDecoder final : public Decoder {
   Outgoing seen_out_;
   std::vector<Piece> pieces_;  // of tiled parts that somebody looks at, plain ones
   std::vector<Piece> widened_pieces_;
-  std::vector<const Part*> asking_;
+  struct AskingRow {
+    const Part* part;
+    int32_t row;  // in the part
+  };
+  std::vector<AskingRow> asking_;
   std::vector<int32_t> asking_rows_;  // theirs, then perhaps some without a token
   bool resident_ = false;             // all pages of all parts are here
   int32_t sequences_ = 0;             // plain tiled parts
@@ -211,7 +216,7 @@ class DeviceDecoder final : public Decoder {
   int32_t sequence_rows_max_ = 0, sequence_rows_ = 0, sequence_tokens_max_ = 0;
   bool any_plain_decode_ = false;
   bool decode_observed_ = false;
-  int32_t decode_spans_ = 0;  // decode parts, then rows without a token
+  int32_t decode_spans_ = 0;  // of decode parts, then of rows without a token
   int32_t span_rows_ = 0;
   const kernels::IndexMassRequest* decode_requests_ = nullptr;  // device
   int32_t decode_position_max_ = 0;

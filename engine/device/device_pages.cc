@@ -73,6 +73,20 @@ void DevicePages::Mirror::OnAdopt(uint64_t lineage, int64_t first, int64_t end) 
   }
 }
 
+void DevicePages::Mirror::OnTakeBack(int64_t end) {
+  for (int64_t block = std::max(context_->own_begin(), end / kBlockTokens);
+       block < static_cast<int64_t>(lineages_.size()); ++block) {
+    if (lineages_[block] != context_->lineage(block)) continue;  // not of what was taken back
+    const int32_t held = std::max(0, TokensInBlock(block, end));
+    index_[block]->tokens = std::min(index_[block]->tokens, held);
+    for (int layer = 0; layer < pages_->shape_.layers(); ++layer) {
+      BlockPool::Slot* slot =
+          pages_->kv_pool_.Peek({.lineage = lineages_[block], .block = block, .layer = layer});
+      if (slot != nullptr) slot->tokens = std::min(slot->tokens, held);
+    }
+  }
+}
+
 void DevicePages::Mirror::Set(int table, int64_t block, int32_t page) {
   Table& t = tables_[table];
   int32_t& entry = t.pages[block];

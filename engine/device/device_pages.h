@@ -149,6 +149,7 @@ class DevicePages::Mirror final : public ContextMirror {
   Mirror(DevicePages* pages, Context* context, int number);
   ~Mirror() override;
   void OnAdopt(uint64_t lineage, int64_t first, int64_t end) override;
+  void OnTakeBack(int64_t end) override;
 
   Context* context() const { return context_; }
   int number() const { return number_; }  // among the tables

@@ -77,7 +77,7 @@ absl::Status DeviceDecoder::PlanParts() {
   // Of decode rows alone all are asked if one is: the others' logits cost next to nothing.
   const bool all_asked =
       decode_only() && std::any_of(parts_.begin(), parts_.end(), [](const PartState& state) {
-        return state.part->segment->wants_logits;
+        return state.part->segment->logit_rows > 0;
       });
   for (PartState& state : parts_) {
     const StepSegment& segment = *state.part->segment;
@@ -89,12 +89,12 @@ absl::Status DeviceDecoder::PlanParts() {
                       : budget();
     state.observed_from =
         segment.observer != nullptr ? std::min(segment.observed_from, rows) : rows;
-    if (segment.wants_logits || all_asked) {
-      asking_.push_back(state.part);
-      asking_rows_.push_back(static_cast<int32_t>(state.part->first_row) + rows - 1);
+    for (int32_t row = all_asked ? 0 : rows - segment.logit_rows; row < rows; ++row) {
+      asking_.push_back({.part = state.part, .row = row});
+      asking_rows_.push_back(static_cast<int32_t>(state.part->first_row) + row);
     }
     if (!segment.tiled) {
-      ++decode_spans_;
+      decode_spans_ += (rows + SpanRows() - 1) / SpanRows();
       any_plain_decode_ = any_plain_decode_ || !state.widens;
     }
     if (state.widens) {
@@ -241,6 +241,11 @@ int64_t DeviceDecoder::SequencesMost() const {
   return 2 * static_cast<int64_t>(parts_.size()) + 1 + rows_.tiles();
 }
 
+// Few enough that scores are computed the same way however many rows a part has.
+int32_t DeviceDecoder::SpanRows() const {
+  return std::max(1, kernels::kMostNarrowColumns / config().num_kv_heads);
+}
+
 absl::Status DeviceDecoder::FillInput() {
   const ModelConfig& c = config();
   const int64_t rows = rows_.rows();
@@ -358,12 +363,15 @@ void DeviceDecoder::CarveDecodeRows(Carver* carver) {
   for (const PartState& state : parts_) {
     const Part& part = *state.part;
     if (part.segment->tiled) continue;
-    spans[span++] = {.first_row = static_cast<int32_t>(part.first_row - tile_rows),
-                     .rows = part.rows,
-                     .request = state.mirror->number(),
-                     .first_block = 0,
-                     .end_block = INT_MAX};
-    span_rows_ = std::max(span_rows_, part.rows);
+    for (int32_t row = 0; row < part.rows; row += SpanRows()) {
+      const int32_t rows = std::min(SpanRows(), part.rows - row);
+      spans[span++] = {.first_row = static_cast<int32_t>(part.first_row - tile_rows) + row,
+                       .rows = rows,
+                       .request = state.mirror->number(),
+                       .first_block = 0,
+                       .end_block = INT_MAX};
+      span_rows_ = std::max(span_rows_, rows);
+    }
   }
   // Nothing is scored for a row without a token: no block is before its own.
   for (int64_t row = rows_.first_padding_row(); row < rows_.rows(); ++row) {
@@ -396,11 +404,14 @@ void DeviceDecoder::CarveMass(Carver* carver) {
   for (const PartState& state : parts_) {
     const Part& part = *state.part;
     if (part.segment->tiled) continue;
-    requests[next++] = {
-        .first =
-            static_cast<int32_t>(part.first_row - rows_.first_decode_row()) + state.observed_from,
-        .count = state.widens ? 0 : part.rows - state.observed_from,
-        .page_begin = static_cast<int32_t>(pages_->TableOffset(state.mirror->number(), 0))};
+    for (int32_t row = 0; row < part.rows; row += SpanRows()) {
+      const int32_t first = std::max(row, state.observed_from);
+      const int32_t end = std::min(row + SpanRows(), part.rows);
+      requests[next++] = {
+          .first = static_cast<int32_t>(part.first_row - rows_.first_decode_row()) + first,
+          .count = state.widens ? 0 : std::max(0, end - first),
+          .page_begin = static_cast<int32_t>(pages_->TableOffset(state.mirror->number(), 0))};
+    }
     decode_position_max_ =
         std::max(decode_position_max_, static_cast<int32_t>(part.first_position) + part.rows - 1);
   }

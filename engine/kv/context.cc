@@ -183,6 +183,18 @@ void Context::CountWritten(const Rows& rows) {
   }
 }
 
+void Context::TakeBack(int64_t tokens) {
+  const int64_t end = token_count_ - tokens;
+  LECTERN_CHECK(tokens >= 0 && end >= std::max(opened_tokens_, own_begin_ * kBlockTokens));
+  for (int64_t block = std::max(own_begin_, end / kBlockTokens); block < end_block(); ++block) {
+    const int32_t held = std::max(0, TokensInBlock(block, end));
+    for (BlockPool::Slot* slot : own_[block - own_begin_].kv) slot->tokens = held;
+    index_slots_[block]->tokens = held;
+  }
+  token_count_ = end;
+  if (mirror_ != nullptr) mirror_->OnTakeBack(end);
+}
+
 void Context::Pack(int layer, const Rows& rows) {
   const KvShape& shape = memory_->shape();
   const int dim = shape.head_dim();

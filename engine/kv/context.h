@@ -27,6 +27,9 @@ class ContextMirror {
   virtual ~ContextMirror() = default;
   // The own blocks [first, end) are called by another lineage from now on.
   virtual void OnAdopt(uint64_t lineage, int64_t first, int64_t end) = 0;
+  // The tokens from `end` on were taken back: the blocks that held them hold no more than those
+  // before.
+  virtual void OnTakeBack(int64_t end) = 0;
 };
 
 class Context {
@@ -72,6 +75,11 @@ class Context {
 
   // Declares `tokens` more tokens complete (a step has written every layer).
   void Advance(int64_t tokens) { token_count_ += tokens; }
+
+  // Takes the last `tokens` back, and what a failed step left behind them, as if they had never
+  // been computed; their room stays reserved. REQUIRES: none of them was there at Open, or adopted
+  // since.
+  void TakeBack(int64_t tokens);
 
   // Key tiles of the index branch, [blocks up to the reserved end]. Valid until the next Reserve.
   const kernels::Bf16* const* IndexTiles(int layer) const;

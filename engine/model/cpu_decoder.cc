@@ -357,9 +357,9 @@ absl::Status CpuDecoder::Attend(int layer_number, size_t part_number) {
                           .lse_selected = observed > 0 ? batch.lse_selected.data() : nullptr,
                           .first_topk = widens ? budget : 0,
                           .widen_below = segment.widen_below});
-    part.result->selected.Add(CountSelections(
-        std::span(batch.selected).first(static_cast<size_t>(part.rows) * kv_heads * slots), slots,
-        budget));
+    CountSelections(
+        std::span(batch.selected).first(static_cast<size_t>(part.rows) * kv_heads * slots),
+        kv_heads, slots, budget, part.result->selected);
     choice.FromSelection(batch.selected.data(), slots, visible_blocks);
   } else {
     choice.AllVisible(positions, visible_blocks);
@@ -503,27 +503,28 @@ absl::Status CpuDecoder::Attend(int layer_number, size_t part_number) {
 void CpuDecoder::ComputeLogits() {
   Batch& batch = *batch_;
   const int64_t hidden = config().hidden_size;
-  std::vector<const StepRows::Part*> asking;
+  std::vector<SegmentResult*> asking;  // one per row
+  std::vector<Bf16> normed;
   for (const StepRows::Part& part : batch.rows.parts()) {
-    if (part.segment->wants_logits && part.result->status.ok()) asking.push_back(&part);
-  }
-  if (asking.empty()) return;
-  std::vector<Bf16> last(asking.size() * static_cast<size_t>(hidden));
-  for (size_t i = 0; i < asking.size(); ++i) {
-    Norm(checkpoint_->final_norm(), asking[i]->first_row + asking[i]->rows - 1, 1,
-         last.data() + i * hidden);
+    const int32_t wanted = part.result->status.ok() ? part.segment->logit_rows : 0;
+    if (wanted == 0) continue;
+    asking.insert(asking.end(), static_cast<size_t>(wanted), part.result);
+    normed.resize(asking.size() * static_cast<size_t>(hidden));
+    Norm(checkpoint_->final_norm(), part.first_row + part.rows - wanted, wanted,
+         normed.data() + normed.size() - static_cast<size_t>(wanted * hidden));
   }
   for (size_t first = 0; first < asking.size(); first += kernels::kMatVecMaxRows) {
     const size_t count = std::min<size_t>(asking.size() - first, kernels::kMatVecMaxRows);
     std::vector<float> logits(count * static_cast<size_t>(config().vocab_size));
-    kernels::MatVec(*lm_head_, {.x = last.data() + first * hidden,
+    kernels::MatVec(*lm_head_, {.x = normed.data() + first * hidden,
                                 .x_stride = hidden,
                                 .y = logits.data(),
                                 .y_stride = config().vocab_size,
                                 .rows = static_cast<int64_t>(count)});
     for (size_t i = 0; i < count; ++i) {
       const float* row = logits.data() + i * config().vocab_size;
-      asking[first + i]->result->logits.assign(row, row + config().vocab_size);
+      std::vector<float>& wanted = asking[first + i]->logits;
+      wanted.insert(wanted.end(), row, row + config().vocab_size);
     }
   }
 }

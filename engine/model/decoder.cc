@@ -14,6 +14,12 @@ Decoder::Decoder(const Checkpoint* checkpoint, const DecoderOptions& options)
   }
 }
 
+SelectionCounts Sum(std::span<const SelectionCounts> counts) {
+  SelectionCounts sum;
+  for (const SelectionCounts& one : counts) sum.Add(one);
+  return sum;
+}
+
 storage::Geometry Decoder::geometry() const {
   storage::Geometry geometry;
   geometry.layers = static_cast<uint16_t>(config().num_layers);

@@ -68,7 +68,7 @@ struct StepSegment {
   std::span<const int32_t> tokens;  // computed at positions token_count(), token_count() + 1, ...
   bool tiled =
       true;  // the numeric contract above; false: decode rows (at most kMaxDecodeRows per step)
-  bool wants_logits = false;  // of its last token
+  int32_t logit_rows = 0;  // its last tokens whose logits are wanted
   // Adaptive selection: a token's blocks in a sparse layer and group are doubled, up to
   // kAdaptiveWidening times the model's, while their coverage is below this (1: always), before
   // attention runs. 0: never. Only behind a stored context: what prefill leaves in a cache is made
@@ -78,7 +78,7 @@ struct StepSegment {
   int32_t observed_from = 0;  // with an observer: tokens [observed_from, size) are observed
 };
 
-// What the sparse layers of a segment chose. A selection is one token's in one layer and KV group.
+// What the sparse layers chose. A selection is one token's in one layer and KV group.
 struct SelectionCounts {
   int64_t selections = 0;
   int64_t blocks = 0;   // of all of them
@@ -93,9 +93,11 @@ struct SelectionCounts {
 
 struct SegmentResult {
   absl::Status status;  // not OK: the context is unchanged but for garbage in its reserved tail
-  std::vector<float> logits;  // [vocab_size] if wanted
-  SelectionCounts selected;
+  std::vector<float> logits;              // [logit_rows][vocab_size]
+  std::vector<SelectionCounts> selected;  // [tokens] of each, over all sparse layers
 };
+
+SelectionCounts Sum(std::span<const SelectionCounts> counts);
 
 struct DecoderOptions {
   std::vector<LayerAttention> attention;  // [layers], normally the configuration's

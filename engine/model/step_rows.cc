@@ -15,6 +15,7 @@ void StepRows::LayOut(std::span<const StepSegment> segments, std::vector<Segment
                       .first_row = first_row,
                       .first_position = segments[i].context->token_count(),
                       .rows = static_cast<int32_t>(segments[i].tokens.size())});
+    (*results)[i].selected.resize(segments[i].tokens.size());
   };
   for (size_t i = 0; i < segments.size(); ++i) {
     if (!segments[i].tiled || !(*results)[i].status.ok()) continue;
@@ -44,16 +45,15 @@ void StepRows::PadDecodeRows(int64_t decode_rows) {
   positions_.resize(static_cast<size_t>(rows()), 0);
 }
 
-SelectionCounts CountSelections(std::span<const int32_t> selected, int32_t slots, int32_t budget) {
-  SelectionCounts counts;
-  for (size_t first = 0; first < selected.size(); first += static_cast<size_t>(slots)) {
-    const auto begin = selected.begin() + static_cast<int64_t>(first);
-    const int64_t taken = std::find(begin, begin + slots, -1) - begin;
-    ++counts.selections;
-    counts.blocks += taken;
-    counts.widened += taken > budget ? 1 : 0;
+void CountSelections(std::span<const int32_t> selected, int32_t kv_heads, int32_t slots,
+                     int32_t budget, std::span<SelectionCounts> counts) {
+  auto begin = selected.begin();
+  for (SelectionCounts& token : counts) {
+    for (int32_t head = 0; head < kv_heads; ++head, begin += slots) {
+      const int64_t taken = std::find(begin, begin + slots, -1) - begin;
+      token.Add({.selections = 1, .blocks = taken, .widened = taken > budget ? 1 : 0});
+    }
   }
-  return counts;
 }
 
 }  // namespace lectern::engine

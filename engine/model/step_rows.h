@@ -22,7 +22,8 @@ class StepRows {
     int32_t rows;
   };
 
-  // Segments whose result has failed already get no rows. REQUIRES: at most kMaxDecodeRows rows of
+  // Segments whose result has failed already get no rows; the others' results get a count of
+  // selections per token. REQUIRES: at most kMaxDecodeRows rows of
   // segments that are not tiled.
   void LayOut(std::span<const StepSegment> segments, std::vector<SegmentResult>* results);
 
@@ -48,7 +49,9 @@ class StepRows {
   std::vector<int32_t> positions_;
 };
 
-// Of the selections [selections][slots], -1 behind the last of each.
-SelectionCounts CountSelections(std::span<const int32_t> selected, int32_t slots, int32_t budget);
+// Adds one layer's selections, [tokens][kv_heads][slots] with -1 behind the last of each, to the
+// tokens' counts.
+void CountSelections(std::span<const int32_t> selected, int32_t kv_heads, int32_t slots,
+                     int32_t budget, std::span<SelectionCounts> counts);
 
 }  // namespace lectern::engine

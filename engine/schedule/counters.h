@@ -15,6 +15,8 @@ struct Counters {
   std::atomic<int64_t> corpus_prefill_tokens{0};  // of these, document tokens
   std::atomic<int64_t> cached_tokens{0};  // taken from the cache instead, by ingests and questions
   std::atomic<int64_t> generated_tokens{0};
+  std::atomic<int64_t> drafted_tokens{0};   // guesses at these, computed
+  std::atomic<int64_t> accepted_tokens{0};  // guesses that were right
   std::atomic<int64_t> open_contexts{0};
   std::atomic<int64_t> pending_tokens{0};  // of questions and documents, accepted, to be computed
   PrefillRate prefill_rate;

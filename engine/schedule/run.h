@@ -60,15 +60,20 @@ class Run {
   struct Wish {
     int64_t tokens = 0;  // > 0; fewer may be granted when `tiled`, all or none otherwise
     bool tiled = true;   // prefill, else decode
+    int64_t spare = 0;   // decode rows beside `tokens` that the step may hold, or some, or none
   };
   virtual Wish NextWish() const = 0;
 
-  // The next step's segment with `tokens` tokens; what it points to must live until AfterStep. An
-  // error ends the run through Fail.
+  // The next step's segment with `tokens` tokens, spare ones included; what it points to must live
+  // until AfterStep. An error ends the run through Fail.
   virtual absl::StatusOr<StepSegment> Prepare(int64_t tokens) = 0;
 
   // Takes in what the step computed. An error ends the run through Fail.
   virtual absl::Status AfterStep(SegmentResult result) = 0;
+
+  // The step failed for it, which may be due to what it need not have asked for. True: it asks for
+  // less now and goes on.
+  virtual bool AsksForLess() { return false; }
 
   // Nothing is left to do; the scheduler then destroys it.
   virtual bool done() const = 0;

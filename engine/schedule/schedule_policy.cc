@@ -192,6 +192,24 @@ void SchedulePolicy::Give(RunId run, int64_t tokens, std::vector<Grant>* step) {
   step->push_back({.run = run, .tokens = tokens});
 }
 
+void SchedulePolicy::GiveSpare(const std::map<RunId, Run::Wish>& wanted, int64_t rows,
+                               std::vector<Grant>* step) {
+  int64_t left = limits_.spare_rows - 2 * (rows - 1);
+  for (bool given = true; given && left > 0;) {
+    given = false;
+    for (Grant& grant : *step) {
+      const Run::Wish& wish = wanted.at(grant.run);
+      if (wish.tiled || left == 0 || grant.tokens >= wish.tokens + wish.spare) continue;
+      Entry& entry = runs_.at(grant.run);
+      ++entry.granted;
+      shares_[entry.rank].Charge(entry.terms.tenant_uid, entry.terms.weight, 1);
+      ++grant.tokens;
+      --left;
+      given = true;
+    }
+  }
+}
+
 std::vector<SchedulePolicy::Grant> SchedulePolicy::PlanStep(std::span<const Wish> wishes) {
   std::map<RunId, Run::Wish> wanted;
   std::vector<RunId> order[kClasses];
@@ -245,6 +263,7 @@ std::vector<SchedulePolicy::Grant> SchedulePolicy::PlanStep(std::span<const Wish
   }
   steps_without_[kBatchRank] =
       order[kBatchRank].empty() || granted[kBatchRank] > 0 ? 0 : steps_without_[kBatchRank] + 1;
+  GiveSpare(wanted, rows, &step);
   if (!ingests_waited) ingest();
 
   if (!questions || order[kIngestRank].empty()) {

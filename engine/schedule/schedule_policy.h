@@ -10,6 +10,9 @@
 // what waits for memory is passed at most kMostOvertaken times by what needs less, and an ingest
 // that questions leave too little gets one part in kIngestPart of the tokens all the same.
 //
+// Spare rows (guesses at an answer's next tokens) get what is left when everybody who decodes has a
+// row, and never take a row from anybody.
+//
 // Preemption is between steps: what has started keeps its context and its tokens and goes on when
 // its turn comes.
 #pragma once
@@ -37,6 +40,10 @@ struct ScheduleLimits {
   int32_t questions = 256;        // waiting or started
   int32_t active_questions = 32;  // in one step
   int32_t decode_rows = kMaxDecodeRows;
+  // Spare rows of one step while a single row is decoded; every further one leaves two fewer, for a
+  // row that may be for nothing is worth less the more rows share what a step reads once. Less than
+  // kMaxDecodeRows.
+  int32_t spare_rows = 0;
   // Prefilled in one step: while nobody waits, and while somebody does (an ingest's chunk delays
   // each token of an answer by no more than that many tokens' time).
   int64_t chunk_tokens = 1024;
@@ -97,6 +104,9 @@ class SchedulePolicy {
   std::vector<RunId> InOrder(int rank, std::vector<RunId> runs, bool waiting) const;
   int64_t ActiveQuestions(int rank) const;
   void Give(RunId run, int64_t tokens, std::vector<Grant>* step);
+  // Spare rows to those that decode in `step`, in its order, one each until nothing is left to
+  // give.
+  void GiveSpare(const std::map<RunId, Run::Wish>& wanted, int64_t rows, std::vector<Grant>* step);
 
   const ScheduleLimits limits_;
   MemoryLedger memory_;

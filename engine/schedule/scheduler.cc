@@ -231,8 +231,13 @@ void Scheduler::RunStep() {
   }
   std::vector<SegmentResult> results = decoder_->Step(segments);
   for (size_t i = 0; i < ids.size(); ++i) {
+    Run& run = *active_.at(ids[i]);
     absl::Status status = results[i].status;
-    if (status.ok()) status = active_.at(ids[i])->AfterStep(std::move(results[i]));
+    if (status.ok()) {
+      status = run.AfterStep(std::move(results[i]));
+    } else if (run.AsksForLess()) {
+      continue;
+    }
     if (!status.ok()) failed.emplace_back(ids[i], status);
   }
   for (const auto& [id, status] : failed) EndActive(id, status, false);

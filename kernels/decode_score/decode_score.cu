@@ -251,7 +251,7 @@ cudaError_t LaunchColumns(const Arguments& p, DecodeScoreWay way, const Device& 
 
 template <int kDim>
 cudaError_t LaunchDim(const DecodeScoreParams& params, DecodeScoreWay way, cudaStream_t stream) {
-  constexpr int kMostColumns = 32;  // of one launch of the narrow kernels
+  constexpr int kMostColumns = kMostNarrowColumns;  // of one launch of the narrow kernels
   const Device device = CurrentDevice();
   const int columns = params.span_rows * params.heads;
   if (way == DecodeScoreWay::kBest) {

@@ -61,6 +61,8 @@ struct DecodeScoreParams {
 };
 
 inline constexpr int kMaxSpanRows = 1024;
+inline constexpr int kMostNarrowColumns = 32;  // (row, head) pairs of a span that kBest never takes
+                                               // kWide for
 
 // How keys reach the tensor cores. kPaged and kWide need sm_90 (kWide: no other); kWide multiplies
 // 256 (row, head) columns at a time and is for many rows on one document.

@@ -103,12 +103,16 @@ void PrintCoverage(const v1::Coverage& coverage) {
 }
 
 void PrintUsage(const v1::Usage& usage) {
+  const std::string guessed =
+      usage.accepted_tokens() == 0
+          ? ""
+          : fmt::format(" ({} guessed)", Thousands(usage.accepted_tokens()));
   fmt::print(
-      "tokens: {} cached, {} question, {} answer, {} corpus tokens prefilled; first token {:.3f} "
+      "tokens: {} cached, {} question, {} answer{}, {} corpus tokens prefilled; first token {:.3f} "
       "s, "
       "total {:.3f} s\n",
       Thousands(usage.cached_tokens()), Thousands(usage.prompt_tokens()),
-      Thousands(usage.generated_tokens()), Thousands(usage.corpus_prefill_tokens()),
+      Thousands(usage.generated_tokens()), guessed, Thousands(usage.corpus_prefill_tokens()),
       Seconds(usage.time_to_first_token()), Seconds(usage.total_time()));
 }
 

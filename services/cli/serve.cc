@@ -103,6 +103,7 @@ const Command kServeCommand = {
               "metrics_listen",
               "attention",
               "adaptive_coverage",
+              "drafts",
               "pool_bytes",
               "index_bytes",
               "device",

@@ -56,6 +56,8 @@ v1::Usage ToProto(const engine::Usage& usage) {
   out.set_selections(usage.selections);
   out.set_selected_blocks(usage.selected_blocks);
   out.set_widened_selections(usage.widened_selections);
+  out.set_drafted_tokens(usage.drafted_tokens);
+  out.set_accepted_tokens(usage.accepted_tokens);
   return out;
 }
 
@@ -315,6 +317,8 @@ v1::Stats ToProto(const engine::Stats& stats) {
   out.set_corpus_prefill_tokens(stats.corpus_prefill_tokens);
   out.set_cached_tokens(stats.cached_tokens);
   out.set_generated_tokens(stats.generated_tokens);
+  out.set_drafted_tokens(stats.drafted_tokens);
+  out.set_accepted_tokens(stats.accepted_tokens);
   out.set_pool_blocks(stats.pool_blocks);
   out.set_pool_blocks_used(stats.pool_blocks_used);
   out.set_pool_hits(stats.pool_hits);

@@ -82,6 +82,10 @@ std::vector<MetricFamily> EngineCollector::Collect() const {
       Counter("lectern_cached_tokens_total", "Tokens taken from the cache instead of computed.",
               stats.cached_tokens),
       Counter("lectern_generated_tokens_total", "Tokens of answers.", stats.generated_tokens),
+      Counter("lectern_drafted_tokens_total", "Guesses at tokens of answers, computed.",
+              stats.drafted_tokens),
+      Counter("lectern_accepted_tokens_total", "Of these, what the model said.",
+              stats.accepted_tokens),
       Labelled(
           MetricType::Gauge, "lectern_pool_blocks",
           "Block pool slots (one layer of one block each).", "state",

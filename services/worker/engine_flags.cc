@@ -27,6 +27,9 @@ ABSL_FLAG(std::string, attention, "sparse",
 ABSL_FLAG(double, adaptive_coverage, 0,
           "of questions that do not say: coverage (0 to 1) below which a token reads twice, then "
           "four times the model's blocks in a layer; 0: never");
+ABSL_FLAG(bool, drafts, true,
+          "guess at the tokens that an answer copies from the documents and compute several at "
+          "once; answers are the same without");
 ABSL_FLAG(ByteSize, pool_bytes, (ByteSize{int64_t{2} << 30}),
           "memory for keys and values of blocks in use");
 ABSL_FLAG(ByteSize, index_bytes, (ByteSize{int64_t{4} << 30}),
@@ -137,6 +140,7 @@ absl::StatusOr<engine::EngineOptions> EngineOptionsFromFlags() {
         fmt::format("--adaptive_coverage is {}; it must be 0 to 1", options.adaptive_coverage),
         {{"flag", "adaptive_coverage"}});
   }
+  options.drafts = absl::GetFlag(FLAGS_drafts);
   options.backup_dir = absl::GetFlag(FLAGS_backup_dir);
   options.backup_bytes_per_second = absl::GetFlag(FLAGS_backup_rate).bytes;
   LECTERN_RETURN_IF_ERROR(CheckAtLeast("backup_rate", options.backup_bytes_per_second, 0));

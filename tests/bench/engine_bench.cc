@@ -12,6 +12,8 @@
 //   ttft        a first token of a stored context: cold from disk, and asked again at once, beside
 //               prefilling it again and beside reading everything stored of it at the disk's rate
 //   batch       answers of many questions at once on one document
+//   rows        a decode step of several rows over one of a single row
+//   drafts      tokens a second of copying answers, with guesses over without (answer/draft.h)
 //   engine_bench <model directory> <scratch directory> <result.json> [longest context in tokens
 //                [cpu|cuda [commit]]]
 // Contexts of 8K tokens and more of generated text. Medians; nothing else should run.
@@ -50,6 +52,11 @@ namespace {
 
 constexpr int64_t kSizes[] = {8192, 32768, 131072, 524288, 1048576};
 constexpr int kDecodeSteps = 33;
+constexpr int32_t kStepRows[] = {2, 4, 8, 16, 32};
+constexpr const char* kWrittenTexts[] = {"employee_handbook", "insurance_policy", "lease",
+                                         "museum_guide",      "quarterly_report", "travel_diary"};
+constexpr int kCopyQuestions = 24;
+constexpr int kCopiedTokens = 48;
 constexpr int64_t kAskedTogether = 131072;  // the context that many questions are asked of at once
 
 double Seconds() {
@@ -283,19 +290,21 @@ std::vector<TokenId> Tokens(const ServingModel& model, int64_t count) {
   return tokens;
 }
 
-// Of steps that decode one token more of every context.
+// Of steps that decode so many tokens of every context, of which one stays.
 double MedianDecodeStep(Decoder* decoder, std::span<Context* const> contexts, TokenId token,
-                        AttentionObserver* observer = nullptr) {
+                        AttentionObserver* observer = nullptr, int32_t rows = 1) {
   std::vector<double> seconds;
   std::vector<TokenId> tokens(contexts.size(), token);
   for (int step = 0; step < kDecodeSteps; ++step) {
     std::vector<StepSegment> segments;
+    std::vector<std::vector<TokenId>> said;
+    for (size_t i = 0; i < contexts.size(); ++i) said.emplace_back(rows, tokens[i]);
     for (size_t i = 0; i < contexts.size(); ++i) {
-      Must(contexts[i]->Reserve(1));
+      Must(contexts[i]->Reserve(rows));
       segments.push_back({.context = contexts[i],
-                          .tokens = std::span(&tokens[i], 1),
+                          .tokens = said[i],
                           .tiled = false,
-                          .wants_logits = true,
+                          .logit_rows = rows,
                           .observer = observer});
     }
     const double begin = Seconds();
@@ -304,16 +313,17 @@ double MedianDecodeStep(Decoder* decoder, std::span<Context* const> contexts, To
     if (step >= 3) seconds.push_back(end - begin);
     for (size_t i = 0; i < contexts.size(); ++i) {
       Must(results[i].status);
-      const std::vector<float>& logits = results[i].logits;
-      tokens[i] =
-          static_cast<TokenId>(std::max_element(logits.begin(), logits.end()) - logits.begin());
+      contexts[i]->TakeBack(rows - 1);
+      const auto first = results[i].logits.begin();
+      tokens[i] = static_cast<TokenId>(
+          std::max_element(first, first + decoder->config().vocab_size) - first);
     }
   }
   return Median(seconds);
 }
 
-double MedianDecodeStep(Decoder* decoder, Context* context, TokenId token) {
-  return MedianDecodeStep(decoder, std::span(&context, 1), token);
+double MedianDecodeStep(Decoder* decoder, Context* context, TokenId token, int32_t rows = 1) {
+  return MedianDecodeStep(decoder, std::span(&context, 1), token, nullptr, rows);
 }
 
 // A context whose keys and values are random: what a dense decode step reads, without an hour of
@@ -374,7 +384,8 @@ void PrefillAndDecode(ServingModel* model, const Limits& limits, const std::vect
   const std::vector<TokenId> tokens = Tokens(*model, longest);
   auto store = Must(storage::Store::OpenInMemory({}));
   const KvShape shape(model->decoder().geometry());
-  const int64_t blocks = BlocksOf(longest + static_cast<int64_t>(sizes.size()) * kDecodeSteps) + 2;
+  const int64_t measured = (1 + static_cast<int64_t>(std::size(kStepRows))) * kDecodeSteps;
+  const int64_t blocks = BlocksOf(longest + static_cast<int64_t>(sizes.size()) * measured) + 3;
   KvMemory memory(shape, &store->blocks(),
                   {.pool_bytes = blocks * shape.layers() * shape.kv_slot_bytes(),
                    .index_bytes = blocks * shape.index_slot_bytes()});
@@ -409,6 +420,12 @@ void PrefillAndDecode(ServingModel* model, const Limits& limits, const std::vect
                         limits.moves),
             step / floor});
     decode_seconds.push_back(step);
+    for (const int32_t rows : kStepRows) {
+      const double several = MedianDecodeStep(&model->decoder(), context.get(),
+                                              tokens[static_cast<size_t>(done - 1)], rows);
+      Report({fmt::format("decode_rows_{}", rows), sizes[next], several * 1e3, "ms",
+              fmt::format("{:.3f} ms: one row", step * 1e3), several / step});
+    }
     ++next;
   }
   context.reset();
@@ -517,18 +534,91 @@ double Throughput(Engine& engine, const CorpusName& corpus, int count) {
   return count / (Seconds() - begin);
 }
 
+// Answers that copy from texts that people wrote, among `tokens` tokens of other text, with guesses
+// and without.
+void DraftedAnswers(EngineOptions options, int64_t tokens) {
+  const CorpusName corpus = {.tenant = "default", .corpus = "written"};
+  std::vector<std::string> texts;
+  {
+    auto engine = Must(Engine::Open(options));
+    for (const char* name : kWrittenTexts) {
+      std::ifstream file(fmt::format("{}/training/handwritten/{}.txt", LECTERN_SOURCE_DIR, name));
+      texts.emplace_back(std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>());
+      testing::Upload(*engine, corpus, name, texts.back());
+    }
+    // Of the written ones about four bytes are a token.
+    const double written = static_cast<double>(texts.size() * texts[0].size()) / 4;
+    testing::Upload(
+        *engine, corpus, "other",
+        testing::RandomText(static_cast<int>((static_cast<double>(tokens) - written) / 2.9), 5));
+    Must(testing::IngestAndWait(*engine, corpus).error);
+  }
+  std::vector<std::string> questions;
+  std::mt19937 random(9);
+  while (questions.size() < kCopyQuestions) {
+    const std::string& text = texts[random() % texts.size()];
+    const size_t begin = text.find(' ', random() % (text.size() - 500)) + 1;
+    size_t end = begin;
+    for (int word = 0; word < 8; ++word) end = text.find_first_of(" \n", end + 1);
+    const std::string quote = text.substr(begin, end - begin);
+    if (quote.find('\n') == std::string::npos) {
+      questions.push_back("What follows the words: " + quote);
+    }
+  }
+  struct Asked {
+    std::vector<std::string> texts;
+    double tokens = 0, seconds = 0;  // behind the first token of each answer
+    int64_t tokens_in_context = 0, drafted = 0, accepted = 0;
+  };
+  const auto ask_all = [&](bool drafts) {
+    options.drafts = drafts;
+    auto engine = Must(Engine::Open(options));
+    Asked asked;
+    for (int round = 0; round < 2; ++round) {  // the first one brings into memory what they read
+      asked = {};
+      for (const std::string& question : questions) {
+        const Answer answer = Must(testing::AskAndWait(
+            *engine,
+            {.target = {.corpus = corpus}, .question = question, .max_tokens = kCopiedTokens}));
+        const Usage& usage = answer.usage;
+        asked.texts.push_back(answer.text);
+        asked.tokens_in_context = usage.cached_tokens;
+        asked.tokens += static_cast<double>(usage.generated_tokens - 1);
+        asked.seconds +=
+            static_cast<double>(usage.total_time_us - usage.time_to_first_token_us) / 1e6;
+        asked.drafted += usage.drafted_tokens;
+        asked.accepted += usage.accepted_tokens;
+      }
+    }
+    return asked;
+  };
+  const Asked without = ask_all(false);
+  const Asked with = ask_all(true);
+  int equal = 0;
+  for (size_t i = 0; i < questions.size(); ++i) equal += with.texts[i] == without.texts[i];
+  const double rate = with.tokens / with.seconds;
+  const double plain = without.tokens / without.seconds;
+  Report({"drafted_answers", with.tokens_in_context, rate, "tokens/s",
+          fmt::format("{:.1f} tokens/s: without; {} of {} guesses right, {} of {} answers equal, "
+                      "{:.1f} tokens each",
+                      plain, with.accepted, with.drafted, equal, questions.size(),
+                      with.tokens / static_cast<double>(questions.size())),
+          rate / plain});
+}
+
 void StoredContext(EngineOptions options, int64_t tokens) {
   const CorpusName corpus = {.tenant = "default", .corpus = "bench"};
   options.batch_limit = 64;
   double prefill_seconds = 0;
   int64_t prefilled = 0;
   int64_t stored = 0;
+  // 2.86 tokens a word of this text: a little less than `tokens`, which the longest context, less
+  // what is kept for questions, must take.
+  const std::string text =
+      testing::RandomText(static_cast<int>(static_cast<double>(tokens) / 2.9), 3);
   {
     auto engine = Must(Engine::Open(options));
-    // 2.86 tokens a word of this text: a little less than `tokens`, which the longest context, less
-    // what is kept for questions, must take.
-    testing::Upload(*engine, corpus, "text",
-                    testing::RandomText(static_cast<int>(static_cast<double>(tokens) / 2.9), 3));
+    testing::Upload(*engine, corpus, "text", text);
     const double begin = Seconds();
     const Operation operation = testing::IngestAndWait(*engine, corpus);
     prefill_seconds = Seconds() - begin;
@@ -564,6 +654,7 @@ void StoredContext(EngineOptions options, int64_t tokens) {
   Report({"ttft_again", prefilled, Median(warm) * 1e3, "ms",
           fmt::format("{:.1f} ms: cold from disk", Median(cold) * 1e3),
           Median(cold) / Median(warm)});
+  DraftedAnswers(options, tokens);
 }
 
 std::string CpuName() {

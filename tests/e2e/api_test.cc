@@ -149,6 +149,8 @@ TEST_P(ApiTest, FromUploadToAnswer) {
   EXPECT_GT(asked.completed.usage().selections(), 0);
   EXPECT_EQ(asked.completed.usage().selected_blocks(), 16 * asked.completed.usage().selections());
   EXPECT_EQ(asked.completed.usage().widened_selections(), 0);
+  EXPECT_LE(asked.completed.usage().accepted_tokens(), asked.completed.usage().drafted_tokens());
+  EXPECT_LT(asked.completed.usage().accepted_tokens(), asked.completed.usage().generated_tokens());
   v1::AskRequest closely = Question("story", "What happened?");
   closely.set_adaptive_coverage(1);
   const Asked widened = Ask(deployment(), closely);

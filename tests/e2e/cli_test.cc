@@ -133,7 +133,8 @@ TEST_F(CliTest, CorporaGenerationsOperations) {
   EXPECT_EQ(generations[0]["residency"], "COMPLETE");
   EXPECT_THAT(Ok({"model"}), HasSubstr("context_limit_tokens"));
   EXPECT_THAT(Ok({"stats"}),
-              AllOf(HasSubstr("generated_tokens"), HasSubstr("prefill_tokens_per_second"),
+              AllOf(HasSubstr("generated_tokens"), HasSubstr("drafted_tokens"),
+                    HasSubstr("accepted_tokens"), HasSubstr("prefill_tokens_per_second"),
                     HasSubstr("timed_out_reads"), HasSubstr("displaced_requests")));
   EXPECT_THAT(Ok({"count", "--question", "How many?"}), HasSubstr("tokens; the limit is"));
   Ok({"delete", "shelf"});

@@ -529,6 +529,8 @@ TEST(EngineCollector, ShowsTheEnginesCounters) {
     }
   }
   EXPECT_EQ(values.at("lectern_generated_tokens_total"), 12);
+  EXPECT_EQ(values.at("lectern_drafted_tokens_total"), 9);
+  EXPECT_EQ(values.at("lectern_accepted_tokens_total"), 7);
   EXPECT_EQ(values.at("lectern_pool_blocks/used"), 4);
   EXPECT_EQ(values.at("lectern_pool_blocks/free"), 6);
 }

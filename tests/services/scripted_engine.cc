@@ -142,7 +142,11 @@ absl::StatusOr<std::unique_ptr<engine::Ticket>> ScriptedEngine::Ask(
 
 engine::ModelInfo ScriptedEngine::GetModel() { return {.display_name = "scripted"}; }
 absl::StatusOr<engine::Stats> ScriptedEngine::GetStats() {
-  return engine::Stats{.generated_tokens = 12, .pool_blocks = 10, .pool_blocks_used = 4};
+  return engine::Stats{.generated_tokens = 12,
+                       .drafted_tokens = 9,
+                       .accepted_tokens = 7,
+                       .pool_blocks = 10,
+                       .pool_blocks_used = 4};
 }
 
 // What no test here scripts.

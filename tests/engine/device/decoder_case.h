@@ -128,7 +128,7 @@ class DecoderCase {
       const size_t count = std::min(tokens.size(), static_cast<size_t>(chunks[i % chunks.size()]));
       logits = Step(decoder, {.context = context,
                               .tokens = tokens.first(count),
-                              .wants_logits = count == tokens.size()})
+                              .logit_rows = count == tokens.size() ? 1 : 0})
                    .logits;
       tokens = tokens.subspan(count);
     }

@@ -198,7 +198,7 @@ TEST_P(DeviceDecoderTest, ACacheOfTheCpuOpensHere) {
       return DecoderCase::Step(decoder, {.context = context,
                                          .tokens = std::span(&next, 1),
                                          .tiled = false,
-                                         .wants_logits = true})
+                                         .logit_rows = 1})
           .logits;
     };
     mine = step(*device_, on_gpu.get());
@@ -220,7 +220,7 @@ TEST_P(DeviceDecoderTest, ASmallPoolGivesTheSameBytes) {
     const StepSegment segment = {.context = mine.get(),
                                  .tokens = tokens().subspan(static_cast<size_t>(i), 1),
                                  .tiled = false,
-                                 .wants_logits = true};
+                                 .logit_rows = 1};
     StepSegment same = segment;
     same.context = expected.get();
     EXPECT_EQ(DecoderCase::Step(*small, segment).logits, DecoderCase::Step(*device_, same).logits);
@@ -245,7 +245,7 @@ TEST_P(DeviceDecoderTest, DecodesManyAtOnce) {
       segments.push_back({.context = context.get(),
                           .tokens = tokens().subspan(static_cast<size_t>(step), step == 1 ? 2 : 1),
                           .tiled = false,
-                          .wants_logits = true});
+                          .logit_rows = 1});
     }
     const std::vector<SegmentResult> results = device_->Step(segments);
     for (int i = 0; i < kContexts; ++i) {
@@ -254,6 +254,79 @@ TEST_P(DeviceDecoderTest, DecodesManyAtOnce) {
       one.context = alone[i].get();
       const std::vector<float> expected = DecoderCase::Step(case_->cpu(), one).logits;
       ExpectAgree(results[i].logits, expected);
+    }
+  }
+}
+
+// Rows of guesses beside the rows that count, on both backends, over the border of a block: what is
+// kept is as if every token had been computed by itself, and nothing of the others is left.
+TEST_P(DeviceDecoderTest, RowsThatAreTakenBackLeaveNothing) {
+  constexpr size_t kRows = 13;
+  for (Decoder* decoder : {static_cast<Decoder*>(device_.get()), &case_->cpu()}) {
+    const bool exact = decoder != device_.get() || !GetParam().gpu;
+    const auto mine = case_->Open(), expected = case_->Open();
+    for (Context* context : {mine.get(), expected.get()}) {
+      DecoderCase::Prefill(*decoder, context, tokens().first(20 * kBlockTokens - 20), {1024});
+    }
+    const int64_t begin = mine->token_count();
+    const std::vector<int32_t> said(tokens().begin() + 300, tokens().begin() + 300 + 44);
+    ASSERT_TRUE(mine->Reserve(static_cast<int64_t>(said.size() + kRows)).ok());
+    Recorder seen, plain;
+    seen.group = plain.group = case_->config().group_size();
+    size_t done = 0;
+    for (size_t kept = 1; done + kRows < said.size(); kept = kept % kRows + 1) {
+      std::vector<int32_t> rows(said.begin() + static_cast<int64_t>(done),
+                                said.begin() + static_cast<int64_t>(done + kept));
+      while (rows.size() < kRows) rows.push_back(tokens()[rows.size() * 7]);
+      const StepSegment segment = {.context = mine.get(),
+                                   .tokens = rows,
+                                   .tiled = false,
+                                   .logit_rows = kRows,
+                                   .observer = &seen};
+      const SegmentResult result = decoder->Step(std::span(&segment, 1))[0];
+      ASSERT_TRUE(result.status.ok()) << result.status;
+      const size_t vocabulary = static_cast<size_t>(case_->config().vocab_size);
+      ASSERT_EQ(result.logits.size(), kRows * vocabulary);
+      ASSERT_EQ(result.selected.size(), kRows);
+      mine->TakeBack(static_cast<int64_t>(kRows - kept));
+      for (size_t row = 0; row < kept; ++row) {
+        const SegmentResult one =
+            DecoderCase::Step(*decoder, {.context = expected.get(),
+                                         .tokens = std::span(said).subspan(done + row, 1),
+                                         .tiled = false,
+                                         .logit_rows = 1,
+                                         .observer = &plain});
+        const std::vector<float> logits(
+            result.logits.begin() + static_cast<int64_t>(row * vocabulary),
+            result.logits.begin() + static_cast<int64_t>((row + 1) * vocabulary));
+        if (exact) {
+          ASSERT_TRUE(logits == one.logits) << done + row;
+        } else {
+          ExpectAgree(logits, one.logits);
+        }
+        EXPECT_EQ(result.selected[row].blocks, Sum(one.selected).blocks);
+        EXPECT_EQ(result.selected[row].selections, Sum(one.selected).selections);
+      }
+      done += kept;
+      ASSERT_EQ(mine->token_count(), expected->token_count());
+    }
+    ASSERT_GT(mine->token_count() / kBlockTokens, begin / kBlockTokens) << "a border is met";
+    for (const auto& [place, row] : plain.rows) {
+      ASSERT_TRUE(seen.rows.contains(place));
+      if (!exact) continue;
+      EXPECT_EQ(seen.rows.at(place).selected, row.selected);
+      EXPECT_EQ(seen.rows.at(place).block_lse, row.block_lse);
+      EXPECT_EQ(seen.rows.at(place).index_lse_visible, row.index_lse_visible);
+      EXPECT_EQ(seen.rows.at(place).index_lse_selected, row.index_lse_selected);
+    }
+    if (exact) {
+      EXPECT_TRUE(DecoderCase::Bytes(*mine, *case_->memory()) ==
+                  DecoderCase::Bytes(*expected, *case_->memory()));
+    }
+    // What tells others how much a block holds.
+    for (int64_t block = begin / kBlockTokens; block < mine->reserved_blocks(); ++block) {
+      EXPECT_EQ(mine->index_slots()[block]->tokens,
+                std::max(0, TokensInBlock(block, mine->token_count())));
     }
   }
 }
@@ -268,7 +341,7 @@ TEST_P(DeviceDecoderTest, ObserversSeeWhatTheCpuShows) {
       StepSegment segment = {.context = on_gpu.get(),
                              .tokens = Question(),
                              .tiled = tiled,
-                             .wants_logits = true,
+                             .logit_rows = 1,
                              .widen_below = widen_below,
                              .observer = &mine,
                              .observed_from = tiled ? 30 : 0};
@@ -277,10 +350,10 @@ TEST_P(DeviceDecoderTest, ObserversSeeWhatTheCpuShows) {
       segment.observer = &theirs;
       const SegmentResult expected = DecoderCase::Step(case_->cpu(), segment);
       ExpectAgree(result.logits, expected.logits);
-      EXPECT_EQ(result.selected.selections, expected.selected.selections);
+      EXPECT_EQ(Sum(result.selected).selections, Sum(expected.selected).selections);
       if (widen_below == 0 || widen_below == 1) {
-        EXPECT_EQ(result.selected.blocks, expected.selected.blocks);
-        EXPECT_EQ(result.selected.widened, expected.selected.widened);
+        EXPECT_EQ(Sum(result.selected).blocks, Sum(expected.selected).blocks);
+        EXPECT_EQ(Sum(result.selected).widened, Sum(expected.selected).widened);
       }
       ASSERT_EQ(mine.rows.size(), theirs.rows.size());
       int same = 0, compared = 0;
@@ -338,7 +411,7 @@ TEST_P(DeviceDecoderTest, ASmallPoolShowsTheSame) {
       StepSegment segment = {.context = here.get(),
                              .tokens = Question(),
                              .tiled = tiled,
-                             .wants_logits = true,
+                             .logit_rows = 1,
                              .widen_below = widen_below,
                              .observer = &mine};
       const SegmentResult result = DecoderCase::Step(*small, segment);
@@ -393,15 +466,15 @@ TEST_P(DeviceDecoderTest, APoolThatIsFullFailsOneSegment) {
     segments.push_back({.context = contexts.back().get(),
                         .tokens = tokens().first(1),
                         .tiled = false,
-                        .wants_logits = true});
+                        .logit_rows = 1});
   }
   const std::vector<SegmentResult> results = small->Step(segments);
   const auto alone = case_->Open();
-  const std::vector<float> expected = DecoderCase::Step(*device_, {.context = alone.get(),
-                                                                   .tokens = tokens().first(1),
-                                                                   .tiled = false,
-                                                                   .wants_logits = true})
-                                          .logits;
+  const std::vector<float> expected =
+      DecoderCase::Step(
+          *device_,
+          {.context = alone.get(), .tokens = tokens().first(1), .tiled = false, .logit_rows = 1})
+          .logits;
   int64_t failed = 0;
   for (size_t i = 0; i < results.size(); ++i) {
     if (results[i].status.ok()) {

@@ -231,6 +231,79 @@ TEST_F(DeviceEngineTest, WithoutGraphsTheAnswersAreTheSame) {
   }
 }
 
+// Guesses at the tokens to come: the same with them and without, here and on the CPU, in a session
+// that grows over the borders of blocks, in a cache of the least size.
+TEST_F(DeviceEngineTest, GuessesDoNotShow) {
+  TemporaryDirectory data;
+  EngineOptions cpu = Options(data.path(), ComputeDevice::kCpu);
+  cpu.drafts = false;
+  std::vector<Answer> expected;
+  const auto ask = [&](Engine& engine, const std::string& session, int turn) {
+    AskRequest request = {.target = {.corpus = kCorpus},
+                          .question = "what is it, for the " + std::to_string(turn) + "th time?",
+                          .max_tokens = 90};
+    request.target.session = session;
+    auto answer = AskAndWait(engine, request);
+    EXPECT_TRUE(answer.ok()) << answer.status();
+    return *std::move(answer);
+  };
+  {
+    const auto engine = Open(cpu, 0);
+    UploadAll(*engine);
+    ASSERT_TRUE(engine->CreateSession({.corpus = kCorpus, .id = "cpu"}, "", 0).ok());
+    for (int turn = 0; turn < 3; ++turn) expected.push_back(ask(*engine, "cpu", turn));
+    EXPECT_EQ(engine->GetStats()->drafted_tokens, 0);
+  }
+  int64_t drafted = 0, accepted = 0;
+  for (const int64_t spare_bytes : {int64_t{64} << 20, int64_t{0}}) {
+    const std::string session = spare_bytes == 0 ? "small" : "large";
+    const auto engine = OnDevice(data.path(), spare_bytes);
+    ASSERT_TRUE(engine->CreateSession({.corpus = kCorpus, .id = session}, "", 0).ok());
+    for (int turn = 0; turn < 3; ++turn) ExpectSame(ask(*engine, session, turn), expected[turn]);
+    const Stats stats = *engine->GetStats();
+    drafted += stats.drafted_tokens;
+    accepted += stats.accepted_tokens;
+  }
+  EXPECT_GT(drafted, accepted) << "some must be taken back";
+}
+
+// A step that the device has no memory for with guesses is taken without them.
+TEST_F(DeviceEngineTest, AnAnswerOutlivesItsGuesses) {
+  TemporaryDirectory data;
+  Answer expected;
+  const AskRequest request = {
+      .target = {.corpus = kCorpus}, .question = "what is it?", .max_tokens = 90};
+  {
+    const auto cpu = OnCpu(data.path());
+    UploadAll(*cpu);
+    expected = *AskAndWait(*cpu, request);
+    ASSERT_GT(expected.usage.drafted_tokens, 0);
+  }
+  HostDevice* host = nullptr;
+  EngineOptions options = Options(data.path(), ComputeDevice::kCuda);
+  options.device_memory_bytes = int64_t{1} << 30;
+  auto engine = LocalEngine::Open(options, [&]() -> absl::StatusOr<std::unique_ptr<Device>> {
+    auto device = std::make_unique<HostDevice>(int64_t{64} << 30);
+    host = device.get();
+    return device;
+  });
+  ASSERT_TRUE(engine.ok()) << engine.status();
+  std::promise<absl::StatusOr<Answer>> done;
+  bool armed = false;
+  // Between two steps: the first that holds guesses is the first to allocate.
+  auto ticket =
+      (*engine)->Ask(request, {.text =
+                                   [&](std::string_view) {
+                                     if (!std::exchange(armed, true)) host->FailAtAllocate(1);
+                                   },
+                               .done = [&](absl::StatusOr<Answer> a) { done.set_value(a); }});
+  ASSERT_TRUE(ticket.ok()) << ticket.status();
+  const absl::StatusOr<Answer> answer = done.get_future().get();
+  ASSERT_TRUE(answer.ok()) << answer.status();
+  ExpectSame(*answer, expected);
+  EXPECT_EQ(answer->usage.drafted_tokens, 0) << "none was computed";
+}
+
 TEST_F(DeviceEngineTest, SaysWhyItIsNotTheDevice) {
   const auto none = []() -> absl::StatusOr<std::unique_ptr<Device>> {
     return Error(absl::StatusCode::kUnavailable, "NO_GPU", "no GPU can be used here: it is a test");

@@ -109,7 +109,7 @@ class ReplayTest : public ::testing::TestWithParam<Where> {
             {.context = contexts[i].get(),
              .tokens = std::span(tokens_).subspan(100 * i + step, 1),
              .tiled = false,
-             .wants_logits = turn % 4 != 0,
+             .logit_rows = turn % 4 != 0 ? 1 : 0,
              .widen_below = asking.widen_below,
              .observer = asking.observed && turn % 3 != 0 ? &recorders[i] : nullptr});
       }
@@ -230,7 +230,7 @@ TEST_P(ReplayTest, WhatComesBetweenDoesNotShow) {
         segments.push_back({.context = context.get(),
                             .tokens = std::span(tokens_).subspan(step, step % 4 == 3 ? 2 : 1),
                             .tiled = false,
-                            .wants_logits = true});
+                            .logit_rows = 1});
       }
       for (const SegmentResult& result : decoder->Step(segments)) {
         ASSERT_TRUE(result.status.ok()) << result.status;

@@ -101,7 +101,7 @@ class DecoderAdaptiveTest : public ::testing::Test {
     EXPECT_TRUE(context->Reserve(question_).ok());
     return {.context = context,
             .tokens = std::span(tokens_).last(static_cast<size_t>(question_)),
-            .wants_logits = true,
+            .logit_rows = 1,
             .widen_below = widen_below,
             .observer = observer};
   }
@@ -168,9 +168,9 @@ TEST_F(DecoderAdaptiveTest, SelectsWhatTheReferenceSelects) {
                 thresholds_[t], compared, other_count, other_blocks);
     EXPECT_LE(other_count * 100, compared * 4);
     EXPECT_LE(other_blocks * 100, compared * 16);
-    EXPECT_EQ(result.selected.selections, compared);
-    EXPECT_EQ(result.selected.blocks, blocks);
-    EXPECT_EQ(result.selected.widened, widened);
+    EXPECT_EQ(Sum(result.selected).selections, compared);
+    EXPECT_EQ(Sum(result.selected).blocks, blocks);
+    EXPECT_EQ(Sum(result.selected).widened, widened);
   }
   EXPECT_GT(sizes[16], 0);
   EXPECT_GT(sizes[32], 0);
@@ -184,9 +184,9 @@ TEST_F(DecoderAdaptiveTest, NeverWideningIsBitwiseTheSame) {
   EXPECT_EQ(result.logits, expected.logits);
   EXPECT_EQ(on.selected, off.selected);
   EXPECT_EQ(on.coverage, off.coverage);
-  EXPECT_EQ(result.selected.widened, 0);
-  EXPECT_EQ(result.selected.blocks, 16 * result.selected.selections);
-  EXPECT_EQ(result.selected.selections,
+  EXPECT_EQ(Sum(result.selected).widened, 0);
+  EXPECT_EQ(Sum(result.selected).blocks, 16 * Sum(result.selected).selections);
+  EXPECT_EQ(Sum(result.selected).selections,
             int64_t{question_} * config().num_layers * config().num_kv_heads);
 }
 
@@ -197,8 +197,8 @@ TEST_F(DecoderAdaptiveTest, AlwaysWideningIsBitwiseTheWiderBudget) {
   EXPECT_EQ(result.logits, expected.logits);
   EXPECT_EQ(on.selected, wide.selected);
   EXPECT_EQ(on.coverage, wide.coverage);
-  EXPECT_EQ(result.selected.widened, result.selected.selections);
-  EXPECT_EQ(result.selected.blocks, kWidest * result.selected.selections);
+  EXPECT_EQ(Sum(result.selected).widened, Sum(result.selected).selections);
+  EXPECT_EQ(Sum(result.selected).blocks, kWidest * Sum(result.selected).selections);
   EXPECT_NE(result.logits, Ask(*decoder_, 0, nullptr).logits);
 }
 
@@ -215,8 +215,8 @@ TEST_F(DecoderAdaptiveTest, CompanyDoesNotShow) {
   const std::vector<SegmentResult> results = decoder_->Step(segments);
   EXPECT_EQ(results[1].logits, expected.logits);
   EXPECT_EQ(recorder.selected, alone.selected);
-  EXPECT_EQ(results[0].selected.widened, 0);
-  EXPECT_EQ(results[2].selected.widened, results[2].selected.selections);
+  EXPECT_EQ(Sum(results[0].selected).widened, 0);
+  EXPECT_EQ(Sum(results[2].selected).widened, Sum(results[2].selected).selections);
 }
 
 }  // namespace

@@ -109,7 +109,7 @@ TEST_P(DecoderGoldenTest, LogitsAndSelectionsAgree) {
       const StepSegment segment = {.context = context->get(),
                                    .tokens = std::span(tokens).subspan(static_cast<size_t>(first),
                                                                        static_cast<size_t>(count)),
-                                   .wants_logits = true,
+                                   .logit_rows = 1,
                                    .observer = &recorder,
                                    .observed_from = static_cast<int32_t>(count - 1)};
       result = (*decoder)->Step(std::span(&segment, 1))[0];

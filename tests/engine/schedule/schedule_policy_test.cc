@@ -176,6 +176,46 @@ TEST(SchedulePolicyTest, DecodeRowsStayWithinTheLimitAndTakeTurns) {
       << "what is larger than the limit goes alone rather than never";
 }
 
+SchedulePolicy::Wish DecodeAndMore(RunId run, int64_t spare) {
+  return {.run = run, .wish = {.tokens = 1, .tiled = false, .spare = spare}};
+}
+
+TEST(SchedulePolicyTest, SpareRowsAreWhatIsLeftOverInTurn) {
+  ScheduleLimits limits = Limits();
+  limits.active_questions = 4;
+  limits.spare_rows = 10;
+  SchedulePolicy policy(limits);
+  for (RunId id = 1; id <= 4; ++id) policy.Arrive(id, Question(), {});
+  AdmitAll(&policy);
+  EXPECT_THAT(policy.PlanStep(std::vector{DecodeAndMore(1, 15)}), ElementsAre(Grant{1, 11}));
+  EXPECT_THAT(policy.PlanStep(std::vector{DecodeAndMore(1, 3)}), ElementsAre(Grant{1, 4}));
+  EXPECT_THAT(policy.PlanStep(std::vector{DecodeAndMore(1, 15), Decode(2), DecodeAndMore(3, 1),
+                                          DecodeAndMore(4, 15)}),
+              ElementsAre(Grant{1, 3}, Grant{2, 1}, Grant{3, 2}, Grant{4, 2}));
+  EXPECT_THAT(policy.PlanStep(std::vector{Prefill(1, 100), DecodeAndMore(2, 2)}),
+              ElementsAre(Grant{1, 100}, Grant{2, 3}));
+}
+
+TEST(SchedulePolicyTest, SpareRowsTakeNobodysRow) {
+  ScheduleLimits limits = Limits();
+  limits.active_questions = 4;
+  limits.decode_rows = 3;
+  limits.spare_rows = 3;
+  SchedulePolicy policy(limits);
+  for (RunId id = 1; id <= 4; ++id) policy.Arrive(id, Question(id), {});
+  AdmitAll(&policy);
+  EXPECT_THAT(policy.PlanStep(std::vector{DecodeAndMore(1, 15), DecodeAndMore(2, 15), Decode(3)}),
+              ElementsAre(Grant{1, 1}, Grant{2, 1}, Grant{3, 1}));
+  EXPECT_THAT(policy.PlanStep(std::vector{DecodeAndMore(1, 15), DecodeAndMore(4, 15)}),
+              ElementsAre(Grant{4, 2}, Grant{1, 1}));
+  // None without the limit.
+  limits.spare_rows = 0;
+  SchedulePolicy without(limits);
+  without.Arrive(1, Question(), {});
+  AdmitAll(&without);
+  EXPECT_THAT(without.PlanStep(std::vector{DecodeAndMore(1, 15)}), ElementsAre(Grant{1, 1}));
+}
+
 TEST(SchedulePolicyTest, AnIngestHasTheWholeChunkWhileNobodyWaits) {
   SchedulePolicy policy(Limits());
   policy.Arrive(1, Ingest(), {});
