@@ -45,6 +45,7 @@ namespace lectern::storage {
   X(kLayoutWritten, "layout.written", true)               \
   X(kIngestStarted, "ingest.started", true)               \
   X(kIngestStepComputed, "ingest.step_computed", true)    \
+  X(kIngestPublished, "ingest.published", false)          \
   X(kCommitSmallEncoded, "commit.small_encoded", true)    \
   X(kCommitBulkBegun, "commit.bulk_begun", true)          \
   X(kCommitBulkFileBuilt, "commit.bulk_file_built", true) \

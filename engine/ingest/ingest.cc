@@ -129,7 +129,12 @@ absl::StatusOr<storage::Operation> Ingest::Enqueue(const storage::Corpus& corpus
                                                    const storage::NewOperation& request) {
   std::lock_guard lock(mutex_);
   for (const auto& [uid, job] : running_) {
-    if (job.corpus_uid == corpus.uid) {
+    if (job.corpus_uid != corpus.uid) continue;
+    // One whose outcome can be read already is only putting its things away: whoever waited for it
+    // may go on.
+    absl::StatusOr<storage::Operation> other = around_.store->catalog().GetOperation(uid);
+    if (!other.ok() && !absl::IsNotFound(other.status())) return other.status();
+    if (other.ok() && other->state == storage::OperationState::kRunning) {
       return Error(absl::StatusCode::kFailedPrecondition, "INGEST_RUNNING",
                    fmt::format("corpus {} is being ingested: wait for operation op{} or cancel it",
                                corpus.id, uid),

@@ -142,6 +142,7 @@ absl::Status IngestRun::Publish() {
   absl::StatusOr<storage::Generation> generation =
       around_.catalog->PublishGeneration(intent_.operation_uid, spec, around_.clock_us());
   if (!generation.ok()) return generation.status();
+  LECTERN_KILL_POINT(kIngestPublished);
   done_ = true;
   around_.ended(intent_.operation_uid);
   return absl::OkStatus();

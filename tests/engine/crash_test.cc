@@ -1,11 +1,14 @@
 // kill -9 in the middle of an ingest, again and again: the next process resumes, nothing committed
 // is computed twice, and the cache ends with the bytes of an undisturbed run.
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <chrono>
+#include <cstdio>
+#include <limits>
 #include <random>
 #include <thread>
 
@@ -18,17 +21,54 @@ namespace lectern::engine {
 namespace {
 
 constexpr int kKills = 50;
+constexpr const char* kStep = "ingest.step_computed";
+constexpr int kOpeningPlaces = 40;       // about as many are reached before the first step
 constexpr const char* kWords = "15000";  // over 40,000 tokens
 
-pid_t Start(const std::string& data, const std::string& model) {
-  const pid_t child = fork();
-  if (child == 0) {
-    const std::string program = LECTERN_BINARY_DIR "/bin/ingest_child";
-    execl(program.c_str(), program.c_str(), data.c_str(), model.c_str(), kWords, nullptr);
-    _exit(127);
+// A process that ingests, and what it says of its way: a line for each place it reaches
+// (storage/fail_point.h).
+class Child {
+ public:
+  Child(const std::string& data, const std::string& model) {
+    int ends[2];
+    EXPECT_EQ(pipe2(ends, O_CLOEXEC), 0);
+    pid_ = fork();
+    if (pid_ == 0) {
+      const int said = dup(ends[1]);  // a copy lives on in the program
+      setenv("LECTERN_FAIL_POINT_TRACE", std::to_string(said).c_str(), 1);
+      const std::string program = LECTERN_BINARY_DIR "/bin/ingest_child";
+      execl(program.c_str(), program.c_str(), data.c_str(), model.c_str(), kWords, nullptr);
+      _exit(127);
+    }
+    close(ends[1]);
+    said_ = fdopen(ends[0], "r");
   }
-  return child;
-}
+  ~Child() { fclose(said_); }
+
+  // Reads on until a place, or any of them (""), was reached `count` times; returns how often it
+  // was before the process ended.
+  int Hear(const std::string& place, int count) {
+    int heard = 0;
+    char line[128];
+    while (heard < count && fgets(line, sizeof(line), said_) != nullptr) {
+      heard += place.empty() || line == "@" + place + "\n";
+    }
+    return heard;
+  }
+  void Kill() { kill(pid_, SIGKILL); }
+  // True: killed, by us. Fails unless it was, or had done its work.
+  bool Killed() {
+    int status = 0;
+    EXPECT_EQ(waitpid(pid_, &status, 0), pid_);
+    if (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL) return true;
+    EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << "status " << status;
+    return false;
+  }
+
+ private:
+  pid_t pid_ = 0;
+  FILE* said_ = nullptr;
+};
 
 // Tokens that are durably stored for the running ingest, or of the published generation.
 uint64_t StoredTokens(const std::string& data, bool* published) {
@@ -57,12 +97,10 @@ TEST(CrashTest, FiftyKillsDuringAnIngestChangeNothing) {
   testing::WriteRandomModel({}, model.path());
 
   testing::TemporaryDirectory undisturbed;
-  const auto begin = std::chrono::steady_clock::now();
-  int status = 0;
-  const pid_t quiet = Start(undisturbed.path(), model.path());
-  ASSERT_EQ(waitpid(quiet, &status, 0), quiet);
-  ASSERT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0);
-  const auto whole = std::chrono::steady_clock::now() - begin;
+  Child quiet(undisturbed.path(), model.path());
+  const int steps = quiet.Hear(kStep, std::numeric_limits<int>::max());
+  ASSERT_FALSE(quiet.Killed());
+  ASSERT_GT(steps, 20) << "too short to be killed in the middle of";
   const std::string expected = testing::StoredCacheDigest(undisturbed.path(), "library");
 
   std::mt19937_64 random(17);
@@ -72,15 +110,19 @@ TEST(CrashTest, FiftyKillsDuringAnIngestChangeNothing) {
   auto data = std::make_unique<testing::TemporaryDirectory>();
   uint64_t stored = 0;
   while (kills < kKills) {
-    const pid_t child = Start(data->path(), model.path());
-    // A kill early in a process hits opening and resuming, a later one the ingest: up to half of an
-    // undisturbed run.
-    std::this_thread::sleep_for(std::chrono::duration_cast<std::chrono::microseconds>(whole) *
-                                (random() % 1000) / 2000);
-    kill(child, SIGKILL);
-    ASSERT_EQ(waitpid(child, &status, 0), child);
-    kills += WIFSIGNALED(status);
-    ASSERT_TRUE(WIFSIGNALED(status) || WEXITSTATUS(status) == 0);
+    Child child(data->path(), model.path());
+    // Every fourth kill hits opening and resuming, the others the prefill, up to half of an
+    // undisturbed run; at a place or a moment after it.
+    const int at = static_cast<int>(random() % 1000);
+    if (at % 4 == 0) {
+      child.Hear("", 1 + at * kOpeningPlaces / 1000);
+    } else {
+      child.Hear(kStep, 1 + at * steps / 2000);
+    }
+    std::this_thread::sleep_for(std::chrono::microseconds(random() % 5000));
+    child.Kill();
+    kills += child.Killed();
+    ASSERT_FALSE(HasFailure());
     bool published = false;
     const uint64_t now_stored = StoredTokens(data->path(), &published);
     EXPECT_GE(now_stored, stored) << "what was committed must stay";
@@ -95,9 +137,9 @@ TEST(CrashTest, FiftyKillsDuringAnIngestChangeNothing) {
     }
   }
   // The last one runs to its end.
-  const pid_t last = Start(data->path(), model.path());
-  ASSERT_EQ(waitpid(last, &status, 0), last);
-  ASSERT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+  Child last(data->path(), model.path());
+  last.Hear(kStep, std::numeric_limits<int>::max());  // a full pipe would hold it up
+  ASSERT_FALSE(last.Killed());
   EXPECT_EQ(testing::StoredCacheDigest(data->path(), "library"), expected);
   std::printf("%d kills, %d of them after new commits, %d ingests finished in between\n", kills,
               kills_with_progress, finished);

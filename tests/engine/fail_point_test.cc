@@ -3,6 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include <chrono>
+#include <thread>
+
 #include "engine/engine.h"
 #include "tests/support/random_model.h"
 #include "tests/support/temporary_directory.h"
@@ -36,10 +39,31 @@ class EngineFailPointTest : public ::testing::Test {
 
 TEST_F(EngineFailPointTest, AnIngestReachesEveryPlace) {
   ASSERT_TRUE(testing::IngestAndWait(*engine_, kCorpus).error.ok());
-  for (const FailPoint point : {FailPoint::kIngestPlanned, FailPoint::kLayoutWritten,
-                                FailPoint::kIngestStarted, FailPoint::kIngestStepComputed}) {
+  for (const FailPoint point :
+       {FailPoint::kIngestPlanned, FailPoint::kLayoutWritten, FailPoint::kIngestStarted,
+        FailPoint::kIngestStepComputed, FailPoint::kIngestPublished}) {
     EXPECT_GT(storage::FailPointHits(point), 0u);
   }
+}
+
+// Whoever sees the corpus ingested may go on at once, though the run that did it is still putting
+// its things away.
+TEST_F(EngineFailPointTest, AnIngestThatIsDoneIsInNobodysWay) {
+  ASSERT_TRUE(storage::ArmFailPoints("ingest.published=sleep:1000").ok());
+  const auto first = engine_->IngestCorpus(kCorpus, false);
+  ASSERT_TRUE(first.ok()) << first.status();
+  for (;;) {
+    const auto operation = engine_->GetOperation(first->name);
+    ASSERT_TRUE(operation.ok()) << operation.status();
+    if (operation->done) break;
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  const std::string ingested = engine_->GetCorpus(kCorpus)->current_generation;
+  EXPECT_FALSE(ingested.empty());
+  testing::Upload(*engine_, kCorpus, "more", testing::RandomText(1000, 6));
+  const Operation second = testing::IngestAndWait(*engine_, kCorpus);
+  EXPECT_TRUE(second.error.ok()) << second.error;
+  EXPECT_NE(engine_->GetCorpus(kCorpus)->current_generation, ingested);
 }
 
 TEST_F(EngineFailPointTest, AnIngestThatFailsAnywhereCanBeBegunAgain) {

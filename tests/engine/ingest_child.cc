@@ -26,9 +26,7 @@ int main(int argc, char** argv) {
   if (!(*engine)->GetDocument({.corpus = corpus, .id = "text"}).ok()) {
     testing::Upload(**engine, corpus, "text", testing::RandomText(std::atoi(argv[3]), 23));
   }
-  for (;;) {
-    auto current = (*engine)->GetCorpus(corpus);
-    if (current.ok() && !current->current_generation.empty()) return 0;
+  while ((*engine)->GetCorpus(corpus)->current_generation.empty()) {
     // An earlier process may have begun: its operation is running again by itself.
     auto operations = (*engine)->ListOperations(corpus, {});
     if (!operations.ok()) return 1;
@@ -36,12 +34,12 @@ int main(int argc, char** argv) {
     for (const Operation& operation : operations->items) {
       if (!operation.done) running = &operation;
     }
-    if (running == nullptr) {
-      const Operation ended = testing::IngestAndWait(**engine, corpus);
-      if (!ended.error.ok()) {
-        std::fprintf(stderr, "%s\n", ended.error.ToString().c_str());
-        return 1;
-      }
+    const absl::Status ended = running != nullptr ? testing::WaitFor(**engine, running->name).error
+                                                  : testing::IngestAndWait(**engine, corpus).error;
+    if (!ended.ok()) {
+      std::fprintf(stderr, "%s\n", ended.ToString().c_str());
+      return 1;
     }
   }
+  return 0;
 }

@@ -12,7 +12,8 @@ namespace {
 
 // Reached by the engine's ingest; tests/engine/fail_point_test.cc has them.
 const std::set<std::string_view> kEnginePlaces = {"ingest.planned", "layout.written",
-                                                  "ingest.started", "ingest.step_computed"};
+                                                  "ingest.started", "ingest.step_computed",
+                                                  "ingest.published"};
 constexpr size_t kFewestPlaces = 20;
 
 struct Enough {};

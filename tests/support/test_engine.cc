@@ -50,14 +50,17 @@ void Upload(Engine& engine, const CorpusName& corpus, const std::string& id,
   Must(upload->Finish(), "finish upload");
 }
 
-Operation IngestAndWait(Engine& engine, const CorpusName& corpus) {
-  const Operation begun = Must(engine.IngestCorpus(corpus, false), "ingest");
+Operation WaitFor(Engine& engine, const ResourceName& operation) {
   auto ended = std::make_shared<std::promise<Operation>>();
   std::future<Operation> future = ended->get_future();
-  auto ticket = Must(engine.WatchOperation(
-                         begun.name, [ended](Operation operation) { ended->set_value(operation); }),
-                     "watch");
+  auto ticket = Must(
+      engine.WatchOperation(operation, [ended](Operation outcome) { ended->set_value(outcome); }),
+      "watch");
   return future.get();
+}
+
+Operation IngestAndWait(Engine& engine, const CorpusName& corpus) {
+  return WaitFor(engine, Must(engine.IngestCorpus(corpus, false), "ingest").name);
 }
 
 absl::StatusOr<Answer> AskAndWait(Engine& engine, const AskRequest& request,

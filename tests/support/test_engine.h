@@ -17,6 +17,9 @@ std::string RandomText(int words, uint64_t seed);
 void Upload(engine::Engine& engine, const engine::CorpusName& corpus, const std::string& id,
             const std::string& text);
 
+// Waits for an operation; returns it ended. Ends the test program on errors.
+engine::Operation WaitFor(engine::Engine& engine, const engine::ResourceName& operation);
+
 // Ingests and waits; returns the ended operation.
 engine::Operation IngestAndWait(engine::Engine& engine, const engine::CorpusName& corpus);
 
