@@ -298,7 +298,7 @@ TEST_F(BoundsTest, ALoweredCapIsReachedByEviction) {
     EXPECT_GT(engine->GetStats()->disk_used_bytes, kCap);
   }
   auto engine = Open(Options());
-  for (int i = 0; i < 1000 && DiskUse(data_.path()) > kCap; ++i) {
+  for (int i = 0; i < 3000 && DiskUse(data_.path()) > kCap; ++i) {
     std::this_thread::sleep_for(std::chrono::milliseconds(20));
   }
   EXPECT_LE(DiskUse(data_.path()), kCap)

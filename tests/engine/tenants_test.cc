@@ -325,10 +325,10 @@ void ExpectNothingIsLeft(const std::string& model_dir, const std::string& tenant
 
   const auto engine = open();
   destroy(*engine);
-  // The collection runs behind; files that were dropped go soon after. Ten seconds are many times
+  // The collection runs behind; files that were dropped go soon after. A minute is many times
   // what it takes.
   std::string left;
-  for (int round = 0; round < 200; ++round) {
+  for (int round = 0; round < 1200; ++round) {
     left.clear();
     for (size_t i = 0; i < secrets.size(); ++i) {
       const std::string file = FileWith(data.path(), secrets[i]);
