@@ -220,7 +220,7 @@ def calibrate(path: pathlib.Path) -> Calibration:
     rows = report["rows"]
 
     def values(metric: str) -> list[tuple[float, float]]:
-        found = [(row["size"], row["value"]) for row in rows if row["metric"] == metric]
+        found = [(row["size"], row["value"]) for row in rows if row["metric"] == metric and row["model"] == BUNDLED.name]
         if not found:
             raise SystemExit(f"{path} has no rows {metric}: measure them with engine_bench on a GPU")
         return found
@@ -234,9 +234,9 @@ def calibrate(path: pathlib.Path) -> Calibration:
         )
         return weights
 
-    said = next(row["against"] for row in rows if row["metric"] == "decode_step")
+    said = next(row["against"] for row in rows if row["metric"] == "step_over_floor")
     bandwidth = float(said.split("bytes over ")[1].split()[0]) * 1e9
-    steps = values("decode_step")
+    steps = values("step_over_floor")
     moved = [(BUNDLED.weight_bytes + BUNDLED.context_bytes(n, 1)) / bandwidth for n, _ in steps]
     fixed, times = fit("decode step", [[float(BUNDLED.layers)] * len(steps), moved], [ms / 1e3 for _, ms in steps])
     replayed = dict(values("decode_replayed"))
@@ -248,12 +248,12 @@ def calibrate(path: pathlib.Path) -> Calibration:
         [[BUNDLED.layer_flops * n for n, _ in prefills], [BUNDLED.attention_flops(n) for n, _ in prefills]],
         [seconds for _, seconds in prefills],
     )
-    again = values("ttft_again")
+    again = values("ttft_device")
     warm_fixed, warm_token = fit("first token, resident", [[1.0] * len(again), [n for n, _ in again]], [ms / 1e3 for _, ms in again])
     cold = [(BUNDLED.index_token * n, ms / 1e3 - warm_fixed - warm_token * n) for n, ms in values("ttft_disk")]
     disk_fixed, disk_byte = fit("first token, from disk", [[1.0] * len(cold), [b for b, _ in cold]], [s for _, s in cold])
     disk_rate = sum(
-        float(row["against"].split(" at the ")[1].split()[0]) * 1e6 for row in rows if row["metric"] == "ttft_disk_load_all"
+        float(row["against"].split(" at the ")[1].split()[0]) * 1e6 for row in rows if row["metric"] == "ttft_disk"
     ) / len(cold)
     return Calibration(
         device=f"{report['device']}, {report['commit']}",
