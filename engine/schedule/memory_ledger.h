@@ -10,8 +10,8 @@ namespace lectern::engine {
 struct RunNeeds {
   int64_t kv_slots = 0;     // K/V slots: one layer of one block
   int64_t index_slots = 0;  // blocks whose index keys are its own
-  // Blocks that it shares with every run of the same base (a generation's uid; 0: none): counted
-  // once, however many there are.
+  // Blocks that it shares with every run of the same base (a context of a generation; 0: none):
+  // counted once, however many there are.
   uint64_t base = 0;
   int64_t base_index_slots = 0;
 };

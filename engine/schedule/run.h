@@ -50,11 +50,18 @@ class Run {
   const RunTerms& terms() const { return terms_; }
   bool cancelled() const { return cancel_->cancelled(); }
   const std::shared_ptr<CancelFlag>& cancel_flag() const { return cancel_; }
-  // Memory that it holds from Start to its end: admission waits until all of it can be spared.
+  // Memory that it holds from Start to its end, or until it is between two contexts: admission
+  // waits until all of it can be spared.
   virtual RunNeeds MemoryNeeds() const = 0;
 
   // Called once, when it is admitted: opens its context. An error ends the run through Fail.
   virtual absl::Status Start() = 0;
+
+  // True after a step, if what it does next needs another context: it has given back what it held,
+  // waits again with MemoryNeeds as they are now, and is started once more. It keeps its place in
+  // the order of arrival, and makes no room for others any more. Must be false once Start was
+  // called.
+  virtual bool between_contexts() const { return false; }
 
   // What the next step shall do for it. REQUIRES: started, not done.
   struct Wish {

@@ -61,7 +61,7 @@ RunId SchedulePolicy::Displaced(const RunTerms& newcomer) const {
     Holding& holding = holdings[entry.terms.tenant_uid];
     ++holding.questions;
     holding.weight = entry.terms.weight;
-    if (!entry.active && entry.rank >= holding.last_rank) {
+    if (!entry.active && !entry.begun && entry.rank >= holding.last_rank) {
       holding.last = id;
       holding.last_rank = entry.rank;
     }
@@ -163,12 +163,22 @@ RunId SchedulePolicy::Admit() {
       }
       passed_over_[rank] = 0;
       entry.active = true;
+      entry.begun = true;
       --waiting_;
       memory_.Hold(entry.needs);
       return id;
     }
   }
   return kNoRun;
+}
+
+void SchedulePolicy::WaitAgain(RunId id, const RunNeeds& needs) {
+  Entry& entry = runs_.at(id);
+  assert(entry.active);
+  memory_.Release(entry.needs);
+  entry.needs = needs;
+  entry.active = false;
+  ++waiting_;
 }
 
 void SchedulePolicy::End(RunId id) {

@@ -56,8 +56,8 @@ class SchedulePolicy {
   explicit SchedulePolicy(const ScheduleLimits& limits);
 
   // A run has come. Where the queue is full, a question of the tenant that has most of it for its
-  // weight makes room if the newcomer's tenant has less: its last one that has not started, batches
-  // first. REQUIRES: id is larger than any before.
+  // weight makes room if the newcomer's tenant has less: its last one that has never started,
+  // batches first. REQUIRES: id is larger than any before.
   struct Arrival {
     bool accepted = true;
     RunId displaced = kNoRun;  // has been removed; its caller is told to come again
@@ -66,6 +66,9 @@ class SchedulePolicy {
 
   // The run that starts now: it holds its memory until End. kNoRun: nothing can.
   RunId Admit();
+
+  // It has started, gives back what it holds and waits anew, for `needs`.
+  void WaitAgain(RunId id, const RunNeeds& needs);
 
   // It is over, or left before it started. REQUIRES: known.
   void End(RunId id);
@@ -94,6 +97,7 @@ class SchedulePolicy {
     RunNeeds needs;
     int rank = 0;  // of its class, 0 is first
     bool active = false;
+    bool begun = false;  // has started before
     int32_t overtaken = 0;
     int64_t granted = 0;  // tokens
   };

@@ -241,11 +241,29 @@ void Scheduler::RunStep() {
     if (!status.ok()) failed.emplace_back(ids[i], status);
   }
   for (const auto& [id, status] : failed) EndActive(id, status, false);
-  std::vector<RunId> done;
+  std::vector<RunId> done, between;
   for (const auto& [id, run] : active_) {
-    if (run->done()) done.push_back(id);
+    if (run->done()) {
+      done.push_back(id);
+    } else if (run->between_contexts()) {
+      between.push_back(id);
+    }
   }
+  for (const RunId id : between) WaitAgain(id);
   for (const RunId id : done) EndActive(id, absl::OkStatus(), false);
+}
+
+void Scheduler::WaitAgain(RunId id) {
+  const RunNeeds needs = active_.at(id)->MemoryNeeds();
+  if (const absl::Status status = CheckNeeds(needs); !status.ok()) {
+    EndActive(id, status, false);
+    return;
+  }
+  std::lock_guard lock(mutex_);
+  policy_.WaitAgain(id, needs);
+  waiting_.emplace(id, std::move(active_.extract(id).mapped()));
+  --active_count_;
+  woken_ = true;
 }
 
 void Scheduler::EndActive(RunId id, const absl::Status& status, bool draining) {

@@ -61,6 +61,7 @@ class Scheduler {
   void FailEnded(int64_t now_us);
   void Admit();
   void RunStep();
+  void WaitAgain(RunId id);
   void EndActive(RunId id, const absl::Status& status, bool draining);
 
   Decoder* const decoder_;

@@ -85,6 +85,33 @@ TEST(SchedulePolicyTest, AFullQueueMakesRoomForTheTenantThatHasLess) {
   EXPECT_EQ(policy.questions(), 4);
 }
 
+// Between two contexts a run gives back what it held, lets others have it and keeps its place.
+TEST(SchedulePolicyTest, ARunThatWaitsAgainGivesBackItsMemoryAndIsNotDisplaced) {
+  SchedulePolicy policy(Limits());
+  policy.Arrive(1, Question(1), {.kv_slots = 60, .base = 7, .base_index_slots = 50});
+  policy.Arrive(2, Question(1), {.kv_slots = 60});
+  EXPECT_THAT(AdmitAll(&policy), ElementsAre(1));
+  policy.WaitAgain(1, {.kv_slots = 30, .base = 8, .base_index_slots = 20});
+  EXPECT_EQ(policy.memory().kv_slots(), 0);
+  EXPECT_EQ(policy.memory().index_slots(), 0);
+  EXPECT_EQ(policy.waiting(), 2);
+  EXPECT_EQ(policy.active(), 0);
+  EXPECT_EQ(policy.questions(), 2);
+  EXPECT_THAT(AdmitAll(&policy), ElementsAre(1, 2)) << "it came first";
+  EXPECT_EQ(policy.memory().kv_slots(), 90);
+  EXPECT_EQ(policy.memory().index_slots(), 20);
+
+  for (RunId id = 3; id <= 4; ++id) policy.Arrive(id, Question(1), {.kv_slots = 100});
+  for (RunId id = 1; id <= 2; ++id) policy.WaitAgain(id, {.kv_slots = 100});
+  const SchedulePolicy::Arrival arrival = policy.Arrive(5, Question(2), {});
+  EXPECT_TRUE(arrival.accepted);
+  EXPECT_EQ(arrival.displaced, 4u) << "1 and 2 wait, but they have started";
+  EXPECT_EQ(policy.Arrive(6, Question(2), {}).displaced, 3u);
+  for (const RunId id : {1, 2, 5, 6}) policy.End(id);
+  EXPECT_EQ(policy.waiting(), 0);
+  EXPECT_EQ(policy.memory().kv_slots(), 0);
+}
+
 TEST(SchedulePolicyTest, WeightsCountWhenRoomIsMade) {
   SchedulePolicy policy(Limits());
   RunTerms heavy = Question(1);

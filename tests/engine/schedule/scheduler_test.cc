@@ -88,5 +88,68 @@ TEST(SchedulerTest, AStepThatFailsForItsSpareRowsIsTakenAgainWithoutThem) {
   }
 }
 
+// Three steps, each of which needs another context.
+class ThreeContextsRun final : public Run {
+ public:
+  struct Log {
+    int starts = 0;
+    std::promise<absl::Status> ended;
+  };
+  // `last_needs`: of its last context.
+  ThreeContextsRun(Log* log, int64_t last_needs)
+      : Run({}, std::make_shared<CancelFlag>()), log_(log), last_needs_(last_needs) {}
+  RunNeeds MemoryNeeds() const override { return {.kv_slots = steps_ < 2 ? 1 : last_needs_}; }
+  absl::Status Start() override {
+    ++log_->starts;
+    between_ = false;
+    return absl::OkStatus();
+  }
+  bool between_contexts() const override { return between_; }
+  Wish NextWish() const override { return {.tokens = 1, .tiled = false}; }
+  absl::StatusOr<StepSegment> Prepare(int64_t) override {
+    return StepSegment{.tokens = tokens_, .tiled = false};
+  }
+  absl::Status AfterStep(SegmentResult) override {
+    if (++steps_ == 3) {
+      log_->ended.set_value(absl::OkStatus());
+    } else {
+      between_ = true;
+    }
+    return absl::OkStatus();
+  }
+  bool done() const override { return steps_ == 3; }
+  void Fail(const absl::Status& status, bool draining) override { log_->ended.set_value(status); }
+
+ private:
+  Log* const log_;
+  const int64_t last_needs_;
+  const std::vector<int32_t> tokens_ = {1};
+  int steps_ = 0;
+  bool between_ = false;
+};
+
+TEST(SchedulerTest, ARunIsStartedForEachOfItsContextsIfThereCanBeRoom) {
+  auto checkpoint = Checkpoint::Load(LECTERN_SOURCE_DIR "/tests/golden/tiny/int8");
+  ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
+  OneTokenDecoder decoder(checkpoint->get());
+  for (const int64_t last_needs : {10, 11}) {
+    ThreeContextsRun::Log log;
+    Scheduler scheduler(&decoder, {.limits = {.memory = {.kv_slots = 10, .index_slots = 10}}},
+                        [] { return int64_t{1}; });
+    ASSERT_TRUE(scheduler.Submit(std::make_unique<ThreeContextsRun>(&log, last_needs)).ok());
+    const absl::Status ended = log.ended.get_future().get();
+    scheduler.Drain(0);
+    if (last_needs == 10) {
+      EXPECT_TRUE(ended.ok()) << ended;
+      EXPECT_EQ(log.starts, 3);
+    } else {
+      EXPECT_EQ(ended.code(), absl::StatusCode::kResourceExhausted) << "it would wait for ever";
+      EXPECT_EQ(log.starts, 2);
+    }
+    EXPECT_EQ(scheduler.queued(), 0);
+    EXPECT_EQ(scheduler.running(), 0);
+  }
+}
+
 }  // namespace
 }  // namespace lectern::engine
