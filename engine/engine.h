@@ -16,6 +16,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -54,6 +55,9 @@ struct EngineOptions {
   int threads = 0;            // 0: all cores
   // Of one ingest in one step, when nobody waits for an answer. 0: 1024 on the CPU, 8192 on a GPU.
   int prefill_chunk_tokens = 0;
+  // Tokens of a context, at most; what a corpus has beyond goes into further contexts. 0: as many
+  // as the model reads, less its reserve for questions and answers.
+  int64_t context_tokens = 0;
   int queue_limit = 256;  // questions waiting or running; one more is refused with QUEUE_FULL
   int batch_limit = 32;   // answers decoded in one step
   int64_t document_limit_bytes = int64_t{1} << 30;
@@ -82,12 +86,14 @@ struct EngineOptions {
   bool drafts = true;
 };
 
-// Receives one answer. Called on the engine's step thread, one call at a time, in the order
-// started, text*, done; must return soon and must not call back into the engine. `done` is the last
-// call, with the answer or an error.
+// Receives the answers to one question. Called on the engine's step thread, one call at a time, in
+// the order started, text*, answered for each but the last of them and then started, text*, done;
+// must return soon and must not call back into the engine. `done` is the last call, with the last
+// answer or an error.
 struct AnswerSink {
   std::function<void(const AnswerStarted&)> started;
   std::function<void(std::string_view text)> text;
+  std::function<void(const Answer&)> answered;
   std::function<void(absl::StatusOr<Answer>)> done;
 };
 
@@ -179,9 +185,11 @@ class Engine {
   virtual absl::StatusOr<Operation> CancelOperation(const ResourceName& name) = 0;
 
   // ---- sessions ----
+  // Empty id: made here. `context`: of the generation; absent: its only one.
+  //   INVALID_ARGUMENT CONTEXT_MISSING (contexts); NOT_FOUND CONTEXT_NOT_FOUND (contexts)
   virtual absl::StatusOr<Session> CreateSession(const ResourceName& name,
-                                                std::string_view generation,
-                                                int64_t expire_time_us) = 0;  // empty id: made here
+                                                std::string_view generation, int64_t expire_time_us,
+                                                std::optional<int> context = std::nullopt) = 0;
   virtual absl::StatusOr<Session> GetSession(const ResourceName& name) = 0;
   virtual absl::StatusOr<Page<Session>> ListSessions(const CorpusName& name,
                                                      const PageRequest& page) = 0;
@@ -194,7 +202,8 @@ class Engine {
 
   // ---- questions ----
   // Returns an error at once for what can be seen at once (names, limits, queue); `sink.done` is
-  // then never called.
+  // then never called. What is asked of a generation of several contexts is read in each of them,
+  // and answered from the best ones (answer/corpus_run.h).
   virtual absl::StatusOr<std::unique_ptr<Ticket>> Ask(const AskRequest& request,
                                                       AnswerSink sink) = 0;
   // `done` is called exactly once, from the engine's step thread, unless an error is returned at

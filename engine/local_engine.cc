@@ -89,6 +89,11 @@ absl::StatusOr<std::unique_ptr<LocalEngine>> LocalEngine::Open(const EngineOptio
   if (options.threads < 0) return InvalidOption("threads", "must be 0 (all cores) or more");
   if (options.prefill_chunk_tokens < 0)
     return InvalidOption("prefill_chunk_tokens", "must be 0 or more");
+  if (options.context_tokens != 0 && options.context_tokens < kLeastContextTokens) {
+    return InvalidOption(
+        "context_tokens",
+        fmt::format("must be 0 (as the model allows) or at least {}", kLeastContextTokens));
+  }
   if (options.queue_limit < 1) return InvalidOption("queue_limit", "must be at least 1");
   if (options.batch_limit < 1 || options.batch_limit > kMaxDecodeRows) {
     return InvalidOption("batch_limit", fmt::format("must be 1 to {}", kMaxDecodeRows));
@@ -117,7 +122,8 @@ absl::StatusOr<std::unique_ptr<LocalEngine>> LocalEngine::Open(const EngineOptio
   }
   LECTERN_ASSIGN_OR_RETURN(
       engine->model_,
-      ServingModel::Load(options.model_dir, options.attention == AttentionMode::kDense, backend));
+      ServingModel::Load(options.model_dir, options.attention == AttentionMode::kDense, backend,
+                         options.context_tokens));
 
   const storage::StoreOptions store_options = {
       .directory = options.data_dir,
@@ -370,6 +376,7 @@ ModelInfo LocalEngine::GetModel() {
           .attention = model_->dense() ? "dense" : "sparse",
           .prompt_layout = std::string(kPromptLayoutName),
           .context_limit_tokens = model_->layout().limits().max_context_tokens(),
+          .contexts_limit = kMaxContexts,
           .question_limit_tokens = model_->layout().limits().max_question_tokens,
           .answer_limit_tokens = kMaxAnswerTokens,
           .document_limit_bytes = options_.document_limit_bytes,

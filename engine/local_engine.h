@@ -79,7 +79,8 @@ class LocalEngine final : public Engine {
   absl::StatusOr<Operation> CancelOperation(const ResourceName& name) override;
 
   absl::StatusOr<Session> CreateSession(const ResourceName& name, std::string_view generation,
-                                        int64_t expire_time_us) override;
+                                        int64_t expire_time_us,
+                                        std::optional<int> context) override;
   absl::StatusOr<Session> GetSession(const ResourceName& name) override;
   absl::StatusOr<Page<Session>> ListSessions(const CorpusName& name,
                                              const PageRequest& page) override;

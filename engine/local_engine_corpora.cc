@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "engine/answer/layout_reader.h"
 #include "engine/error/error.h"
 #include "engine/error/reason.h"
 #include "engine/error/status_macros.h"
@@ -125,6 +126,7 @@ absl::StatusOr<Corpus> LocalEngine::Present(const storage::Corpus& corpus,
       store_->catalog().GetGeneration(corpus.current_generation);
   if (!generation.ok()) return WithReason(generation.status(), "GENERATION_NOT_FOUND");
   result.cache_residency = static_cast<Residency>(generation->residency);
+  result.context_count = static_cast<int64_t>(generation->contexts.size());
   // Up to date: the same documents in the same order.
   result.stale = generation->documents.size() != corpus.document_count;
   size_t seen = 0;
@@ -306,6 +308,7 @@ absl::StatusOr<Operation> LocalEngine::Present(const storage::Operation& operati
                       .tokens_done = static_cast<int64_t>(operation.tokens_done),
                       .tokens_cached = detail.tokens_cached,
                       .documents = detail.documents,
+                      .contexts = detail.contexts,
                       .cache_bytes_total = detail.cache_bytes,
                       .resumed = detail.resumed,
                       .create_time_us = operation.create_time,
@@ -334,6 +337,7 @@ absl::StatusOr<Operation> LocalEngine::IngestCorpus(const CorpusName& name, bool
                      .tokens_total = estimate->tokens_total,
                      .tokens_cached = estimate->detail.tokens_cached,
                      .documents = estimate->detail.documents,
+                     .contexts = estimate->detail.contexts,
                      .cache_bytes_total = estimate->detail.cache_bytes,
                      .validate_only = true,
                      .create_time_us = now,
@@ -442,7 +446,20 @@ absl::StatusOr<Generation> LocalEngine::GetGeneration(const ResourceName& name) 
   LECTERN_ASSIGN_OR_RETURN(const storage::Corpus corpus, FindCorpus(name.corpus));
   LECTERN_ASSIGN_OR_RETURN(const storage::Generation generation, FindGeneration(corpus, name.id));
   LECTERN_ASSIGN_OR_RETURN(const std::shared_ptr<const CacheView> view, ViewCaches());
-  return Present(generation, name.corpus, *view);
+  LECTERN_ASSIGN_OR_RETURN(Generation presented, Present(generation, name.corpus, *view));
+  for (uint32_t i = 0; i < generation.contexts.size(); ++i) {
+    absl::StatusOr<ContextInfo> context = DescribeContext(store_->catalog(), generation, i);
+    // A layout that is damaged is rebuilt, and says nothing until then.
+    if (absl::IsDataLoss(context.status())) {
+      context =
+          ContextInfo{.index = static_cast<int>(i),
+                      .count = static_cast<int>(generation.contexts.size()),
+                      .token_count = static_cast<int64_t>(generation.contexts[i].token_count)};
+    }
+    if (!context.ok()) return WithReason(context.status());
+    presented.contexts.push_back(*std::move(context));
+  }
+  return presented;
 }
 
 absl::StatusOr<Operation> LocalEngine::RebuildCorpus(const CorpusName& name,

@@ -28,6 +28,7 @@ absl::StatusOr<Session> LocalEngine::Present(const storage::Session& session,
                            PublicName(store_->catalog(), "g", session.generation_uid));
   Session result = {.name = {.corpus = corpus, .id = session.id},
                     .generation = std::move(generation),
+                    .context = static_cast<int>(session.context_index),
                     .turn_count = static_cast<int>(session.turn_count),
                     .token_count = static_cast<int64_t>(session.token_count),
                     .create_time_us = session.create_time,
@@ -43,7 +44,8 @@ absl::StatusOr<Session> LocalEngine::Present(const storage::Session& session,
 
 absl::StatusOr<Session> LocalEngine::CreateSession(const ResourceName& name,
                                                    std::string_view generation,
-                                                   int64_t expire_time_us) {
+                                                   int64_t expire_time_us,
+                                                   std::optional<int> context) {
   LECTERN_ASSIGN_OR_RETURN(const storage::Corpus corpus, FindCorpus(name.corpus));
   const std::string id = name.id.empty() ? NewId() : name.id;
   LECTERN_RETURN_IF_ERROR(CheckId("session", id));
@@ -61,10 +63,28 @@ absl::StatusOr<Session> LocalEngine::CreateSession(const ResourceName& name,
     return Error(absl::StatusCode::kFailedPrecondition, "CORPUS_NOT_INGESTED",
                  fmt::format("corpus {} has no generation yet: ingest it first", corpus.id));
   }
+  absl::StatusOr<storage::Generation> of = store_->catalog().GetGeneration(generation_uid);
+  if (!of.ok()) return WithReason(of.status(), "GENERATION_NOT_FOUND");
+  const std::string contexts = fmt::to_string(of->contexts.size());
+  if (!context.has_value() && of->contexts.size() > 1) {
+    return InvalidArgument(
+        "CONTEXT_MISSING",
+        fmt::format("the generation has {} contexts, and a session talks to one of them: name it; "
+                    "Ask and Retrieve tell in which contexts they find something",
+                    contexts),
+        {{"contexts", contexts}});
+  }
+  const int index = context.value_or(0);
+  if (index < 0 || index >= static_cast<int>(of->contexts.size())) {
+    return Error(absl::StatusCode::kNotFound, "CONTEXT_NOT_FOUND",
+                 fmt::format("the generation has {} contexts, counted from 0: there is no {}",
+                             contexts, index),
+                 {{"contexts", contexts}});
+  }
   storage::NewSession session = {.id = id};
   if (expire_time_us != 0) session.expire_time = expire_time_us;
   absl::StatusOr<storage::Session> created =
-      store_->catalog().CreateSession(generation_uid, /*context_index=*/0, session, now);
+      store_->catalog().CreateSession(generation_uid, static_cast<uint32_t>(index), session, now);
   if (!created.ok()) return WithReason(created.status(), "GENERATION_NOT_FOUND", "SESSION_EXISTS");
   sessions_.fetch_add(1, std::memory_order_relaxed);
   return Present(*created, name.corpus);
@@ -136,6 +156,9 @@ absl::StatusOr<Page<Turn>> LocalEngine::ListTurns(const ResourceName& name,
   Page<Turn> result = {.next_page_token = turns->next_token};
   for (const storage::Turn& turn : turns->items) {
     LECTERN_ASSIGN_OR_RETURN(TurnRecord record, TurnRecord::Parse(turn.payload));
+    for (Evidence& evidence : record.turn.answer.evidence) {
+      evidence.context = static_cast<int>(session.context_index);
+    }
     result.items.push_back(std::move(record.turn));
   }
   return result;

@@ -94,6 +94,7 @@ struct Corpus {
   int64_t last_used_time_us = 0;
   int32_t eviction_rank = 0;  // among the tenant's caches; 0: not up for eviction
   int64_t cache_bytes = 0;    // of all its generations
+  int64_t context_count = 0;  // of the current generation
 };
 
 // Fields to change; absent ones stay.
@@ -120,6 +121,17 @@ struct UploadHeader {
   std::optional<std::array<uint8_t, 32>> sha256;
 };
 
+// One token sequence of a generation. Documents are in corpus order: the first and the last of this
+// context name all of them.
+struct ContextInfo {
+  int index = 0;
+  int count = 0;  // contexts of the generation
+  int64_t token_count = 0;
+  int64_t document_count = 0;
+  std::string first_document;  // ids
+  std::string last_document;
+};
+
 struct Generation {
   ResourceName name;
   int64_t create_time_us = 0;
@@ -130,6 +142,7 @@ struct Generation {
   Residency residency = Residency::kNone;
   std::vector<std::string> documents;  // ids, in corpus order
   int64_t cache_bytes = 0;
+  std::vector<ContextInfo> contexts;  // of GetGeneration
 };
 
 enum class IngestPhase { kQueued, kPreparing, kPrefilling, kCommitting, kDone };
@@ -144,6 +157,7 @@ struct Operation {
   int64_t tokens_done = 0;
   int64_t tokens_cached = 0;
   int64_t documents = 0;
+  int64_t contexts = 0;
   int64_t cache_bytes_total = 0;
   bool validate_only = false;
   int resumed = 0;
@@ -154,6 +168,7 @@ struct Operation {
 struct Session {
   ResourceName name;
   std::string generation;  // id
+  int context = 0;         // of the generation
   int turn_count = 0;
   int64_t token_count = 0;
   int64_t create_time_us = 0;
@@ -198,6 +213,7 @@ struct AskRequest {
   int max_tokens = 0;
   Sampling sampling;
   int evidence_limit = 0;
+  int contexts = 0;                         // to answer from; 0: 1
   std::optional<double> adaptive_coverage;  // absent: EngineOptions::adaptive_coverage
   Priority priority = Priority::kInteractive;
   int64_t deadline_us = 0;  // 0: none; past it the answer ends with DEADLINE_EXCEEDED
@@ -221,7 +237,8 @@ struct Evidence {
   std::string quote;
   double mass = 0;
   double share = 0;
-  int64_t block = 0;
+  int context = 0;
+  int64_t block = 0;  // of the context
 };
 
 struct Coverage {
@@ -258,6 +275,7 @@ enum class FinishReason { kStop, kMaxTokens };
 struct AnswerStarted {
   std::string generation;  // id
   int64_t context_tokens = 0;
+  ContextInfo context;
 };
 
 struct Answer {
@@ -268,13 +286,22 @@ struct Answer {
   Coverage coverage;
   Usage usage;
   int turn = 0;  // 0 outside sessions
+  ContextInfo context;
+};
+
+// What a question pointed at in one context.
+struct ContextFinding {
+  ContextInfo context;
+  double mass = 0;  // of its best span
+  Coverage coverage;
 };
 
 struct Retrieval {
   std::string generation;  // id
   std::vector<Evidence> spans;
-  Coverage coverage;
+  Coverage coverage;  // of the context of the first span
   Usage usage;
+  std::vector<ContextFinding> contexts;  // all that were read, best first
 };
 
 struct Turn {
@@ -296,6 +323,7 @@ struct ModelInfo {
   std::string attention;
   std::string prompt_layout;
   int64_t context_limit_tokens = 0;
+  int64_t contexts_limit = 0;
   int64_t question_limit_tokens = 0;
   int64_t answer_limit_tokens = 0;
   int64_t document_limit_bytes = 0;

@@ -3,6 +3,8 @@
 //   Ask, Retrieve  checks what can be checked at once
 //   Resolve        target -> generation or session -> stored segments; question -> tokens
 //   Submit         one question per session at a time; into the scheduler's queue
+//   CorpusRun      of a generation of several contexts: in which of them is it to be asked?
+//                  (corpus_run.cc)
 //   QuestionRun    opens the context, reads the question behind it, samples, guesses at what will
 //   be
 //                  copied next (question_run.cc, draft.cc);
@@ -14,8 +16,10 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <utility>
 
+#include "engine/answer/corpus_run.h"
 #include "engine/answer/turn_record.h"
 #include "engine/error/error.h"
 #include "engine/error/status_macros.h"
@@ -78,6 +82,8 @@ absl::StatusOr<std::unique_ptr<Ticket>> Answers::Ask(const storage::Tenant& tena
   LECTERN_ASSIGN_OR_RETURN(
       const int32_t evidence_limit,
       InRange(request.evidence_limit, kDefaultEvidence, kMaxEvidence, "evidence_limit"));
+  LECTERN_ASSIGN_OR_RETURN(const int32_t answers,
+                           InRange(request.contexts, 1, kMaxAnswers, "contexts"));
   LECTERN_ASSIGN_OR_RETURN(const float widen_below, WidenBelow(request.adaptive_coverage));
   // A turn appends to its session's tail: one question at a time, and what Resolve reads must still
   // hold when it runs.
@@ -93,7 +99,7 @@ absl::StatusOr<std::unique_ptr<Ticket>> Answers::Ask(const storage::Tenant& tena
   question.widen_below = widen_below;
   question.priority = request.priority;
   question.deadline_us = request.deadline_us;
-  return Submit(std::move(question), std::move(sink), std::move(session_lock));
+  return Submit(std::move(question), answers, std::move(sink), nullptr, std::move(session_lock));
 }
 
 absl::StatusOr<std::unique_ptr<Ticket>> Answers::Retrieve(
@@ -104,22 +110,27 @@ absl::StatusOr<std::unique_ptr<Ticket>> Answers::Retrieve(
   LECTERN_ASSIGN_OR_RETURN(const float widen_below, WidenBelow(request.adaptive_coverage));
   LECTERN_ASSIGN_OR_RETURN(Question question,
                            Resolve(tenant, corpus, request.target, request.query));
-  question.retrieve = true;
+  question.purpose = Question::Purpose::kRetrieve;
   question.evidence_limit = limit;
   question.widen_below = widen_below;
   question.priority = request.priority;
   question.deadline_us = request.deadline_us;
-  const std::string generation = question.generation_name;
-  return Submit(std::move(question),
-                {.done =
-                     [done = std::move(done), generation](absl::StatusOr<Answer> answer) {
-                       if (!answer.ok()) return done(answer.status());
-                       done(Retrieval{.generation = generation,
-                                      .spans = std::move(answer->evidence),
-                                      .coverage = answer->coverage,
-                                      .usage = answer->usage});
-                     }},
-                nullptr);
+  if (question.of_several_contexts()) {
+    return Submit(std::move(question), 1, {}, std::move(done), nullptr);
+  }
+  AnswerSink sink = {.done = [done = std::move(done), generation = question.generation_name](
+                                 absl::StatusOr<Answer> answer) {
+    if (!answer.ok()) return done(answer.status());
+    const double mass = answer->evidence.empty() ? 0 : answer->evidence[0].mass;
+    done(Retrieval{
+        .generation = generation,
+        .spans = std::move(answer->evidence),
+        .coverage = answer->coverage,
+        .usage = answer->usage,
+        .contexts = {
+            {.context = std::move(answer->context), .mass = mass, .coverage = answer->coverage}}});
+  }};
+  return Submit(std::move(question), 1, std::move(sink), nullptr, nullptr);
 }
 
 absl::StatusOr<float> Answers::WidenBelow(std::optional<double> adaptive_coverage) const {
@@ -200,13 +211,13 @@ absl::StatusOr<Question> Answers::Resolve(const storage::Tenant& tenant,
                     question.generation_name),
         {{"generation", question.generation_name}});
   }
-  question.context_index = question.session.has_value() ? question.session->context_index : 0;
-  const storage::GenerationContext& context = generation->contexts[question.context_index];
+  question.generation = std::make_shared<const storage::Generation>(*std::move(generation));
   if (question.session.has_value()) {
+    question.context_index = question.session->context_index;
     question.segments = question.session->segments;
     question.token_count = static_cast<int64_t>(question.session->token_count);
     if (question.session->turn_count == 0) {
-      question.tail_tokens = context.tail_tokens;
+      question.tail_tokens = question.generation->contexts[question.context_index].tail_tokens;
     } else {
       absl::StatusOr<storage::Turn> turn =
           catalog.GetTurn(question.session->uid, question.session->turn_count - 1);
@@ -215,19 +226,25 @@ absl::StatusOr<Question> Answers::Resolve(const storage::Tenant& tenant,
       question.tail_tokens = std::move(record.tail_tokens);
     }
   } else {
-    question.segments = context.segments;
-    question.token_count = static_cast<int64_t>(context.token_count);
-    question.tail_tokens = context.tail_tokens;
+    question.AskOf(0);
   }
-  question.generation = *std::move(generation);
   return question;
 }
 
-absl::StatusOr<std::unique_ptr<Ticket>> Answers::Submit(Question question, AnswerSink sink,
-                                                        std::shared_ptr<SessionLock> session_lock) {
+absl::StatusOr<std::unique_ptr<Ticket>> Answers::Submit(
+    Question question, int32_t answers, AnswerSink sink,
+    std::function<void(absl::StatusOr<Retrieval>)> retrieved,
+    std::shared_ptr<SessionLock> session_lock) {
+  const bool of_several = question.of_several_contexts();
+  int64_t context_tokens = question.token_count;
+  if (of_several) {
+    for (const storage::GenerationContext& context : question.generation->contexts) {
+      context_tokens = std::max(context_tokens, static_cast<int64_t>(context.token_count));
+    }
+  }
   const int64_t limit = around_.model->config().max_positions;
   const int64_t needed =
-      question.token_count + static_cast<int64_t>(question.prompt.size()) + question.max_tokens + 2;
+      context_tokens + static_cast<int64_t>(question.prompt.size()) + question.max_tokens + 2;
   if (needed > limit) {
     return InvalidArgument(
         "SESSION_FULL",
@@ -239,7 +256,7 @@ absl::StatusOr<std::unique_ptr<Ticket>> Answers::Submit(Question question, Answe
   }
   // A turn is stored with the blocks it writes, the copied tail included.
   auto turn = std::make_shared<DiskPromise>();
-  if (question.session.has_value() && !question.retrieve) {
+  if (question.session.has_value() && question.purpose == Question::Purpose::kAnswer) {
     LECTERN_ASSIGN_OR_RETURN(
         *turn,
         around_.room->Reserve(BlockDiskBytes(around_.memory->shape().geometry(),
@@ -247,22 +264,26 @@ absl::StatusOr<std::unique_ptr<Ticket>> Answers::Submit(Question question, Answe
                               "the turn of a session"));
   }
   auto flag = std::make_shared<CancelFlag>();
-  auto run = std::make_unique<QuestionRun>(
-      QuestionRun::Surroundings{
-          .catalog = &around_.store->catalog(),
-          .model = around_.model,
-          .memory = around_.memory,
-          .counters = around_.counters,
-          .secret = &around_.store->secret(),
-          .drafts = around_.drafts,
-          .clock_us = around_.clock_us,
-          // Given back before the sink hears of the end: the next question may follow at once.
-          .ended =
-              [lock = std::move(session_lock), turn = std::move(turn)]() mutable {
-                turn.reset();
-                if (lock != nullptr) lock->Release();
-              }},
-      std::move(question), std::move(sink), flag);
+  const QuestionRun::Surroundings surroundings = {
+      .catalog = &around_.store->catalog(),
+      .model = around_.model,
+      .memory = around_.memory,
+      .counters = around_.counters,
+      .secret = &around_.store->secret(),
+      .drafts = around_.drafts,
+      .clock_us = around_.clock_us,
+      // Given back before the sink hears of the end: the next question may follow at once.
+      .ended = [lock = std::move(session_lock), turn = std::move(turn)]() mutable {
+        turn.reset();
+        if (lock != nullptr) lock->Release();
+      }};
+  std::unique_ptr<Run> run;
+  if (of_several) {
+    run = std::make_unique<CorpusRun>(surroundings, std::move(question), answers, std::move(sink),
+                                      std::move(retrieved), flag);
+  } else {
+    run = std::make_unique<QuestionRun>(surroundings, std::move(question), std::move(sink), flag);
+  }
   LECTERN_RETURN_IF_ERROR(around_.scheduler->Submit(std::move(run)));
   return std::make_unique<FlagTicket>(std::move(flag), around_.scheduler);
 }

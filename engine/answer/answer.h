@@ -25,6 +25,7 @@ inline constexpr int32_t kMaxAnswerTokens = 4096;
 inline constexpr int32_t kDefaultEvidence = 5;
 inline constexpr int32_t kDefaultRetrieved = 10;
 inline constexpr int32_t kMaxEvidence = 64;
+inline constexpr int32_t kMaxAnswers = 8;  // to one question, from as many contexts
 
 class Answers {
  public:
@@ -76,8 +77,11 @@ class Answers {
                                    const Target& target, const std::string& text);
   absl::StatusOr<std::shared_ptr<SessionLock>> LockSession(const storage::Corpus& corpus,
                                                            const std::string& session_id);
-  absl::StatusOr<std::unique_ptr<Ticket>> Submit(Question question, AnswerSink sink,
-                                                 std::shared_ptr<SessionLock> session_lock);
+  // `retrieved` is called instead of the sink where several contexts are to be retrieved from.
+  absl::StatusOr<std::unique_ptr<Ticket>> Submit(
+      Question question, int32_t answers, AnswerSink sink,
+      std::function<void(absl::StatusOr<Retrieval>)> retrieved,
+      std::shared_ptr<SessionLock> session_lock);
 
   const Surroundings around_;
   std::mutex mutex_;

@@ -19,14 +19,6 @@ constexpr double kSpanMassShare = 0.9;
 // ...and this many tokens to either side, so that a quote reads as language.
 constexpr int64_t kSpanMarginTokens = 8;
 
-// A stretch of one document within one block.
-struct Stretch {
-  uint32_t document = 0;
-  int64_t token_begin = 0;  // absolute
-  int64_t token_end = 0;
-  double mass = 0;  // of the document in the block
-};
-
 // The shortest stretch around the heaviest of `mass` that holds kSpanMassShare of it, grown
 // greedily to the heavier side. Indices into mass.
 std::pair<int64_t, int64_t> HeavyStretch(std::span<const float> mass) {
@@ -43,9 +35,10 @@ std::pair<int64_t, int64_t> HeavyStretch(std::span<const float> mass) {
 }
 
 // Documents' shares of one block.
-absl::StatusOr<std::vector<Stretch>> StretchesOf(int32_t block, const ObservedMass::BlockMass& mass,
-                                                 LayoutReader* layout) {
-  std::vector<Stretch> stretches;
+absl::StatusOr<std::vector<FoundSpan>> StretchesOf(int32_t block,
+                                                   const ObservedMass::BlockMass& mass,
+                                                   uint32_t context, LayoutReader* layout) {
+  std::vector<FoundSpan> stretches;
   const int64_t first = block * kBlockTokens;
   LECTERN_ASSIGN_OR_RETURN(const std::vector<TextSpan> spans,
                            layout->Spans(first, first + kBlockTokens));
@@ -56,7 +49,8 @@ absl::StatusOr<std::vector<Stretch>> StretchesOf(int32_t block, const ObservedMa
     const double total = std::accumulate(tokens.begin(), tokens.end(), 0.0);
     if (total <= 0) continue;
     const auto [begin, end] = HeavyStretch(tokens);
-    stretches.push_back({.document = span.document,
+    stretches.push_back({.context = context,
+                         .document = span.document,
                          .token_begin = span.token_begin + begin,
                          .token_end = span.token_begin + end,
                          .mass = mass.mass * total / in_block});
@@ -67,13 +61,12 @@ absl::StatusOr<std::vector<Stretch>> StretchesOf(int32_t block, const ObservedMa
 // What the bytes [begin, end) of a document's source space are: of its upload, or of its extracted
 // text.
 absl::StatusOr<std::string> ReadSource(const storage::Catalog& catalog,
-                                       const storage::Generation& generation,
-                                       uint32_t context_index, uint32_t index,
+                                       const storage::Generation& generation, uint32_t index,
                                        const storage::Document& document, uint64_t begin,
                                        uint64_t end) {
   if (document.media_type == "application/pdf") {
     absl::StatusOr<std::string> text =
-        catalog.GetLayoutPart(generation.uid, context_index, kTextPartBase + index);
+        catalog.GetLayoutPart(generation.uid, /*context=*/0, kTextPartBase + index);
     if (!text.ok()) return text.status();
     return text->substr(begin, end - begin);
   }
@@ -82,13 +75,12 @@ absl::StatusOr<std::string> ReadSource(const storage::Catalog& catalog,
 
 }  // namespace
 
-absl::StatusOr<std::vector<Evidence>> FindEvidence(const ObservedMass& observed,
-                                                   const storage::Catalog& catalog,
-                                                   const storage::Generation& generation,
-                                                   uint32_t context_index, int limit) {
+absl::StatusOr<FoundSpans> FindSpans(const std::map<int32_t, ObservedMass::BlockMass>& blocks,
+                                     const storage::Catalog& catalog,
+                                     const storage::Generation& generation, uint32_t context_index,
+                                     int limit) {
   LayoutReader layout(catalog, generation.uid, context_index);
   // Enough of the heaviest blocks that no span is missed by what follows, and no more.
-  const std::map<int32_t, ObservedMass::BlockMass> blocks = observed.Blocks();
   std::vector<std::pair<double, int32_t>> heaviest;
   for (const auto& [block, mass] : blocks) heaviest.emplace_back(-mass.mass, block);
   std::sort(heaviest.begin(), heaviest.end());
@@ -96,47 +88,55 @@ absl::StatusOr<std::vector<Evidence>> FindEvidence(const ObservedMass& observed,
   std::sort(heaviest.begin(), heaviest.end(),
             [](const auto& a, const auto& b) { return a.second < b.second; });
 
-  std::vector<Stretch> stretches;
+  FoundSpans found;
+  std::vector<FoundSpan>& spans = found.spans;
   for (const auto& [negative_mass, block] : heaviest) {
-    LECTERN_ASSIGN_OR_RETURN(const std::vector<Stretch> found,
-                             StretchesOf(block, blocks.at(block), &layout));
-    for (const Stretch& stretch : found) {
-      if (!stretches.empty() && stretches.back().document == stretch.document &&
-          stretches.back().token_end == stretch.token_begin) {
-        stretches.back().token_end = stretch.token_end;
-        stretches.back().mass += stretch.mass;
+    LECTERN_ASSIGN_OR_RETURN(const std::vector<FoundSpan> stretches,
+                             StretchesOf(block, blocks.at(block), context_index, &layout));
+    for (const FoundSpan& stretch : stretches) {
+      if (!spans.empty() && spans.back().document == stretch.document &&
+          spans.back().token_end == stretch.token_begin) {
+        spans.back().token_end = stretch.token_end;
+        spans.back().mass += stretch.mass;
       } else {
-        stretches.push_back(stretch);
+        spans.push_back(stretch);
       }
     }
   }
-  double all = 0;
-  for (const Stretch& stretch : stretches) all += stretch.mass;
-  std::stable_sort(stretches.begin(), stretches.end(),
-                   [](const Stretch& a, const Stretch& b) { return a.mass > b.mass; });
-  stretches.resize(std::min(stretches.size(), static_cast<size_t>(limit)));
+  for (const FoundSpan& span : spans) found.mass += span.mass;
+  std::stable_sort(spans.begin(), spans.end(),
+                   [](const FoundSpan& a, const FoundSpan& b) { return a.mass > b.mass; });
+  spans.resize(std::min(spans.size(), static_cast<size_t>(limit)));
+  return found;
+}
 
+absl::StatusOr<std::vector<Evidence>> Quote(const FoundSpans& found,
+                                            const storage::Catalog& catalog,
+                                            const storage::Generation& generation) {
+  std::map<uint32_t, LayoutReader> layouts;
   std::vector<Evidence> evidence;
-  for (const Stretch& stretch : stretches) {
-    LECTERN_ASSIGN_OR_RETURN(const std::vector<TextSpan> spans,
-                             layout.Spans(stretch.token_begin, stretch.token_end));
-    if (spans.empty()) continue;
-    const storage::GenerationDocument& named = generation.documents[stretch.document];
+  for (const FoundSpan& span : found.spans) {
+    LayoutReader& layout =
+        layouts.try_emplace(span.context, catalog, generation.uid, span.context).first->second;
+    LECTERN_ASSIGN_OR_RETURN(const std::vector<TextSpan> texts,
+                             layout.Spans(span.token_begin, span.token_end));
+    if (texts.empty()) continue;
+    const storage::GenerationDocument& named = generation.documents[span.document];
     absl::StatusOr<storage::Document> document = catalog.GetDocumentByUid(named.uid);
     if (!document.ok()) return document.status();
-    const uint64_t begin = spans.front().source_begin;
-    const uint64_t end = spans.back().source_end;
-    LECTERN_ASSIGN_OR_RETURN(
-        std::string quote,
-        ReadSource(catalog, generation, context_index, stretch.document, *document, begin, end));
+    const uint64_t begin = texts.front().source_begin;
+    const uint64_t end = texts.back().source_end;
+    LECTERN_ASSIGN_OR_RETURN(std::string quote,
+                             ReadSource(catalog, generation, span.document, *document, begin, end));
     evidence.push_back({.document = named.id,
                         .display_name = named.display_name,
                         .byte_begin = static_cast<int64_t>(begin),
                         .byte_end = static_cast<int64_t>(end),
                         .quote = std::move(quote),
-                        .mass = stretch.mass,
-                        .share = all > 0 ? stretch.mass / all : 0,
-                        .block = stretch.token_begin / kBlockTokens});
+                        .mass = span.mass,
+                        .share = found.mass > 0 ? span.mass / found.mass : 0,
+                        .context = static_cast<int>(span.context),
+                        .block = span.token_begin / kBlockTokens});
   }
   return evidence;
 }

@@ -32,4 +32,31 @@ absl::StatusOr<std::vector<TextSpan>> LayoutReader::Spans(int64_t token_begin, i
   return JoinSpans(spans);
 }
 
+absl::StatusOr<ContextInfo> DescribeContext(const storage::Catalog& catalog,
+                                            const storage::Generation& generation,
+                                            uint32_t context) {
+  const auto tokens = static_cast<int64_t>(generation.contexts[context].token_count);
+  ContextInfo info = {.index = static_cast<int>(context),
+                      .count = static_cast<int>(generation.contexts.size()),
+                      .token_count = tokens};
+  if (generation.documents.empty()) return info;
+  uint32_t first = 0;
+  auto last = static_cast<uint32_t>(generation.documents.size() - 1);
+  if (generation.contexts.size() > 1) {
+    LayoutReader layout(catalog, generation.uid, context);
+    LECTERN_ASSIGN_OR_RETURN(const LayoutPart* begin, layout.PartOf(0));
+    LECTERN_ASSIGN_OR_RETURN(const LayoutPart* end, layout.PartOf((tokens - 1) / kBlockTokens));
+    // The mark at the beginning is of no document.
+    if (begin->tokens().size() > 1) first = begin->tokens()[1].document;
+    if (!end->tokens().empty()) last = end->tokens().back().document;
+    if (last < first || last >= generation.documents.size()) {
+      return absl::DataLossError("a layout names documents that its generation does not have");
+    }
+  }
+  info.document_count = int64_t{last} - first + 1;
+  info.first_document = generation.documents[first].id;
+  info.last_document = generation.documents[last].id;
+  return info;
+}
+
 }  // namespace lectern::engine

@@ -1,4 +1,5 @@
-// The stored layout of one context, as far as somebody asks for it.
+// The stored layout of one context, as far as somebody asks for it, and what it says of the
+// context.
 #pragma once
 
 #include <cstdint>
@@ -8,6 +9,7 @@
 
 #include "absl/status/statusor.h"
 #include "engine/text/prompt_layout.h"
+#include "engine/types.h"
 #include "storage/catalog.h"
 
 namespace lectern::engine {
@@ -31,5 +33,11 @@ class LayoutReader {
   const uint32_t context_;
   std::map<uint32_t, LayoutPart> parts_;
 };
+
+// Of generation.contexts[context]. Reads the layout's first and last part if there are several
+// contexts. Errors: those of LayoutReader.
+absl::StatusOr<ContextInfo> DescribeContext(const storage::Catalog& catalog,
+                                            const storage::Generation& generation,
+                                            uint32_t context);
 
 }  // namespace lectern::engine

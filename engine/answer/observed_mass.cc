@@ -22,8 +22,12 @@ absl::Status ObservedMass::OnLayer(const LayerObservation& o) {
   Context::Pinned pinned(&o.context->kv_pool());
   for (int32_t row = 0; row < o.rows; ++row) {
     Row* const seen = baseline_row_ ? nullptr : &step_[o.positions[row]];
+    const bool compared = by_head_ && seen != nullptr;
+    if (compared) seen->by_head.weights.resize(static_cast<size_t>(layers_) * heads_, 0);
     for (int head = 0; head < heads_; ++head) {
       const int64_t pair = int64_t{row} * kv_heads + head / group;
+      const int32_t number = o.layer * heads_ + head;
+      if (compared) seen->by_head.weights[number] = o.lse[pair * group + head % group];
       std::map<int32_t, float>& before = baseline_[{o.layer, head}];
       for (int32_t slot = 0; slot < o.slots; ++slot) {
         const int32_t block = o.selected[pair * o.slots + slot];
@@ -61,6 +65,7 @@ absl::Status ObservedMass::OnLayer(const LayerObservation& o) {
         if (gained < kLeastMass) continue;
         float& most = seen->looked[block];
         most = std::max(most, gained);
+        if (compared) seen->by_head.gains.push_back({number, block, gained});
         for (int32_t t = 0; t < visible; ++t) tokens[t] = tokens[t] * gained / mass;
         seen->tokens.emplace_back(block, tokens);
       }
@@ -78,6 +83,7 @@ void ObservedMass::Keep(int64_t end) {
   for (auto& [position, row] : step_) {
     if (position >= end) break;
     looked_[position] = std::move(row.looked);
+    last_ = std::move(row.by_head);
     for (const auto& [block, tokens] : row.tokens) {
       TokenMasses& sum = tokens_[block];
       for (size_t t = 0; t < sum.size(); ++t) sum[t] += tokens[t];
@@ -111,6 +117,17 @@ std::map<int32_t, ObservedMass::BlockMass> ObservedMass::Blocks() const {
       blocks[block].mass += mass / static_cast<double>(looked_.size());
   }
   for (const auto& [block, tokens] : tokens_) blocks[block].tokens = tokens;
+  return blocks;
+}
+
+std::map<int32_t, ObservedMass::BlockMass> ObservedMass::Blocks(
+    std::span<const double> scale) const {
+  std::map<int32_t, BlockMass> blocks;
+  for (const Gain& gain : last_.gains) {
+    double& most = blocks[gain.block].mass;
+    most = std::max(most, gain.mass * scale[gain.head]);
+  }
+  for (auto& [block, mass] : blocks) mass.tokens = tokens_.at(block);
   return blocks;
 }
 

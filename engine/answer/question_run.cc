@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "engine/answer/evidence.h"
+#include "engine/answer/layout_reader.h"
 #include "engine/answer/turn_record.h"
 #include "engine/error/error.h"
 #include "engine/error/status_macros.h"
@@ -25,26 +26,38 @@ bool IsMark(const PromptLayout& layout, TokenId id) {
 
 }  // namespace
 
+void Question::AskOf(uint32_t context) {
+  const storage::GenerationContext& stored = generation->contexts[context];
+  context_index = context;
+  session.reset();
+  segments = stored.segments;
+  token_count = static_cast<int64_t>(stored.token_count);
+  tail_tokens = stored.tail_tokens;
+}
+
+RunTerms TermsOf(const Question& question) {
+  return {.kind = RunKind::kQuestion,
+          .priority = question.priority,
+          .tenant_uid = question.tenant_uid,
+          .weight = question.weight,
+          .deadline_us = question.deadline_us};
+}
+
 QuestionRun::QuestionRun(const Surroundings& surroundings, Question question, AnswerSink sink,
                          std::shared_ptr<CancelFlag> cancel)
-    : Run({.kind = RunKind::kQuestion,
-           .priority = question.priority,
-           .tenant_uid = question.tenant_uid,
-           .weight = question.weight,
-           .deadline_us = question.deadline_us},
-          std::move(cancel)),
+    : Run(TermsOf(question), std::move(cancel)),
       around_(surroundings),
       question_(std::move(question)),
       sink_(std::move(sink)),
       prompt_left_(&around_.counters->pending_tokens,
                    static_cast<int64_t>(question_.prompt.size())),
-      observed_(
-          around_.model->config(),
-          static_cast<int64_t>(question_.generation.contexts[question_.context_index].token_count)),
+      observed_(around_.model->config(), static_cast<int64_t>(stored().token_count),
+                /*by_head=*/question_.purpose == Question::Purpose::kCompare),
       passages_([model = around_.model](TokenId id) {
         return id < 0 || model->EndsAnswer(id) || IsMark(model->layout(), id);
       }),
-      drafts_(around_.drafts && question_.sampling.temperature == 0 && !question_.retrieve),
+      drafts_(around_.drafts && question_.sampling.temperature == 0 &&
+              question_.purpose == Question::Purpose::kAnswer),
       decoder_(&around_.model->tokenizer()) {}
 
 QuestionRun::~QuestionRun() = default;
@@ -54,12 +67,11 @@ RunNeeds QuestionRun::MemoryNeeds() const {
       static_cast<int64_t>(question_.prompt.size()) + question_.max_tokens + kClosingTokens;
   // One block more for the copied tail, and one per layer's fetch.
   const int64_t own = BlocksOf(tokens) + 2;
-  const int64_t stored = BlocksOf(question_.token_count);
-  const int64_t base = BlocksOf(
-      static_cast<int64_t>(question_.generation.contexts[question_.context_index].token_count));
+  const int64_t before = BlocksOf(question_.token_count);
+  const int64_t base = BlocksOf(static_cast<int64_t>(stored().token_count));
   return {.kv_slots = own * around_.memory->shape().layers(),
-          .index_slots = own + std::max<int64_t>(0, stored - base),  // a session's earlier turns
-          .base = question_.generation.uid,
+          .index_slots = own + std::max<int64_t>(0, before - base),  // a session's earlier turns
+          .base = question_.generation->uid * kMaxContexts + question_.context_index,
           .base_index_slots = base};
 }
 
@@ -74,9 +86,15 @@ absl::Status QuestionRun::Start() {
   answer_.usage.prompt_tokens = static_cast<int64_t>(question_.prompt.size());
   LECTERN_RETURN_IF_ERROR(context_->Reserve(static_cast<int64_t>(question_.prompt.size()) +
                                             question_.max_tokens + kClosingTokens));
+  if (question_.purpose != Question::Purpose::kCompare) {
+    LECTERN_ASSIGN_OR_RETURN(
+        answer_.context,
+        DescribeContext(*around_.catalog, *question_.generation, question_.context_index));
+  }
   if (sink_.started) {
-    sink_.started(
-        {.generation = question_.generation_name, .context_tokens = question_.token_count});
+    sink_.started({.generation = question_.generation_name,
+                   .context_tokens = question_.token_count,
+                   .context = answer_.context});
   }
   return absl::OkStatus();
 }
@@ -98,7 +116,8 @@ absl::StatusOr<StepSegment> QuestionRun::Prepare(int64_t tokens) {
     segment.tokens = std::span(question_.prompt)
                          .subspan(static_cast<size_t>(read_), static_cast<size_t>(tokens));
     segment.tiled = read_ > 0;
-    segment.logit_rows = read_ + tokens == size && !question_.retrieve ? 1 : 0;
+    const bool answers = question_.purpose == Question::Purpose::kAnswer;
+    segment.logit_rows = read_ + tokens == size && answers ? 1 : 0;
     observed_.set_baseline(read_ == 0);
     // Of the rest, the answer mark: the row from which the answer is looked up.
     if (read_ == 0 || read_ + tokens == size) segment.observer = &observed_;
@@ -129,7 +148,7 @@ absl::Status QuestionRun::AfterStep(SegmentResult result) {
   around_.counters->tenants.Charge(question_.tenant_uid, tokens);
   if (read_ < static_cast<int64_t>(question_.prompt.size())) return absl::OkStatus();
   written_ = question_.prompt;
-  if (question_.retrieve) return Finish();
+  if (question_.purpose != Question::Purpose::kAnswer) return Finish();
   phase_ = Phase::kAnswering;
   LECTERN_RETURN_IF_ERROR(Say(Choose(result.logits, 0)));
   Guess();
@@ -238,7 +257,7 @@ void QuestionRun::Guess() {
     most = std::min(most, kBlockTokens - 1 - context_->token_count() % kBlockTokens);
   if (most <= 0) return;
   // Whoever reads the layout for evidence will say what is wrong with it.
-  drafts_ = passages_.AddRead(observed_, *around_.catalog, question_.generation.uid,
+  drafts_ = passages_.AddRead(observed_, *around_.catalog, question_.generation->uid,
                               question_.context_index);
   std::vector<TokenId> said = written_;
   said.push_back(pending_[0]);
@@ -274,15 +293,21 @@ absl::Status QuestionRun::CloseAnswer(std::vector<TokenId> unwritten) {
 }
 
 absl::Status QuestionRun::Finish() {
-  LECTERN_ASSIGN_OR_RETURN(answer_.evidence,
-                           FindEvidence(observed_, *around_.catalog, question_.generation,
-                                        question_.context_index, question_.evidence_limit));
+  if (question_.purpose != Question::Purpose::kCompare) {
+    LECTERN_ASSIGN_OR_RETURN(const FoundSpans found,
+                             FindSpans(observed_.Blocks(), *around_.catalog, *question_.generation,
+                                       question_.context_index, question_.evidence_limit));
+    LECTERN_ASSIGN_OR_RETURN(answer_.evidence,
+                             Quote(found, *around_.catalog, *question_.generation));
+  }
   answer_.coverage = CalibratedCoverage();
   answer_.usage.disk_bytes = context_->moved().disk;
   answer_.usage.memory_bytes = context_->moved().memory;
   answer_.usage.device_bytes = context_->moved().device;
   answer_.usage.total_time_us = around_.clock_us() - question_.accepted_us;
-  if (question_.session.has_value() && !question_.retrieve) LECTERN_RETURN_IF_ERROR(CommitTurn());
+  if (question_.session.has_value() && question_.purpose == Question::Purpose::kAnswer) {
+    LECTERN_RETURN_IF_ERROR(CommitTurn());
+  }
   Complete();
   return absl::OkStatus();
 }
@@ -295,7 +320,7 @@ Coverage QuestionRun::CalibratedCoverage() const {
   if (!features.has_value()) return coverage;
   coverage.calibrated = true;
   coverage.attention = calibration->Attention(*features);
-  if (question_.retrieve) return coverage;
+  if (question_.purpose != Question::Purpose::kAnswer) return coverage;
   features->tokens = certainty_.Summary(answer_.not_in_documents);
   coverage.risk = calibration->Risk(*features);
   coverage.low = *coverage.risk >= calibration->threshold();

@@ -27,7 +27,20 @@ inline constexpr std::string_view kNotInDocuments = "The documents do not say.";
 
 // A question that has been resolved to a context and tokenized.
 struct Question {
-  storage::Generation generation;
+  enum class Purpose {
+    kAnswer,
+    kRetrieve,  // evidence only, no answer
+    kCompare,   // neither: what it looks at is set beside other contexts (context_comparison.h)
+  };
+
+  // Makes it one of that context of its generation, and of no session.
+  void AskOf(uint32_t context);
+  // Of a generation of several, and of no single one of them.
+  bool of_several_contexts() const {
+    return !session.has_value() && generation->contexts.size() > 1;
+  }
+
+  std::shared_ptr<const storage::Generation> generation;
   std::string generation_name;
   uint32_t context_index = 0;
   uint64_t tenant_uid = 0;
@@ -38,7 +51,7 @@ struct Question {
   std::vector<int32_t> tail_tokens;  // of the partial last block
   std::string text;
   std::vector<TokenId> prompt;  // <q> question <a>
-  bool retrieve = false;        // evidence only, no answer
+  Purpose purpose = Purpose::kAnswer;
   int32_t max_tokens = 0;
   Sampling sampling;
   int32_t evidence_limit = 0;
@@ -48,6 +61,8 @@ struct Question {
   int64_t deadline_us = 0;
   int64_t accepted_us = 0;
 };
+
+RunTerms TermsOf(const Question& question);
 
 class QuestionRun final : public Run {
  public:
@@ -61,7 +76,7 @@ class QuestionRun final : public Run {
     std::function<int64_t()> clock_us;
     std::function<void()> ended;  // called once, last, on the step thread
   };
-  // Ask: started, text, done. Retrieve: only `done`, with an Answer that holds evidence, coverage
+  // To answer: started, text, done. Else: only `done`, with an Answer that holds evidence, coverage
   // and usage.
   QuestionRun(const Surroundings& surroundings, Question question, AnswerSink sink,
               std::shared_ptr<CancelFlag> cancel);
@@ -75,6 +90,9 @@ class QuestionRun final : public Run {
   bool done() const override { return phase_ == Phase::kDone; }
   bool AsksForLess() override;
   void Fail(const absl::Status& status, bool draining) override;
+
+  // What the question looked at. REQUIRES: done, and made to compare.
+  ObservedMass TakeObserved() { return std::move(observed_); }
 
  private:
   enum class Phase {
@@ -94,6 +112,9 @@ class QuestionRun final : public Run {
   void Emit(std::string_view text);
   absl::Status CloseAnswer(std::vector<TokenId> unwritten);
   absl::Status Finish();
+  const storage::GenerationContext& stored() const {
+    return question_.generation->contexts[question_.context_index];
+  }
   Coverage CalibratedCoverage() const;
   absl::Status CommitTurn();
   void Complete();

@@ -25,6 +25,7 @@ inline constexpr std::string_view kTextNotUtf8 = "TEXT_NOT_UTF8";
 inline constexpr std::string_view kTextTooLong = "TEXT_TOO_LONG";
 inline constexpr std::string_view kWordTooLong = "WORD_TOO_LONG";
 inline constexpr std::string_view kContextTooLong = "CONTEXT_TOO_LONG";
+inline constexpr std::string_view kCorpusTooLong = "CORPUS_TOO_LONG";
 inline constexpr std::string_view kQuestionEmpty = "QUESTION_EMPTY";
 inline constexpr std::string_view kQuestionTooLong = "QUESTION_TOO_LONG";
 

@@ -2,10 +2,12 @@
 //
 //   uploaded     storage::DocumentWriter (engine/documents.cc) has checked and synced the bytes
 //   Begin        an operation record; from here on a crash loses nothing
-//   Prepare      text, layout, tokens, hashes (ingest_plan.cc); BeginIngest writes the intent and
-//   takes references on stored prefixes IngestRun    chunks through the model (ingest_run.cc); each
-//   commit makes whole blocks visible with the intent's progress Publish      the manifest, the
-//   corpus's current generation and the operation's success in one batch
+//   Prepare      text, layout in one or several contexts, tokens, hashes (ingest_plan.cc);
+//                BeginIngest writes the intent and takes references on stored prefixes
+//   IngestRun    chunks through the model, one context after the other (ingest_run.cc); each commit
+//                makes whole blocks visible with the intent's progress
+//   Publish      the manifest of all contexts, the corpus's current generation and the operation's
+//                success in one batch
 #include "engine/ingest/ingest.h"
 
 #include <fmt/format.h>
@@ -13,6 +15,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "engine/error/check.h"
 #include "engine/error/error.h"
 #include "engine/error/status_macros.h"
 #include "engine/names.h"
@@ -37,7 +40,8 @@ int64_t PlanMemoryBytes(const std::vector<storage::Document>& documents) {
 }
 
 int64_t LayoutBytes(const IngestPlan& plan) {
-  int64_t bytes = LayoutDiskBytes(plan.token_count());
+  int64_t bytes = 0;
+  for (const ContextPlan& context : plan.contexts) bytes += LayoutDiskBytes(context.token_count());
   for (const auto& [document, text] : plan.texts) bytes += static_cast<int64_t>(text.size());
   return bytes;
 }
@@ -47,6 +51,7 @@ int64_t LayoutBytes(const IngestPlan& plan) {
 std::string IngestDetail::Serialize() const {
   return nlohmann::json{{"tokens_cached", tokens_cached},
                         {"documents", documents},
+                        {"contexts", contexts},
                         {"cache_bytes", cache_bytes},
                         {"resumed", resumed},
                         {"source_generation", source_generation},
@@ -63,6 +68,7 @@ IngestDetail IngestDetail::Parse(const std::string& bytes) {
   };
   detail.tokens_cached = number("tokens_cached");
   detail.documents = number("documents");
+  detail.contexts = number("contexts");
   detail.cache_bytes = number("cache_bytes");
   detail.resumed = static_cast<int>(number("resumed"));
   detail.source_generation = static_cast<uint64_t>(number("source_generation"));
@@ -239,7 +245,11 @@ absl::Status Ingest::Prepare(const Job& job) {
   if (!intent.ok() && !absl::IsNotFound(intent.status())) return intent.status();
   Source source;
   if (intent.ok()) {
-    if (intent->plan != ToHex(around_.model->fingerprint())) {
+    PlanKey key = PlanKey::Parse(intent->plan);
+    source.sizes = std::move(key.sizes);
+    // Earlier versions knew one context, of the model's length.
+    if (source.sizes.empty()) source.sizes = {around_.model->config().max_positions};
+    if (key.fingerprint != ToHex(around_.model->fingerprint())) {
       return Error(
           absl::StatusCode::kFailedPrecondition, "MODEL_MISMATCH",
           "the ingest was begun with another model or attention mode: ingest the corpus again");
@@ -259,15 +269,19 @@ absl::Status Ingest::Prepare(const Job& job) {
       const RequestMemory::Hold hold,
       around_.request_memory->Acquire(PlanMemoryBytes(source.documents), "reading the documents",
                                       [&] { return Stopping(job); }));
-  LECTERN_ASSIGN_OR_RETURN(IngestPlan plan, Plan(operation->tenant_uid, source.documents));
+  LECTERN_ASSIGN_OR_RETURN(IngestPlan plan,
+                           Plan(operation->tenant_uid, source.documents, source.sizes));
   LECTERN_RETURN_IF_ERROR(cancelled());
 
+  LECTERN_CHECK(!intent.ok() || intent->contexts.size() == plan.contexts.size());
   LECTERN_FAIL_POINT(kIngestPlanned);
   if (!intent.ok()) {
+    PlanKey key = {.fingerprint = ToHex(around_.model->fingerprint())};
+    for (const ContextPlan& context : plan.contexts) key.sizes.push_back(context.token_count());
     storage::IngestRequest request = {.operation_uid = job.operation_uid,
                                       .geometry = around_.memory->shape().geometry(),
-                                      .hashes = {plan.FullBlockHashes()},
-                                      .plan = ToHex(around_.model->fingerprint()),
+                                      .hashes = plan.FullBlockHashes(),
+                                      .plan = key.Serialize(),
                                       .source_generation = source.generation,
                                       .restore = source.restore};
     for (const storage::Document& document : source.documents) {
@@ -275,7 +289,11 @@ absl::Status Ingest::Prepare(const Job& job) {
     }
     intent = catalog.BeginIngest(request, around_.clock_us());
     if (!intent.ok()) return intent.status();
-    IngestDetail detail = Measure(plan, intent->contexts[0].first_block);
+    std::vector<int64_t> cached_blocks;
+    for (const storage::IngestContext& context : intent->contexts) {
+      cached_blocks.push_back(context.first_block);
+    }
+    IngestDetail detail = Measure(plan, cached_blocks, source.documents.size());
     const IngestDetail before = IngestDetail::Parse(operation->detail);
     detail.resumed = before.resumed;
     detail.source_generation = before.source_generation;
@@ -283,18 +301,18 @@ absl::Status Ingest::Prepare(const Job& job) {
     LECTERN_RETURN_IF_ERROR(PromiseDisk(job, operation->tenant_uid,
                                         detail.cache_bytes / plan.token_count() * new_tokens));
     operation = catalog.UpdateOperation(
-        job.operation_uid, {.tokens_total = plan.tokens.size(), .detail = detail.Serialize()},
+        job.operation_uid,
+        {.tokens_total = static_cast<uint64_t>(plan.token_count()), .detail = detail.Serialize()},
         around_.clock_us());
     if (!operation.ok()) return operation.status();
   }
-  LECTERN_ASSIGN_OR_RETURN(
-      DiskPromise promise,
-      PromiseRoom(job, plan, static_cast<int64_t>(intent->contexts[0].token_count)));
+  LECTERN_ASSIGN_OR_RETURN(DiskPromise promise, PromiseRoom(job, plan, *intent));
   // Written again on resume: the parts are buffered, and the same bytes do no harm.
   LECTERN_RETURN_IF_ERROR(WriteLayout(job, plan));
   promise.Written(LayoutBytes(plan));
   LECTERN_FAIL_POINT(kLayoutWritten);
-  plan.layout = {};  // the prefill needs tokens and hashes only
+  // The prefill needs tokens and hashes only.
+  for (ContextPlan& context : plan.contexts) context.layout = {};
   plan.texts.clear();
 
   absl::StatusOr<storage::Tenant> tenant = catalog.GetTenantByUid(operation->tenant_uid);
@@ -339,10 +357,13 @@ bool Ingest::Stopping(const Job& job) const {
 }
 
 absl::StatusOr<DiskPromise> Ingest::PromiseRoom(const Job& job, const IngestPlan& plan,
-                                                int64_t stored_tokens) const {
-  const int64_t bytes =
-      BlockDiskBytes(around_.memory->shape().geometry(), plan.token_count() - stored_tokens) +
-      LayoutBytes(plan);
+                                                const storage::IngestIntent& intent) const {
+  int64_t bytes = LayoutBytes(plan);
+  for (size_t i = 0; i < plan.contexts.size(); ++i) {
+    bytes += BlockDiskBytes(
+        around_.memory->shape().geometry(),
+        plan.contexts[i].token_count() - static_cast<int64_t>(intent.contexts[i].token_count));
+  }
   return around_.room->Reserve(bytes, "the cache of the corpus", [&] { return Stopping(job); });
 }
 
@@ -378,16 +399,27 @@ absl::StatusOr<Ingest::Source> Ingest::FindSource(const storage::Operation& oper
     uids.push_back(document.uid);
   }
   LECTERN_ASSIGN_OR_RETURN(source.documents, Load(uids));
+  // What stands on its contexts, sessions above all, finds them as they were.
+  if (source.restore) {
+    for (const storage::GenerationContext& context : generation->contexts) {
+      source.sizes.push_back(static_cast<int64_t>(context.token_count));
+    }
+  }
   return source;
 }
 
 absl::Status Ingest::WriteLayout(const Job& job, const IngestPlan& plan) {
   storage::Catalog& catalog = around_.store->catalog();
-  const int64_t parts = (BlocksOf(plan.token_count()) + kLayoutPartBlocks - 1) / kLayoutPartBlocks;
-  for (int64_t part = 0; part < parts; ++part) {
-    LECTERN_RETURN_IF_ERROR(catalog.PutLayoutPart(
-        job.operation_uid, /*context=*/0, static_cast<uint32_t>(part),
-        plan.layout.Part(part * kLayoutPartBlocks, kLayoutPartBlocks, kBlockTokens).Serialize()));
+  for (uint32_t i = 0; i < plan.contexts.size(); ++i) {
+    const ContextPlan& context = plan.contexts[i];
+    const int64_t parts =
+        (BlocksOf(context.token_count()) + kLayoutPartBlocks - 1) / kLayoutPartBlocks;
+    for (int64_t part = 0; part < parts; ++part) {
+      LECTERN_RETURN_IF_ERROR(catalog.PutLayoutPart(
+          job.operation_uid, i, static_cast<uint32_t>(part),
+          context.layout.Part(part * kLayoutPartBlocks, kLayoutPartBlocks, kBlockTokens)
+              .Serialize()));
+    }
   }
   for (const auto& [document, text] : plan.texts) {
     LECTERN_RETURN_IF_ERROR(
@@ -410,18 +442,25 @@ absl::StatusOr<std::vector<storage::Document>> Ingest::Documents(uint64_t corpus
 }
 
 absl::StatusOr<IngestPlan> Ingest::Plan(uint64_t tenant_uid,
-                                        const std::vector<storage::Document>& documents) const {
-  return PlanIngest(around_.store->catalog(), documents, around_.model->layout(),
+                                        const std::vector<storage::Document>& documents,
+                                        std::span<const int64_t> sizes) const {
+  return PlanIngest(around_.store->catalog(), documents, sizes, around_.model->layout(),
                     PrefixChain(around_.model->fingerprint(), around_.store->secret(), tenant_uid));
 }
 
-IngestDetail Ingest::Measure(const IngestPlan& plan, int64_t cached_blocks) const {
+IngestDetail Ingest::Measure(const IngestPlan& plan, std::span<const int64_t> cached_blocks,
+                             size_t documents) const {
   const storage::Geometry& geometry = around_.memory->shape().geometry();
   const int64_t bytes_per_token = static_cast<int64_t>(
       geometry.layers * geometry.KvBytes(1) + geometry.IndexedLayers() * geometry.IndexBytes(1));
-  return {.tokens_cached = std::min(cached_blocks * kBlockTokens, plan.token_count()),
-          .documents = static_cast<int64_t>(plan.layout.documents.size()),
-          .cache_bytes = plan.token_count() * bytes_per_token};
+  IngestDetail detail = {.documents = static_cast<int64_t>(documents),
+                         .contexts = static_cast<int64_t>(plan.contexts.size()),
+                         .cache_bytes = plan.token_count() * bytes_per_token};
+  for (size_t i = 0; i < plan.contexts.size(); ++i) {
+    detail.tokens_cached +=
+        std::min(cached_blocks[i] * kBlockTokens, plan.contexts[i].token_count());
+  }
+  return detail;
 }
 
 absl::StatusOr<Ingest::Estimate> Ingest::Validate(const storage::Corpus& corpus) {
@@ -433,12 +472,16 @@ absl::StatusOr<Ingest::Estimate> Ingest::Validate(const storage::Corpus& corpus)
   LECTERN_ASSIGN_OR_RETURN(
       const RequestMemory::Hold hold,
       around_.request_memory->Acquire(PlanMemoryBytes(documents), "counting the documents"));
-  LECTERN_ASSIGN_OR_RETURN(const IngestPlan plan, Plan(corpus.tenant_uid, documents));
-  absl::StatusOr<std::vector<storage::Segment>> stored =
-      around_.store->blocks().LookupPrefix(corpus.tenant_uid, plan.FullBlockHashes());
-  if (!stored.ok()) return stored.status();
+  LECTERN_ASSIGN_OR_RETURN(const IngestPlan plan, Plan(corpus.tenant_uid, documents, {}));
+  std::vector<int64_t> cached_blocks;
+  for (const ContextPlan& context : plan.contexts) {
+    absl::StatusOr<std::vector<storage::Segment>> stored =
+        around_.store->blocks().LookupPrefix(corpus.tenant_uid, context.FullBlockHashes());
+    if (!stored.ok()) return stored.status();
+    cached_blocks.push_back(stored->empty() ? 0 : stored->back().end_block());
+  }
   return Estimate{.tokens_total = plan.token_count(),
-                  .detail = Measure(plan, stored->empty() ? 0 : stored->back().end_block())};
+                  .detail = Measure(plan, cached_blocks, documents.size())};
 }
 
 void Ingest::Cancel(uint64_t operation_uid) {

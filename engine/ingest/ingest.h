@@ -14,7 +14,9 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <thread>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -33,6 +35,7 @@ struct IngestDetail {
   uint64_t source_generation = 0;  // of a rebuild: what it rebuilds
   int64_t tokens_cached = 0;
   int64_t documents = 0;
+  int64_t contexts = 0;
   int64_t cache_bytes = 0;
   int resumed = 0;
   std::map<std::string, std::string> error_metadata;
@@ -120,7 +123,8 @@ class Ingest {
   // What an operation that has no intent yet is going to read, and where its blocks are to go.
   struct Source {
     std::vector<storage::Document> documents;
-    uint64_t generation = 0;  // of a rebuild
+    std::vector<int64_t> sizes;  // of the contexts, if they are to be those that were
+    uint64_t generation = 0;     // of a rebuild
     bool restore = false;
     bool complete = false;  // there is nothing to do
   };
@@ -128,13 +132,16 @@ class Ingest {
   absl::StatusOr<std::vector<storage::Document>> Load(const std::vector<uint64_t>& uids) const;
   // Room on disk for what of `plan` is not stored yet, layout included.
   absl::StatusOr<DiskPromise> PromiseRoom(const Job& job, const IngestPlan& plan,
-                                          int64_t stored_tokens) const;
+                                          const storage::IngestIntent& intent) const;
   // Whether the work on `job` shall stop: cancelled, or the engine is closing.
   bool Stopping(const Job& job) const;
   absl::StatusOr<std::vector<storage::Document>> Documents(uint64_t corpus_uid) const;
   absl::StatusOr<IngestPlan> Plan(uint64_t tenant_uid,
-                                  const std::vector<storage::Document>& documents) const;
-  IngestDetail Measure(const IngestPlan& plan, int64_t cached_blocks) const;
+                                  const std::vector<storage::Document>& documents,
+                                  std::span<const int64_t> sizes) const;
+  // `cached_blocks`: of each context.
+  IngestDetail Measure(const IngestPlan& plan, std::span<const int64_t> cached_blocks,
+                       size_t documents) const;
 
   const Surroundings around_;
   mutable std::mutex mutex_;

@@ -1,5 +1,5 @@
-// Prefill of one generation: chunks through the model, committed as their blocks become whole,
-// published at the end.
+// Prefill of one generation: chunks through the model, context after context, committed as their
+// blocks become whole, published at the end.
 #pragma once
 
 #include <chrono>
@@ -49,6 +49,11 @@ class IngestRun final : public Run {
   void Fail(const absl::Status& status, bool draining) override;
 
  private:
+  const ContextPlan& plan() const { return plan_.contexts[index_]; }
+  int64_t StoredTokens() const;  // of all contexts
+  // Opens context number index_ where it was left, or the next one that is not stored in whole;
+  // with none left, publishes.
+  absl::Status OpenNext();
   absl::Status Commit(bool complete);
   absl::Status Publish();
 
@@ -56,6 +61,7 @@ class IngestRun final : public Run {
   storage::IngestIntent intent_;
   const IngestPlan plan_;
   DiskPromise promise_;
+  uint32_t index_ = 0;  // of the context at hand
   std::unique_ptr<Context> context_;
   std::optional<LevelGuard> open_;
   PendingTokens left_;

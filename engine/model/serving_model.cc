@@ -38,7 +38,8 @@ absl::StatusOr<std::unique_ptr<DeviceDecoder>> OnDevice(const Checkpoint* checkp
 
 absl::StatusOr<std::unique_ptr<ServingModel>> ServingModel::Load(const std::string& directory,
                                                                  bool force_dense,
-                                                                 const BackendOptions& backend) {
+                                                                 const BackendOptions& backend,
+                                                                 int64_t context_tokens) {
   std::error_code ignored;
   if (!std::filesystem::is_directory(directory, ignored)) {
     return Error(absl::StatusCode::kNotFound, "MODEL_NOT_FOUND",
@@ -71,7 +72,8 @@ absl::StatusOr<std::unique_ptr<ServingModel>> ServingModel::Load(const std::stri
   }
   LECTERN_ASSIGN_OR_RETURN(
       PromptLayout layout,
-      PromptLayout::Create(model->tokenizer_.get(), {.max_positions = config.max_positions}));
+      PromptLayout::Create(model->tokenizer_.get(), {.max_positions = config.max_positions,
+                                                     .context_tokens = context_tokens}));
   model->layout_ = std::make_unique<PromptLayout>(std::move(layout));
 
   DecoderOptions options = {.attention = config.attention,

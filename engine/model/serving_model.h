@@ -34,13 +34,15 @@ struct BackendOptions {
 
 class ServingModel {
  public:
-  // force_dense: full attention in every layer, a fingerprint of its own. Errors: those of
+  // force_dense: full attention in every layer, a fingerprint of its own. context_tokens: see
+  // LayoutLimits. Errors: those of
   // Checkpoint::Load, Tokenizer::LoadFile, PromptLayout::Create, CpuDecoder::Create,
   // DeviceDecoder::Create, the opener of the device and CoverageCalibration::Parse; NOT_FOUND
   // MODEL_NOT_FOUND when there is no such directory.
   static absl::StatusOr<std::unique_ptr<ServingModel>> Load(const std::string& directory,
                                                             bool force_dense,
-                                                            const BackendOptions& backend = {});
+                                                            const BackendOptions& backend = {},
+                                                            int64_t context_tokens = 0);
 
   const ModelConfig& config() const { return checkpoint_->config(); }
   const Checkpoint& checkpoint() const { return *checkpoint_; }

@@ -4,6 +4,14 @@
 //   for every document:  <doc> title <text> text
 //   for every turn:      <q> question <a> answer <end>
 //
+// A corpus that is larger than one context is several such sequences. Documents keep their order,
+// and each is in the first context that it fits into behind the one before it; what does not fit
+// any more begins the next context. Only a document that is alone larger than a context is cut: it
+// begins a context, and each of its parts is laid out as a document with its title and some of its
+// text. The text is tokenised in one piece and cut between two tokens, so that the parts' tokens
+// are the document's, each once, with the byte ranges that they have anyway; behind a paragraph if
+// one ends in the last eighth of the room, else behind a sentence, else between words.
+//
 // Special tokens come from here and from nowhere else: title, text and question are tokenised with
 // special-token parsing off, each as a string of its own. Nothing is ever truncated: over a limit
 // is an error with both counts.
@@ -12,6 +20,7 @@
 #include <absl/status/status.h>
 #include <absl/status/statusor.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -31,13 +40,21 @@ inline constexpr std::string_view kPromptLayoutName = "lectern-qa-1";
 inline constexpr int64_t kDefaultReserveTokens = 8192;
 // Tokens of one question, framing included.
 inline constexpr int64_t kDefaultMaxQuestionTokens = 4096;
+// Contexts of one corpus: a question without a context of its own is read in every one of them.
+inline constexpr int64_t kMaxContexts = 64;
+// Of LayoutLimits::context_tokens: room for a title and some text.
+inline constexpr int64_t kLeastContextTokens = 256;
 
 struct LayoutLimits {
   int64_t max_positions = 0;  // the model's max_position_embeddings
   int64_t reserve = kDefaultReserveTokens;
   int64_t max_question_tokens = kDefaultMaxQuestionTokens;
+  int64_t context_tokens = 0;  // contexts are no longer than this; 0: as the model allows
 
-  int64_t max_context_tokens() const { return max_positions - reserve; }
+  int64_t max_context_tokens() const {
+    const int64_t most = max_positions - reserve;
+    return context_tokens == 0 ? most : std::min(most, context_tokens);
+  }
 };
 
 // What a token of a context is.
@@ -49,8 +66,10 @@ enum class TokenRole : uint8_t {
   kText = 4
 };
 
-// Where one document lies in a context. Positions are absolute token positions, half-open.
+// Where one document, or a part of it, lies in a context. Positions are absolute token positions,
+// half-open.
 struct DocumentTokens {
+  uint32_t document = 0;   // index in corpus order
   int64_t begin = 0;       // its <doc>
   int64_t text_begin = 0;  // the first token of its text
   int64_t end = 0;
@@ -143,10 +162,16 @@ class PromptLayout {
   static absl::StatusOr<PromptLayout> Create(const Tokenizer* tokenizer,
                                              const LayoutLimits& limits);
 
-  // Lays out a corpus. INVALID_ARGUMENT / CONTEXT_TOO_LONG (tokens, limit) when over
-  // limits().max_context_tokens(): for a corpus that is hopeless by its bytes alone, the message
-  // says "at least". Tokenizer errors name the document.
-  absl::StatusOr<ContextLayout> LayOut(std::span<const LayoutDocument> documents) const;
+  // Lays out a corpus, in at least one context. `sizes`: the tokens of the contexts in which the
+  // same documents were laid out before, under whatever limit; they are laid out in the same
+  // contexts again, and what `sizes` does not say by limits().max_context_tokens().
+  // INVALID_ARGUMENT:
+  //   CORPUS_TOO_LONG (tokens, contexts, limit) when it takes more than kMaxContexts; for a corpus
+  //     that is hopeless by its bytes alone, the message says "at least"
+  //   CONTEXT_TOO_LONG (tokens, limit) when a document's title leaves no room for its text
+  // Tokenizer errors name the document.
+  absl::StatusOr<std::vector<ContextLayout>> LayOut(std::span<const LayoutDocument> documents,
+                                                    std::span<const int64_t> sizes = {}) const;
 
   // `<q> question <a>`, the question reflowed as documents are, so that words quoted from one with
   // its line breaks read the same. INVALID_ARGUMENT: QUESTION_EMPTY (nothing but whitespace),

@@ -13,6 +13,7 @@ inline constexpr std::array kErrorReasons = std::to_array<std::string_view>({
     "ARGUMENT_INVALID",
     "ARGUMENT_OUT_OF_RANGE",
     "BAD_PAGE_TOKEN",
+    "CONTEXT_MISSING",
     "DISPLAY_NAME_INVALID",
     "EXPIRE_TIME_PAST",
     "FIELD_INVALID",
@@ -37,6 +38,7 @@ inline constexpr std::array kErrorReasons = std::to_array<std::string_view>({
     // documents
     "CHECKSUM_MISMATCH",
     "CONTEXT_TOO_LONG",
+    "CORPUS_TOO_LONG",
     "DOCUMENT_BINARY",
     "DOCUMENT_EMPTY",
     "DOCUMENT_NOT_UTF8",
@@ -52,6 +54,7 @@ inline constexpr std::array kErrorReasons = std::to_array<std::string_view>({
     "ALREADY_EXISTS",
     "BACKUP_EXISTS",
     "BACKUP_NOT_FOUND",
+    "CONTEXT_NOT_FOUND",
     "CORPUS_EXISTS",
     "CORPUS_NOT_FOUND",
     "DOCUMENT_EXISTS",

@@ -8,14 +8,18 @@
 
 #include <chrono>
 #include <cstdio>
+#include <cstdlib>
 #include <limits>
 #include <random>
 #include <thread>
 
+#include "engine/engine.h"
+#include "storage/fail_point.h"
 #include "storage/store.h"
 #include "tests/support/random_model.h"
 #include "tests/support/stored_cache.h"
 #include "tests/support/temporary_directory.h"
+#include "tests/support/test_engine.h"
 
 namespace lectern::engine {
 namespace {
@@ -90,6 +94,70 @@ uint64_t StoredTokens(const std::string& data, bool* published) {
     if (intent.ok()) return intent->contexts[0].token_count;
   }
   return 0;
+}
+
+// Three contexts of 4,096 tokens at most; eight blocks a commit.
+constexpr const char* kSeveralWords = "3600";
+constexpr const char* kContextTokens = "4096";
+
+// Runs it on a corpus of several contexts to its end, or to a fail point; returns waitpid's status.
+int IngestSeveral(const std::string& data, const std::string& model, const char* fail_points) {
+  const pid_t child = fork();
+  if (child == 0) {
+    setenv("LECTERN_FAIL_POINTS", fail_points, 1);
+    const std::string program = LECTERN_BINARY_DIR "/bin/ingest_child";
+    execl(program.c_str(), program.c_str(), data.c_str(), model.c_str(), kSeveralWords,
+          kContextTokens, nullptr);
+    _exit(127);
+  }
+  int status = 0;
+  EXPECT_EQ(waitpid(child, &status, 0), child);
+  return status;
+}
+
+TEST(CrashTest, AKillInTheMiddleOfTheSecondContextCostsNothingThatWasCommitted) {
+  if (!storage::kFailPointsBuilt) GTEST_SKIP() << "built without LECTERN_FAIL_POINTS";
+  testing::TemporaryDirectory model;
+  testing::WriteRandomModel({}, model.path());
+  testing::TemporaryDirectory undisturbed;
+  int status = IngestSeveral(undisturbed.path(), model.path(), "");
+  ASSERT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+
+  testing::TemporaryDirectory data;
+  // Four commits fill the first context.
+  status = IngestSeveral(data.path(), model.path(), "commit.published=kill@6");
+  ASSERT_TRUE(WIFSIGNALED(status));
+  uint64_t stored = 0;
+  {
+    auto store = *storage::Store::Open({.directory = data.path()});
+    const auto running = *store->catalog().RunningOperations();
+    ASSERT_EQ(running.size(), 1u);
+    const storage::IngestIntent intent = *store->catalog().GetIngest(running[0].uid);
+    ASSERT_EQ(intent.contexts.size(), 3u);
+    EXPECT_GT(intent.contexts[0].token_count, 3500u) << "whole";
+    EXPECT_EQ(intent.contexts[1].token_count, 2048u) << "half of it";
+    EXPECT_EQ(intent.contexts[2].token_count, 0u);
+    for (const auto& context : intent.contexts) stored += context.token_count;
+  }
+  // The next process has another limit, and goes on all the same.
+  auto opened = Engine::Open({.data_dir = data.path(),
+                              .model_dir = model.path(),
+                              .pool_bytes = 256 << 20,
+                              .index_bytes = 64 << 20,
+                              .prefill_chunk_tokens = 512});
+  ASSERT_TRUE(opened.ok()) << opened.status();
+  const CorpusName corpus = {.tenant = "default", .corpus = "library"};
+  const auto operations = (*opened)->ListOperations(corpus, {});
+  ASSERT_TRUE(operations.ok() && operations->items.size() == 1);
+  const Operation operation = testing::WaitFor(**opened, operations->items[0].name);
+  EXPECT_TRUE(operation.error.ok()) << operation.error;
+  EXPECT_EQ(operation.resumed, 1);
+  EXPECT_EQ(operation.contexts, 3);
+  EXPECT_EQ((*opened)->GetStats()->corpus_prefill_tokens,
+            operation.tokens_total - static_cast<int64_t>(stored));
+  (*opened).reset();
+  EXPECT_EQ(testing::StoredCacheDigest(data.path(), "library"),
+            testing::StoredCacheDigest(undisturbed.path(), "library"));
 }
 
 TEST(CrashTest, FiftyKillsDuringAnIngestChangeNothing) {

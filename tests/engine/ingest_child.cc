@@ -1,6 +1,6 @@
 // The process that crash_test.cc kills: opens a data directory, uploads and ingests a text unless
 // that has happened, waits for the generation.
-//   ingest_child <data directory> <model directory> <words>
+//   ingest_child <data directory> <model directory> <words> [<tokens of a context>]
 // Exit code 0 when the corpus is ingested.
 #include <cstdio>
 #include <cstdlib>
@@ -12,13 +12,14 @@
 int main(int argc, char** argv) {
   using namespace lectern;          // NOLINT: a small program
   using namespace lectern::engine;  // NOLINT
-  if (argc != 4) return 2;
+  if (argc != 4 && argc != 5) return 2;
   const CorpusName corpus = {.tenant = "default", .corpus = "library"};
   auto engine = Engine::Open({.data_dir = argv[1],
                               .model_dir = argv[2],
                               .pool_bytes = 256 << 20,
                               .index_bytes = 64 << 20,
-                              .prefill_chunk_tokens = 512});
+                              .prefill_chunk_tokens = 512,
+                              .context_tokens = argc == 5 ? std::atoi(argv[4]) : 0});
   if (!engine.ok()) {
     std::fprintf(stderr, "%s\n", engine.status().ToString().c_str());
     return 1;

@@ -436,20 +436,6 @@ TEST_F(LocalEngineTest, RefusesWhatItCannotDoAndSaysWhy) {
             "BAD_PAGE_TOKEN");
 }
 
-TEST_F(LocalEngineTest, ACorpusOverTheContextLimitIsRefusedWithBothCounts) {
-  TemporaryDirectory model;
-  testing::WriteRandomModel({.max_positions = 8192 + 1024}, model.path());
-  EngineOptions options = Options();
-  options.model_dir = model.path();
-  auto engine = Open(options);
-  Upload(*engine, kCorpus, "a", RandomText(3000, 20));
-  const Operation operation = IngestAndWait(*engine, kCorpus);
-  EXPECT_EQ(operation.error.code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_EQ(ReasonOf(operation.error), "CONTEXT_TOO_LONG");
-  EXPECT_EQ(MetadataOf(operation.error)["limit"], "1024");
-  EXPECT_GT(std::stoll(MetadataOf(operation.error)["tokens"]), 1024);
-}
-
 TEST_F(LocalEngineTest, DrainLetsAnswersFinishAndRefusesNewOnes) {
   auto engine = Open(Options());
   Upload(*engine, kCorpus, "a", RandomText(2000, 21));

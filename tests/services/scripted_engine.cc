@@ -207,7 +207,7 @@ absl::StatusOr<engine::Operation> ScriptedEngine::CancelOperation(const Resource
   return NotScripted();
 }
 absl::StatusOr<engine::Session> ScriptedEngine::CreateSession(const ResourceName&, std::string_view,
-                                                              int64_t) {
+                                                              int64_t, std::optional<int>) {
   return NotScripted();
 }
 absl::StatusOr<engine::Session> ScriptedEngine::GetSession(const ResourceName&) {

@@ -84,8 +84,8 @@ class ScriptedEngine final : public engine::Engine {
       const engine::ResourceName& name, std::function<void(engine::Operation)> done) override;
   absl::StatusOr<engine::Operation> CancelOperation(const engine::ResourceName& name) override;
   absl::StatusOr<engine::Session> CreateSession(const engine::ResourceName& name,
-                                                std::string_view generation,
-                                                int64_t expire_time_us) override;
+                                                std::string_view generation, int64_t expire_time_us,
+                                                std::optional<int> context) override;
   absl::StatusOr<engine::Session> GetSession(const engine::ResourceName& name) override;
   absl::StatusOr<engine::Page<engine::Session>> ListSessions(
       const engine::CorpusName& name, const engine::PageRequest& page) override;

@@ -77,27 +77,27 @@ std::string StoredCacheDigest(const std::string& data_dir, const std::string& co
   const auto tenant = Must(store->catalog().GetTenant("default"));
   const auto corpus = Must(store->catalog().GetCorpus(tenant.uid, corpus_id));
   const auto generation = Must(store->catalog().GetGeneration(corpus.current_generation));
-  const storage::GenerationContext& context = generation.contexts[0];
   const storage::Geometry& geometry = generation.geometry;
-  auto reader = Must(
-      store->blocks().OpenContext(tenant.uid, context.segments, context.token_count, geometry));
-
   ByteDigest digest;
-  digest.Add(&context.token_count, sizeof(context.token_count));
-  for (uint16_t layer = 0; layer < geometry.layers; ++layer) {
-    for (uint32_t block = 0; block < reader->block_count(); ++block) {
-      const uint32_t tokens = Must(reader->Block(block)).tokens;
-      std::vector<std::byte> kv(geometry.KvBytes(tokens));
-      const absl::Status status = reader->ReadKv(
-          {.layer = layer, .block = block, .out = kv.data(), .token_capacity = tokens});
+  for (const storage::GenerationContext& context : generation.contexts) {
+    auto reader = Must(
+        store->blocks().OpenContext(tenant.uid, context.segments, context.token_count, geometry));
+    digest.Add(&context.token_count, sizeof(context.token_count));
+    for (uint16_t layer = 0; layer < geometry.layers; ++layer) {
+      for (uint32_t block = 0; block < reader->block_count(); ++block) {
+        const uint32_t tokens = Must(reader->Block(block)).tokens;
+        std::vector<std::byte> kv(geometry.KvBytes(tokens));
+        const absl::Status status = reader->ReadKv(
+            {.layer = layer, .block = block, .out = kv.data(), .token_capacity = tokens});
+        if (!status.ok()) Must<int>(status);
+        digest.Add(kv.data(), kv.size());
+      }
+      if (geometry.indexed[layer] == 0) continue;
+      std::vector<std::byte> keys(geometry.IndexBytes(static_cast<uint32_t>(context.token_count)));
+      const absl::Status status = reader->ReadIndexKeys(layer, 0, reader->block_count(), keys);
       if (!status.ok()) Must<int>(status);
-      digest.Add(kv.data(), kv.size());
+      digest.Add(keys.data(), keys.size());
     }
-    if (geometry.indexed[layer] == 0) continue;
-    std::vector<std::byte> keys(geometry.IndexBytes(static_cast<uint32_t>(context.token_count)));
-    const absl::Status status = reader->ReadIndexKeys(layer, 0, reader->block_count(), keys);
-    if (!status.ok()) Must<int>(status);
-    digest.Add(keys.data(), keys.size());
   }
   return digest.Hex();
 }

@@ -162,7 +162,7 @@ TEST_F(DeviceEngineTest, SessionsContinueHereAndThere) {
   {
     const auto cpu = OnCpu(cpu_data.path());
     UploadAll(*cpu);
-    ASSERT_TRUE(cpu->CreateSession({.corpus = kCorpus, .id = "s"}, "", 0).ok());
+    ASSERT_TRUE(cpu->CreateSession({.corpus = kCorpus, .id = "s"}, "", 0, std::nullopt).ok());
     for (const std::string& question : questions) expected.push_back(Ask(*cpu, question, "s"));
   }
   for (size_t turn = 0; turn < questions.size(); ++turn) {
@@ -172,7 +172,7 @@ TEST_F(DeviceEngineTest, SessionsContinueHereAndThere) {
                                                       : OnDevice(device_data.path(), 0);
     if (turn == 0) {
       UploadAll(*engine);
-      ASSERT_TRUE(engine->CreateSession({.corpus = kCorpus, .id = "s"}, "", 0).ok());
+      ASSERT_TRUE(engine->CreateSession({.corpus = kCorpus, .id = "s"}, "", 0, std::nullopt).ok());
     }
     ExpectSame(Ask(*engine, questions[turn], "s"), expected[turn]);
   }
@@ -250,7 +250,7 @@ TEST_F(DeviceEngineTest, GuessesDoNotShow) {
   {
     const auto engine = Open(cpu, 0);
     UploadAll(*engine);
-    ASSERT_TRUE(engine->CreateSession({.corpus = kCorpus, .id = "cpu"}, "", 0).ok());
+    ASSERT_TRUE(engine->CreateSession({.corpus = kCorpus, .id = "cpu"}, "", 0, std::nullopt).ok());
     for (int turn = 0; turn < 3; ++turn) expected.push_back(ask(*engine, "cpu", turn));
     EXPECT_EQ(engine->GetStats()->drafted_tokens, 0);
   }
@@ -258,7 +258,8 @@ TEST_F(DeviceEngineTest, GuessesDoNotShow) {
   for (const int64_t spare_bytes : {int64_t{64} << 20, int64_t{0}}) {
     const std::string session = spare_bytes == 0 ? "small" : "large";
     const auto engine = OnDevice(data.path(), spare_bytes);
-    ASSERT_TRUE(engine->CreateSession({.corpus = kCorpus, .id = session}, "", 0).ok());
+    ASSERT_TRUE(
+        engine->CreateSession({.corpus = kCorpus, .id = session}, "", 0, std::nullopt).ok());
     for (int turn = 0; turn < 3; ++turn) ExpectSame(ask(*engine, session, turn), expected[turn]);
     const Stats stats = *engine->GetStats();
     drafted += stats.drafted_tokens;

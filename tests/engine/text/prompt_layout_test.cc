@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cctype>
 #include <memory>
 #include <random>
 #include <string>
@@ -34,6 +35,15 @@ PromptLayout Layout(const LayoutLimits& limits = {.max_positions = 100000}) {
   absl::StatusOr<PromptLayout> layout = PromptLayout::Create(&Bundled(), limits);
   EXPECT_TRUE(layout.ok()) << layout.status();
   return *std::move(layout);
+}
+
+// The layout of what is in one context.
+absl::StatusOr<ContextLayout> LayOutOne(const PromptLayout& layout,
+                                        std::span<const LayoutDocument> documents) {
+  absl::StatusOr<std::vector<ContextLayout>> contexts = layout.LayOut(documents);
+  if (!contexts.ok()) return contexts.status();
+  EXPECT_EQ(contexts->size(), 1u);
+  return contexts->front();
 }
 
 // Documents with their sources.
@@ -69,7 +79,7 @@ TEST(PromptLayout, IsBosThenDocumentsAndNothingElseIsSpecial) {
   const PromptLayout layout = Layout();
   const Corpus corpus = SmallCorpus();
   const auto documents = corpus.Documents();
-  const auto context = layout.LayOut(documents);
+  const auto context = LayOutOne(layout, documents);
   ASSERT_TRUE(context.ok()) << context.status();
   std::vector<TokenId> expected = {layout.bos()};
   for (size_t d = 0; d < documents.size(); ++d) {
@@ -90,7 +100,7 @@ TEST(PromptLayout, IsBosThenDocumentsAndNothingElseIsSpecial) {
 
 TEST(PromptLayout, EveryTextTokenKnowsItsBytes) {
   const Corpus corpus = SmallCorpus();
-  const auto context = Layout().LayOut(corpus.Documents());
+  const auto context = LayOutOne(Layout(), corpus.Documents());
   ASSERT_TRUE(context.ok());
   std::vector<std::string> spelled(corpus.texts.size());
   for (const LayoutToken& token : context->tokens) {
@@ -107,7 +117,7 @@ TEST(PromptLayout, EveryTextTokenKnowsItsBytes) {
 
 TEST(PromptLayout, PartsSurviveStorageAndAnswerLikeTheWhole) {
   const Corpus corpus = SmallCorpus();
-  const auto context = Layout().LayOut(corpus.Documents());
+  const auto context = LayOutOne(Layout(), corpus.Documents());
   ASSERT_TRUE(context.ok());
   const LayoutPart whole = context->Part(0, 1 << 20, 128);
   ASSERT_EQ(whole.end(), static_cast<int64_t>(context->tokens.size()));
@@ -137,7 +147,7 @@ TEST(PromptLayout, PartsSurviveStorageAndAnswerLikeTheWhole) {
 
 TEST(PromptLayout, SpansEndAtDocumentBorders) {
   const Corpus corpus = SmallCorpus();
-  const auto context = Layout().LayOut(corpus.Documents());
+  const auto context = LayOutOne(Layout(), corpus.Documents());
   ASSERT_TRUE(context.ok());
   const LayoutPart whole = context->Part(0, 1 << 20, 128);
   const auto spans = whole.Spans(0, context->documents[1].end);
@@ -167,7 +177,7 @@ TEST(PromptLayout, SpansEndAtDocumentBorders) {
 
 TEST(PromptLayout, DamagedPartsAreErrors) {
   const Corpus corpus = SmallCorpus();
-  const auto context = Layout().LayOut(corpus.Documents());
+  const auto context = LayOutOne(Layout(), corpus.Documents());
   ASSERT_TRUE(context.ok());
   const std::string stored = context->Part(0, 2, 128).Serialize();
   for (size_t size = 0; size < stored.size(); ++size) {
@@ -189,17 +199,126 @@ TEST(PromptLayout, DamagedPartsAreErrors) {
   }
 }
 
-TEST(PromptLayout, LimitsAreErrorsWithBothCounts) {
+// The text of each document as its tokens in all contexts spell it, in order.
+std::vector<std::string> Spelled(const std::vector<ContextLayout>& contexts, size_t documents) {
+  std::vector<std::string> spelled(documents);
+  for (const ContextLayout& context : contexts) {
+    for (const LayoutToken& token : context.tokens) {
+      if (token.role == TokenRole::kText) spelled[token.document] += Bundled().TokenBytes(token.id);
+    }
+  }
+  return spelled;
+}
+
+TEST(PromptLayout, WhatDoesNotFitBeginsTheNextContext) {
   const Corpus corpus = SmallCorpus();
   const auto documents = corpus.Documents();
-  const auto tokens = static_cast<int64_t>(Layout().LayOut(documents)->tokens.size());
-  ASSERT_TRUE(Layout({.max_positions = tokens + 100, .reserve = 100}).LayOut(documents).ok());
-  const absl::Status over =
-      Layout({.max_positions = tokens + 99, .reserve = 100}).LayOut(documents).status();
-  EXPECT_EQ(ReasonOf(over), reason::kContextTooLong);
-  EXPECT_EQ(MetadataOf(over).at("tokens"), std::to_string(tokens));
-  EXPECT_EQ(MetadataOf(over).at("limit"), std::to_string(tokens - 1));
-  EXPECT_THAT(std::string(over.message()), HasSubstr(std::to_string(tokens)));
+  const auto whole = LayOutOne(Layout(), documents);
+  ASSERT_TRUE(whole.ok()) << whole.status();
+  const auto size = static_cast<int64_t>(whole->tokens.size());
+  const int64_t last = whole->documents[2].end - whole->documents[2].begin;
+  // One position more or fewer decides whether the last document, the longest, is behind the
+  // others.
+  for (const int64_t limit : {size, size - 1}) {
+    const auto contexts = Layout({.max_positions = limit + 100, .reserve = 100}).LayOut(documents);
+    ASSERT_TRUE(contexts.ok()) << contexts.status();
+    ASSERT_EQ(contexts->size(), limit == size ? 1u : 2u);
+    if (limit == size) continue;
+    EXPECT_EQ((*contexts)[0].documents.size(), 2u);
+    ASSERT_EQ((*contexts)[1].documents.size(), 1u);
+    EXPECT_EQ((*contexts)[1].documents[0].document, 2u);
+    EXPECT_EQ((*contexts)[1].documents[0].begin, 1);
+    EXPECT_EQ((*contexts)[1].tokens.size(), static_cast<size_t>(last + 1));
+    EXPECT_EQ((*contexts)[1].tokens[0].id, Layout().bos());
+  }
+  // The limit that is asked for counts if it is below the model's.
+  EXPECT_EQ(Layout({.max_positions = 100000, .context_tokens = size}).LayOut(documents)->size(),
+            1u);
+  EXPECT_EQ(Layout({.max_positions = 100000, .context_tokens = size - 1}).LayOut(documents)->size(),
+            2u);
+}
+
+TEST(PromptLayout, OnlyADocumentLargerThanAContextIsCutAndNothingOfItIsLost) {
+  const Corpus corpus = SmallCorpus();
+  const auto documents = corpus.Documents();
+  const PromptLayout layout = Layout({.max_positions = 100000, .context_tokens = 300});
+  const auto contexts = layout.LayOut(documents);
+  ASSERT_TRUE(contexts.ok()) << contexts.status();
+  ASSERT_GT(contexts->size(), 3u);
+  std::vector<int64_t> sizes;
+  size_t between_lines = 0;
+  for (size_t i = 0; i < contexts->size(); ++i) {
+    const ContextLayout& context = (*contexts)[i];
+    sizes.push_back(static_cast<int64_t>(context.tokens.size()));
+    EXPECT_LE(sizes.back(), 300);
+    EXPECT_EQ(context.tokens[0].id, layout.bos());
+    EXPECT_EQ(context.documents.size(), i == 0 ? 2u : 1u) << "a document that is cut begins one";
+    const DocumentTokens& place = context.documents.back();
+    EXPECT_EQ(context.tokens[place.begin].id, layout.doc());
+    EXPECT_EQ(context.tokens[place.text_begin - 1].id, layout.text());
+    EXPECT_EQ(place.end, sizes.back());
+    if (i > 0) {
+      EXPECT_EQ(place.document, 2u);
+      EXPECT_EQ(context.tokens[place.begin + 1].role, TokenRole::kTitle)
+          << "each part has the title";
+    }
+    if (i < 2) continue;
+    // Not in the middle of a word.
+    const std::string& text = corpus.texts[2].text;
+    const uint32_t cut = context.tokens[place.text_begin].text_begin;
+    EXPECT_TRUE(std::isspace(static_cast<unsigned char>(text[cut])) ||
+                std::isspace(static_cast<unsigned char>(text[cut - 1])))
+        << text.substr(cut - 10, 20);
+    between_lines += text[cut - 1] == '\n';
+  }
+  EXPECT_GT(between_lines, 0u);
+  const std::vector<std::string> spelled = Spelled(*contexts, documents.size());
+  for (size_t d = 0; d < documents.size(); ++d) EXPECT_EQ(spelled[d], corpus.texts[d].text);
+  // Every token has the bytes that it has where nothing is cut.
+  const auto whole = LayOutOne(Layout(), documents);
+  std::vector<LayoutToken> parts;
+  for (const ContextLayout& context : *contexts) {
+    for (const LayoutToken& token : context.tokens) {
+      if (token.role == TokenRole::kText) parts.push_back(token);
+    }
+  }
+  std::vector<LayoutToken> all;
+  for (const LayoutToken& token : whole->tokens) {
+    if (token.role == TokenRole::kText) all.push_back(token);
+  }
+  EXPECT_EQ(parts, all);
+  // Known sizes give the same contexts under any limit.
+  for (const int64_t limit : {int64_t{256}, int64_t{0}}) {
+    const auto again =
+        Layout({.max_positions = 100000, .context_tokens = limit}).LayOut(documents, sizes);
+    ASSERT_TRUE(again.ok()) << again.status();
+    ASSERT_EQ(again->size(), contexts->size());
+    for (size_t i = 0; i < again->size(); ++i) {
+      EXPECT_EQ((*again)[i].tokens, (*contexts)[i].tokens);
+    }
+  }
+}
+
+TEST(PromptLayout, LimitsAreErrorsWithBothCounts) {
+  std::string text;
+  for (int i = 0; i < 5000; ++i) text += "seven ";
+  const SourceMap map = SourceMap::Identity(text.size());
+  const LayoutDocument document = {"sevens", text, &map};
+  const PromptLayout narrow = Layout({.max_positions = 1000, .reserve = 100, .context_tokens = 16});
+  const absl::Status over = narrow.LayOut({&document, 1}).status();
+  EXPECT_EQ(ReasonOf(over), reason::kCorpusTooLong);
+  EXPECT_GT(std::stoll(MetadataOf(over).at("tokens")), 16 * kMaxContexts);
+  EXPECT_GT(std::stoll(MetadataOf(over).at("contexts")), kMaxContexts);
+  EXPECT_EQ(MetadataOf(over).at("limit"), std::to_string(kMaxContexts));
+  EXPECT_THAT(std::string(over.message()), HasSubstr(MetadataOf(over).at("tokens")));
+
+  const LayoutDocument titled = {
+      "a title of more words than there is room for in so small a context", text, &map};
+  const absl::Status no_room = Layout({.max_positions = 1000, .reserve = 100, .context_tokens = 12})
+                                   .LayOut({&titled, 1})
+                                   .status();
+  EXPECT_EQ(ReasonOf(no_room), reason::kContextTooLong);
+  EXPECT_EQ(MetadataOf(no_room).at("limit"), "12");
 
   const PromptLayout small =
       Layout({.max_positions = 1000, .reserve = 100, .max_question_tokens = 6});
@@ -211,11 +330,13 @@ TEST(PromptLayout, LimitsAreErrorsWithBothCounts) {
 }
 
 TEST(PromptLayout, AHopelessCorpusIsRefusedByItsBytes) {
-  const std::string text(size_t{64} << 20, 'x');  // one word, which no tokenizer would get through
+  // One word, which no tokenizer would get through.
+  const std::string text(size_t{64} << 20, 'x');
   const SourceMap map = SourceMap::Identity(text.size());
   const LayoutDocument document = {"x", text, &map};
-  const absl::Status status = Layout().LayOut({&document, 1}).status();
-  EXPECT_EQ(ReasonOf(status), reason::kContextTooLong);
+  const absl::Status status =
+      Layout({.max_positions = 100000, .context_tokens = 1000}).LayOut({&document, 1}).status();
+  EXPECT_EQ(ReasonOf(status), reason::kCorpusTooLong);
   EXPECT_THAT(std::string(status.message()), HasSubstr("at least"));
 }
 
@@ -248,7 +369,7 @@ TEST(PromptLayout, NeedsItsSpecialTokensAndRoom) {
 }
 
 TEST(PromptLayout, AnEmptyCorpusIsBosAlone) {
-  const auto context = Layout().LayOut({});
+  const auto context = LayOutOne(Layout(), {});
   ASSERT_TRUE(context.ok());
   EXPECT_EQ(context->Ids(), std::vector<TokenId>{Layout().bos()});
   EXPECT_TRUE(context->Part(0, 1, 128).Spans(0, 128).empty());
