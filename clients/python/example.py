@@ -72,6 +72,8 @@ def main(path: str, question: str) -> None:
             print(event.text, end="", flush=True)
         if event.HasField("completed"):
             print()
+            if event.completed.context.context_count > 1:
+                print(f"From context {event.completed.context.index} of {event.completed.context.context_count}.")
             if event.completed.coverage.low:
                 print("Something may have been missed; ask again with adaptive_coverage=1, or look at the document.")
             for span in event.completed.evidence:

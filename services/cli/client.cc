@@ -23,11 +23,13 @@ constexpr int kMaxAnswerBytes = 64 << 20;
 // What a person can do about a reason.
 std::string_view AdviceFor(std::string_view reason) {
   using Advice = std::pair<std::string_view, std::string_view>;
-  static constexpr std::array<Advice, 21> kAdvice = {{
+  static constexpr std::array<Advice, 23> kAdvice = {{
       {"BACKUP_DIR_MISSING", "start it with --backup_dir=DIR, best on another disk"},
       {"BACKUP_RUNNING", "`lectern backups list` shows it, `lectern backups cancel ID` ends it"},
       {"CORPUS_NOT_FOUND", "`lectern corpora list` shows what there is"},
-      {"CONTEXT_TOO_LONG", "delete documents, or split the corpus in two"},
+      {"CONTEXT_MISSING", "name one with --context; `lectern retrieve` shows which one knows more"},
+      {"CONTEXT_TOO_LONG", "give the document a shorter name"},
+      {"CORPUS_TOO_LONG", "delete documents, or split the corpus in two"},
       {"CORPUS_EXISTS", "choose another id, or delete it with `lectern delete CORPUS`"},
       {"CORPUS_EMPTY", "upload something first: `lectern upload CORPUS FILE...`"},
       {"CORPUS_NOT_INGESTED", "`lectern ingest CORPUS` makes it ready for questions"},

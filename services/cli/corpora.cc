@@ -44,16 +44,17 @@ int List(Client& client) {
   std::vector<std::vector<std::string>> rows;
   for (const v1::Corpus& corpus : corpora) {
     rows.push_back({IdOf(corpus.name()), std::to_string(corpus.document_count()),
-                    Bytes(corpus.document_bytes()), State(corpus), Bytes(corpus.cache_bytes()),
+                    Bytes(corpus.document_bytes()), State(corpus),
+                    std::to_string(corpus.context_count()), Bytes(corpus.cache_bytes()),
                     corpus.pinned()               ? "pinned"
                     : corpus.eviction_rank() == 0 ? "-"
                                                   : std::to_string(corpus.eviction_rank()),
                     Time(corpus.last_used_time()), Time(corpus.expire_time()),
                     Printable(corpus.display_name())});
   }
-  PrintTable(
-      {"CORPUS", "DOCUMENTS", "SIZE", "STATE", "CACHE", "EVICTION", "USED", "EXPIRES", "NAME"},
-      rows);
+  PrintTable({"CORPUS", "DOCUMENTS", "SIZE", "STATE", "CONTEXTS", "CACHE", "EVICTION", "USED",
+              "EXPIRES", "NAME"},
+             rows);
   return kExitOk;
 }
 

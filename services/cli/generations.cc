@@ -26,12 +26,12 @@ int List(Client& client, const std::string& corpus) {
   std::vector<std::vector<std::string>> rows;
   for (const v1::Generation& generation : generations) {
     rows.push_back({IdOf(generation.name()), std::to_string(generation.document_count()),
-                    Thousands(generation.token_count()),
+                    Thousands(generation.token_count()), std::to_string(generation.context_count()),
                     v1::Generation::Residency_Name(generation.residency()),
                     generation.model_fingerprint().substr(0, kFingerprintShown),
                     Time(generation.create_time())});
   }
-  PrintTable({"GENERATION", "DOCUMENTS", "TOKENS", "CACHE", "MODEL", "MADE"}, rows);
+  PrintTable({"GENERATION", "DOCUMENTS", "TOKENS", "CONTEXTS", "CACHE", "MODEL", "MADE"}, rows);
   return kExitOk;
 }
 

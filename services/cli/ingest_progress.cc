@@ -35,9 +35,11 @@ int End(const Client& client, const v1::Operation& operation, std::string_view d
                                 IdOf(operation.generation())));
     return kExitOk;
   }
+  const std::string contexts =
+      metadata.contexts() > 1 ? fmt::format(" in {} contexts", metadata.contexts()) : "";
   progress.Finish(fmt::format(
-      "{}: {} tokens of {} documents, {} prefilled, {} cached, {:.1f} s; generation {}", done,
-      Thousands(metadata.tokens_total()), metadata.documents(),
+      "{}: {} tokens of {} documents{}, {} prefilled, {} cached, {:.1f} s; generation {}", done,
+      Thousands(metadata.tokens_total()), metadata.documents(), contexts,
       Thousands(metadata.tokens_done() - metadata.tokens_cached()),
       Thousands(metadata.tokens_cached()),
       static_cast<double>(operation.end_time().seconds() - operation.create_time().seconds()) +

@@ -93,6 +93,13 @@ void PrintEvidence(const google::protobuf::RepeatedPtrField<v1::Evidence>& evide
   }
 }
 
+void PrintContext(const v1::Context& context) {
+  if (context.context_count() <= 1) return;
+  fmt::print("context {} of {}: {} documents, {} to {}, {} tokens\n", context.index(),
+             context.context_count(), context.document_count(), IdOf(context.first_document()),
+             IdOf(context.last_document()), Thousands(context.token_count()));
+}
+
 void PrintCoverage(const v1::Coverage& coverage) {
   fmt::print("coverage {:.4f} (worst row {:.4f}", coverage.mean(), coverage.min_row());
   if (coverage.has_attention()) fmt::print(", attention {:.4f}", coverage.attention());

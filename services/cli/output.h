@@ -30,6 +30,8 @@ void PrintJson(const Json& json);
 void PrintFields(const google::protobuf::Message& message);
 
 void PrintEvidence(const google::protobuf::RepeatedPtrField<v1::Evidence>& evidence);
+// One line, "context 2 of 6: ..."; nothing where there is but one.
+void PrintContext(const v1::Context& context);
 void PrintCoverage(const v1::Coverage& coverage);
 void PrintUsage(const v1::Usage& usage);
 

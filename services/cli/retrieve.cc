@@ -29,7 +29,11 @@ int Run(const std::vector<std::string>& arguments) {
     return kExitOk;
   }
   PrintEvidence(response.spans());
-  PrintCoverage(response.coverage());
+  for (const v1::RetrieveResponse::Finding& finding : response.contexts()) {
+    PrintContext(finding.context());
+    if (response.contexts_size() > 1) fmt::print("  mass {:.3f}, ", finding.mass());
+    PrintCoverage(finding.coverage());
+  }
   PrintUsage(response.usage());
   return kExitOk;
 }
@@ -40,7 +44,9 @@ const Command kRetrieveCommand = {
     .name = "retrieve",
     .arguments = "CORPUS \"QUERY\" [--limit=N] [--json]",
     .summary = "Shows the spans an answer would rest on, without generating one.",
-    .details = "",
+    .details =
+        "Of a corpus of several contexts all are read; they are shown with the mass of their "
+        "best span, best\nfirst, which is the order in which `lectern ask` answers from them.",
     .flags = {"limit", "session", "generation", "adaptive", "batch", "json", "address", "timeout"},
     .run = Run,
 };

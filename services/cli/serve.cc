@@ -112,6 +112,7 @@ const Command kServeCommand = {
               "threads",
               "queue_limit",
               "batch_limit",
+              "context_tokens",
               "prefill_chunk_tokens",
               "document_limit_bytes",
               "request_bytes",

@@ -73,6 +73,7 @@ int Create(Client& client, const std::string& corpus) {
   if (const std::string generation = absl::GetFlag(FLAGS_generation); !generation.empty()) {
     request.set_generation(ResourceArgument(generation, Collection::kGenerations, corpus));
   }
+  if (const int context = absl::GetFlag(FLAGS_context); context >= 0) request.set_context(context);
   google::protobuf::Duration ttl;
   if (TtlFromFlag(ttl)) *request.mutable_session()->mutable_ttl() = ttl;
   v1::Session session;
@@ -128,7 +129,7 @@ const Command kSessionsCommand = {
     .arguments = "list CORPUS | create CORPUS | get|turns|fork|delete CORPUS/SESSION",
     .summary = "Lists, opens, shows, forks and deletes conversations.",
     .details = "",
-    .flags = {"id", "generation", "ttl", "turn", "json", "address", "timeout"},
+    .flags = {"id", "generation", "context", "ttl", "turn", "json", "address", "timeout"},
     .run = Run,
 };
 

@@ -13,6 +13,7 @@ ABSL_DECLARE_FLAG(std::string, session);
 ABSL_DECLARE_FLAG(std::string, generation);
 ABSL_DECLARE_FLAG(double, adaptive);
 ABSL_DECLARE_FLAG(bool, batch);
+ABSL_DECLARE_FLAG(int32_t, context);
 
 namespace lectern::services {
 

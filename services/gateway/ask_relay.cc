@@ -81,7 +81,7 @@ void AskRelay::Answer::OnReadDone(bool ok) {
     return;
   }
   if (message_.has_completed()) {
-    relay_.call_.record().set_usage(message_.completed().usage());
+    relay_.call_.record().add_usage(message_.completed().usage());
     relay_.moved_ = !relay_.gateway_.router().StillThere(relay_.destination_);
     if (relay_.moved_) {
       relay_.call_.Cancel();

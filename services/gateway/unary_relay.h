@@ -121,8 +121,8 @@ class UnaryRelay final : public grpc::ServerBidiReactor<Request, Response> {
   }
 
   void End(const grpc::Status& result) {
-    if constexpr (requires(CallRecord record) { record.set_usage(response_.usage()); }) {
-      if (result.ok()) call_.record().set_usage(response_.usage());
+    if constexpr (requires(CallRecord record) { record.add_usage(response_.usage()); }) {
+      if (result.ok()) call_.record().add_usage(response_.usage());
     }
     const grpc::Status status = call_.Close(result);
     if (status.ok()) {

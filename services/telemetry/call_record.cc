@@ -33,6 +33,21 @@ CallRecord::CallRecord(CallMetrics* metrics, Admission& admission, std::string_v
 
 CallRecord::~CallRecord() { LECTERN_CHECK(finished_); }
 
+void CallRecord::add_usage(const v1::Usage& usage) {
+  if (usage_.ByteSizeLong() == 0) {
+    usage_ = usage;
+    return;
+  }
+  // Waiting ends with the first answer's first token, and the call with the last answer.
+  usage_.set_cached_tokens(usage_.cached_tokens() + usage.cached_tokens());
+  usage_.set_prompt_tokens(usage_.prompt_tokens() + usage.prompt_tokens());
+  usage_.set_generated_tokens(usage_.generated_tokens() + usage.generated_tokens());
+  usage_.set_disk_bytes(usage_.disk_bytes() + usage.disk_bytes());
+  usage_.set_memory_bytes(usage_.memory_bytes() + usage.memory_bytes());
+  usage_.set_device_bytes(usage_.device_bytes() + usage.device_bytes());
+  *usage_.mutable_total_time() = usage.total_time();
+}
+
 void CallRecord::Finish(const grpc::Status& status) {
   LECTERN_CHECK(!finished_);
   finished_ = true;

@@ -31,8 +31,8 @@ class CallRecord {
 
   const Caller& caller() const { return caller_; }
   void set_caller(const Caller& caller) { caller_ = caller; }
-  // Of answers: counted and logged with the call.
-  void set_usage(const v1::Usage& usage) { usage_ = usage; }
+  // Of an answer: counted and logged with the call, those of further answers added up.
+  void add_usage(const v1::Usage& usage);
 
   // Must be called once, with what the caller is about to get.
   void Finish(const grpc::Status& status);

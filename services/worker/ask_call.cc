@@ -59,16 +59,15 @@ engine::AnswerSink AskCall::MakeSink() {
                 call->Push(std::move(message));
               },
           .text = [call = shared_from_this()](std::string_view text) { call->PushText(text); },
+          .answered = [call = shared_from_this()](
+                          const engine::Answer& answer) { call->PushAnswer(answer); },
           .done =
               [call = shared_from_this()](const absl::StatusOr<engine::Answer>& answer) {
                 if (!answer.ok()) {
                   call->End(answer.status());
                   return;
                 }
-                v1::AskResponse message;
-                *message.mutable_completed() = ToProto(*answer, call->corpus_);
-                call->record_.set_usage(message.completed().usage());
-                call->Push(std::move(message));
+                call->PushAnswer(*answer);
                 call->End(absl::OkStatus());
               }};
 }
@@ -84,6 +83,13 @@ void AskCall::PushText(std::string_view text) {
   }
   v1::AskResponse message;
   message.set_text(std::string(text));
+  Push(std::move(message));
+}
+
+void AskCall::PushAnswer(const engine::Answer& answer) {
+  v1::AskResponse message;
+  *message.mutable_completed() = ToProto(answer, corpus_);
+  record_.add_usage(message.completed().usage());
   Push(std::move(message));
 }
 

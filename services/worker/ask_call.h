@@ -36,6 +36,7 @@ class AskCall final : public grpc::ServerWriteReactor<v1::AskResponse>,
   absl::Status Submit();
   engine::AnswerSink MakeSink();
   void PushText(std::string_view text);
+  void PushAnswer(const engine::Answer& answer);
   void Push(v1::AskResponse message);
   void End(const absl::Status& status);
   // Starts the next write, or the end, unless one is under way. Nothing of an answer leaves a

@@ -24,6 +24,7 @@ inline constexpr int kMaxPageSize = 1000;
 inline constexpr size_t kMaxDisplayNameBytes = 256;
 inline constexpr int kMaxAnswerTokens = 4096;
 inline constexpr int kMaxEvidence = 64;
+inline constexpr int kMaxAnswers = 8;
 
 // ---- engine to API ----
 v1::Corpus ToProto(const engine::Corpus& corpus);

@@ -278,12 +278,14 @@ absl::StatusOr<engine::AskRequest> ToAskRequest(const v1::AskRequest& request,
   LECTERN_ASSIGN_OR_RETURN(out.target, ToTarget(request, tenant));
   LECTERN_RETURN_IF_ERROR(CheckRange(request.max_tokens(), kMaxAnswerTokens, "max_tokens"));
   LECTERN_RETURN_IF_ERROR(CheckRange(request.evidence_limit(), kMaxEvidence, "evidence_limit"));
+  LECTERN_RETURN_IF_ERROR(CheckRange(request.contexts(), kMaxAnswers, "contexts"));
   LECTERN_ASSIGN_OR_RETURN(out.sampling, ToSampling(request.sampling()));
   LECTERN_ASSIGN_OR_RETURN(out.adaptive_coverage, ToAdaptiveCoverage(request));
   LECTERN_ASSIGN_OR_RETURN(out.priority, ToPriority(request.priority()));
   out.question = request.question();
   out.max_tokens = request.max_tokens();
   out.evidence_limit = request.evidence_limit();
+  out.contexts = request.contexts();
   out.deadline_us = deadline_us;
   return out;
 }

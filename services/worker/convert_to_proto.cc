@@ -24,6 +24,7 @@ v1::Evidence ToProto(const engine::Evidence& evidence, const engine::CorpusName&
   out.set_mass(evidence.mass);
   out.set_share(evidence.share);
   out.set_block(evidence.block);
+  out.set_context(evidence.context);
   return out;
 }
 
@@ -58,6 +59,18 @@ v1::Usage ToProto(const engine::Usage& usage) {
   out.set_widened_selections(usage.widened_selections);
   out.set_drafted_tokens(usage.drafted_tokens);
   out.set_accepted_tokens(usage.accepted_tokens);
+  return out;
+}
+
+v1::Context ToProto(const engine::ContextInfo& context, const engine::CorpusName& corpus) {
+  v1::Context out;
+  out.set_index(context.index);
+  out.set_context_count(context.count);
+  out.set_token_count(context.token_count);
+  out.set_document_count(context.document_count);
+  out.set_first_document(
+      FormatResourceName(corpus, Collection::kDocuments, context.first_document));
+  out.set_last_document(FormatResourceName(corpus, Collection::kDocuments, context.last_document));
   return out;
 }
 
@@ -130,6 +143,7 @@ v1::Corpus ToProto(const engine::Corpus& corpus) {
   SetTime(corpus.last_used_time_us, out.mutable_last_used_time());
   out.set_eviction_rank(corpus.eviction_rank);
   out.set_cache_bytes(corpus.cache_bytes);
+  out.set_context_count(corpus.context_count);
   return out;
 }
 
@@ -158,6 +172,9 @@ v1::Generation ToProto(const engine::Generation& generation) {
   for (const std::string& id : generation.documents) {
     out.add_documents(FormatResourceName(generation.name.corpus, Collection::kDocuments, id));
   }
+  for (const engine::ContextInfo& context : generation.contexts) {
+    *out.add_contexts() = ToProto(context, generation.name.corpus);
+  }
   return out;
 }
 
@@ -174,6 +191,7 @@ v1::Operation ToProto(const engine::Operation& operation, std::string_view reque
   metadata.set_cache_bytes_total(operation.cache_bytes_total);
   metadata.set_validate_only(operation.validate_only);
   metadata.set_resumed(operation.resumed);
+  metadata.set_contexts(operation.contexts);
   if (operation.done && !operation.error.ok()) {
     *out.mutable_error() = ToRpcStatus(operation.error, request_id);
   }
@@ -195,6 +213,7 @@ v1::Session ToProto(const engine::Session& session) {
   SetTime(session.update_time_us, out.mutable_update_time());
   if (session.expire_time_us != 0) SetTime(session.expire_time_us, out.mutable_expire_time());
   out.set_forked_from(FormatResourceName(corpus, Collection::kSessions, session.forked_from));
+  out.set_context(session.context);
   return out;
 }
 
@@ -219,6 +238,7 @@ v1::AskResponse::Started ToProto(const engine::AnswerStarted& started,
   v1::AskResponse::Started out;
   out.set_generation(FormatResourceName(corpus, Collection::kGenerations, started.generation));
   out.set_context_tokens(started.context_tokens);
+  *out.mutable_context() = ToProto(started.context, corpus);
   return out;
 }
 
@@ -233,6 +253,7 @@ v1::AskResponse::Completed ToProto(const engine::Answer& answer, const engine::C
   out.set_answer(answer.text);
   out.set_not_in_documents(answer.not_in_documents);
   out.set_turn(answer.turn);
+  *out.mutable_context() = ToProto(answer.context, corpus);
   return out;
 }
 
@@ -242,6 +263,12 @@ v1::RetrieveResponse ToProto(const engine::Retrieval& retrieval, const engine::C
   *out.mutable_coverage() = ToProto(retrieval.coverage);
   *out.mutable_usage() = ToProto(retrieval.usage);
   out.set_generation(FormatResourceName(corpus, Collection::kGenerations, retrieval.generation));
+  for (const engine::ContextFinding& finding : retrieval.contexts) {
+    v1::RetrieveResponse::Finding& context = *out.add_contexts();
+    *context.mutable_context() = ToProto(finding.context, corpus);
+    context.set_mass(finding.mass);
+    *context.mutable_coverage() = ToProto(finding.coverage);
+  }
   return out;
 }
 
@@ -288,6 +315,7 @@ v1::Model ToProto(const engine::ModelInfo& model) {
   out.set_attention(model.attention);
   out.set_prompt_layout(model.prompt_layout);
   out.set_context_limit_tokens(model.context_limit_tokens);
+  out.set_contexts_limit(model.contexts_limit);
   out.set_question_limit_tokens(model.question_limit_tokens);
   out.set_answer_limit_tokens(model.answer_limit_tokens);
   out.set_document_limit_bytes(model.document_limit_bytes);

@@ -47,6 +47,10 @@ ABSL_FLAG(
 ABSL_FLAG(int32_t, threads, 0, "threads that compute; 0: one per core");
 ABSL_FLAG(int32_t, queue_limit, 256, "questions that may wait or run at once");
 ABSL_FLAG(int32_t, batch_limit, 32, "answers decoded in one step");
+ABSL_FLAG(int64_t, context_tokens, 0,
+          "tokens of a context, at most; a corpus that is larger gets several, which are asked one "
+          "after the other; 0: as many as the model reads, less its reserve for questions and "
+          "answers");
 ABSL_FLAG(int32_t, prefill_chunk_tokens, 0,
           "document tokens prefilled in one step when nobody waits for an answer; 0: 1024 on the "
           "CPU, 8192 on a GPU");
@@ -124,6 +128,7 @@ absl::StatusOr<engine::EngineOptions> EngineOptionsFromFlags() {
   options.index_bytes = absl::GetFlag(FLAGS_index_bytes).bytes;
   options.threads = absl::GetFlag(FLAGS_threads);
   options.queue_limit = absl::GetFlag(FLAGS_queue_limit);
+  options.context_tokens = absl::GetFlag(FLAGS_context_tokens);
   options.batch_limit = absl::GetFlag(FLAGS_batch_limit);
   options.prefill_chunk_tokens = absl::GetFlag(FLAGS_prefill_chunk_tokens);
   options.document_limit_bytes = absl::GetFlag(FLAGS_document_limit_bytes).bytes;

@@ -13,7 +13,7 @@ namespace lectern::services {
 
 // From --data_dir, --model_dir, --attention, --adaptive_coverage, --drafts, --pool_bytes,
 // --index_bytes, --device, --device_memory, --device_graphs, --threads, --queue_limit,
-// --batch_limit, --prefill_chunk_tokens,
+// --batch_limit, --context_tokens, --prefill_chunk_tokens,
 // --document_limit_bytes, --request_bytes, --disk_cap and --scrub_rate, with their defaults.
 //   INVALID_ARGUMENT FLAG_INVALID
 //   NOT_FOUND        FLAG_INVALID   no --model_dir, and no bundled model beside the program

@@ -43,7 +43,7 @@ absl::Status RetrieveCall::Submit() {
                                             const absl::StatusOr<engine::Retrieval>& retrieval) {
                                  if (retrieval.ok()) {
                                    call->response_ = ToProto(*retrieval, corpus);
-                                   call->record().set_usage(call->response_.usage());
+                                   call->record().add_usage(call->response_.usage());
                                  }
                                  call->End(retrieval.status());
                                }));

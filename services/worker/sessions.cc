@@ -1,5 +1,7 @@
 #include <fmt/format.h>
 
+#include <optional>
+
 #include "engine/error/error.h"
 #include "engine/error/status_macros.h"
 #include "services/rpc/names.h"
@@ -44,7 +46,9 @@ Unary* WorkerService::CreateSession(Context* context, const v1::CreateSessionReq
                              ExpireTime(request->session(), NowMicros()));
     LECTERN_ASSIGN_OR_RETURN(
         const engine::Session session,
-        engine_.CreateSession({corpus, request->session_id()}, generation, expire_time_us));
+        engine_.CreateSession(
+            {corpus, request->session_id()}, generation, expire_time_us,
+            request->has_context() ? std::optional<int>(request->context()) : std::nullopt));
     *response = ToProto(session);
     return absl::OkStatus();
   });

@@ -150,6 +150,72 @@ TEST_F(CliTest, ARebuildOfAWholeCacheSaysThatNothingWasToBeDone) {
   EXPECT_EQ(Lectern({"rebuild", "nowhere"}).code, 1);
 }
 
+// A corpus of several contexts, through gateway and worker.
+TEST_F(CliTest, ACorpusLargerThanAContextAnswersFromItsBestContexts) {
+  const TemporaryDirectory data;
+  Deployment deployment({.topology = Topology::kSplit,
+                         .data_dir = data.path(),
+                         .model_dir = SmallModel(),
+                         .engine_flags = {"--context_tokens=1024"}});
+  const auto lectern = [&](std::vector<std::string> arguments) {
+    arguments.insert(arguments.begin(), Program("lectern"));
+    arguments.push_back("--address=" + deployment.address());
+    const Finished finished = RunCommand(arguments);
+    EXPECT_EQ(finished.code, 0) << arguments[1] << ": " << finished.errors;
+    return finished;
+  };
+  for (int i = 0; i < 3; ++i) {
+    File("shelf/" + std::to_string(i) + ".txt", RandomText(280, 20 + i));
+  }
+  const Finished upload = lectern({"upload", "shelf", std::string(files_ / "shelf")});
+  EXPECT_THAT(upload.errors, HasSubstr("of 3 documents in 3 contexts"));
+  const json corpus = json::parse(lectern({"corpora", "get", "shelf", "--json"}).output);
+  EXPECT_EQ(corpus["context_count"], "3");
+  const std::string generation = corpus["current_generation"];
+  const json made = json::parse(lectern({"generations", "get", generation, "--json"}).output);
+  ASSERT_EQ(made["contexts"].size(), 3u);
+  EXPECT_EQ(made["contexts"][1]["first_document"], made["documents"][1]);
+  EXPECT_THAT(lectern({"corpora", "list"}).output, HasSubstr("CONTEXTS"));
+  EXPECT_THAT(lectern({"generations", "list", "shelf"}).output, HasSubstr("CONTEXTS"));
+
+  const json found = json::parse(lectern({"retrieve", "shelf", "What happened?", "--json"}).output);
+  ASSERT_EQ(found["contexts"].size(), 3u);
+  EXPECT_EQ(found["spans"][0]["context"], found["contexts"][0]["context"]["index"]);
+  EXPECT_THAT(lectern({"retrieve", "shelf", "What happened?"}).output,
+              AllOf(HasSubstr("context 0 of 3: 1 documents"), HasSubstr("context 2 of 3")));
+
+  const std::vector<std::string> question = {"ask", "shelf", "What happened?", "--max-tokens=8"};
+  const auto ask = [&](std::vector<std::string> flags) {
+    flags.insert(flags.begin(), question.begin(), question.end());
+    return lectern(flags).output;
+  };
+  const json answers = json::parse(ask({"--contexts=2", "--json"}));
+  ASSERT_EQ(answers.size(), 2u);
+  for (size_t i = 0; i < 2; ++i) {
+    EXPECT_EQ(answers[i]["context"]["index"], found["contexts"][i]["context"]["index"]);
+    EXPECT_EQ(answers[i]["usage"]["corpus_prefill_tokens"], "0");
+    EXPECT_GT(answers[i]["coverage"]["mean"], 0);
+  }
+  const json best = json::parse(ask({"--json"}));
+  EXPECT_EQ(best["answer"], answers[0]["answer"]);
+  EXPECT_THAT(ask({"--contexts=3"}),
+              AllOf(HasSubstr("context 0 of 3"), HasSubstr("context 1 of 3"),
+                    HasSubstr("context 2 of 3"), HasSubstr("0 corpus tokens prefilled")));
+  // A session that is opened with a question talks to the context that knows most about it.
+  const json opened = json::parse(ask({"--new-session", "--json"}));
+  EXPECT_EQ(opened["context"]["index"], answers[0]["context"]["index"]);
+  EXPECT_EQ(opened["answer"], answers[0]["answer"]);
+  const std::string session = opened["session"];
+  EXPECT_EQ(json::parse(lectern({"sessions", "get", session, "--json"}).output)["context"],
+            opened["context"]["index"]);
+  EXPECT_EQ(json::parse(ask({"--new-session", "--context=2", "--json"}))["context"]["index"], 2);
+  const Finished unsaid = RunCommand(
+      {Program("lectern"), "sessions", "create", "shelf", "--address=" + deployment.address()});
+  EXPECT_EQ(unsaid.code, 1);
+  EXPECT_THAT(unsaid.errors, AllOf(HasSubstr("CONTEXT_MISSING"), HasSubstr("--context")));
+  EXPECT_TRUE(deployment.StopAll());
+}
+
 // A server whose disk cap has room for two caches of three.
 TEST_F(CliTest, WhatWillBeEvictedShowsBeforeItIsAndComesBack) {
   const TemporaryDirectory model;

@@ -112,6 +112,11 @@ TEST(ToAskRequest, TargetsAndSampling) {
   request.set_priority(v1::INTERACTIVE);
   request.set_evidence_limit(65);
   EXPECT_EQ(Refusal(ToAskRequest(request, "default", 0)), "FIELD_INVALID evidence_limit");
+  request.set_evidence_limit(64);
+  request.set_contexts(8);
+  EXPECT_EQ(ToAskRequest(request, "default", 0)->contexts, 8);
+  request.set_contexts(9);
+  EXPECT_EQ(Refusal(ToAskRequest(request, "default", 0)), "FIELD_INVALID contexts");
 }
 
 TEST(ToUploadHeader, ChecksIdNameAndHash) {

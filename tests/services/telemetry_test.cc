@@ -70,7 +70,7 @@ TEST_F(MetricsTest, CountsCallsErrorsAndAnswers) {
     usage.set_disk_bytes(4096);
     usage.mutable_time_to_first_token()->set_nanos(30'000'000);
     usage.mutable_total_time()->set_nanos(130'000'000);
-    record.set_usage(usage);
+    record.add_usage(usage);
     record.Finish(grpc::Status::OK);
   }
   const std::string page = Page();
