@@ -224,13 +224,11 @@ class Engine {
   virtual absl::StatusOr<Backup> CancelBackup(std::string_view id) = 0;
 
   // ---- corpora on their way to and from other engines (transfer.h) ----
-  // `have` is heeded if it is of `origin`, and that is this corpus. `last`: the caller sees to it
-  // that nothing changes the corpus until the round has ended; FAILED_PRECONDITION INGEST_RUNNING
-  // (operation). UNAVAILABLE CORPUS_CHANGED: try again.
-  virtual absl::StatusOr<std::unique_ptr<CorpusExport>> ExportCorpus(const CorpusName& name,
-                                                                     const CorpusOrigin& origin,
-                                                                     const CorpusParts& have,
-                                                                     bool last) = 0;
+  // `have` is heeded if it is of `origin`, and that is this corpus. FAILED_PRECONDITION
+  // INGEST_RUNNING (operation): it is to be the last round. UNAVAILABLE CORPUS_CHANGED: try again.
+  virtual absl::StatusOr<std::unique_ptr<CorpusExport>> ExportCorpus(
+      const CorpusName& name, const CorpusOrigin& origin, const CorpusParts& have,
+      const TransferRound& round) = 0;
   // Begins, or goes on where an earlier import of that corpus was interrupted. One at a time for a
   // name.
   virtual absl::StatusOr<std::unique_ptr<CorpusImport>> ImportCorpus(

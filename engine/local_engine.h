@@ -103,7 +103,7 @@ class LocalEngine final : public Engine {
   absl::StatusOr<std::unique_ptr<CorpusExport>> ExportCorpus(const CorpusName& name,
                                                              const CorpusOrigin& origin,
                                                              const CorpusParts& have,
-                                                             bool last) override;
+                                                             const TransferRound& round) override;
   absl::StatusOr<std::unique_ptr<CorpusImport>> ImportCorpus(const CorpusName& name,
                                                              const CorpusOrigin& origin) override;
   absl::StatusOr<std::vector<ImportedCorpus>> Imports() override;

@@ -35,11 +35,16 @@ absl::Status AsDamaged(const absl::Status& status) {
 class ExportedCorpus final : public CorpusExport {
  public:
   ExportedCorpus(std::unique_ptr<storage::CorpusExport> records, CorpusOrigin origin,
-                 CorpusUses::Use use)
-      : use_(std::move(use)), records_(std::move(records)), origin_(std::move(origin)) {}
+                 CorpusUses::Use use, bool busy)
+      : use_(std::move(use)),
+        records_(std::move(records)),
+        origin_(std::move(origin)),
+        busy_(busy) {}
 
   const CorpusOrigin& origin() const override { return origin_; }
   int64_t bytes() const override { return static_cast<int64_t>(records_->bytes()); }
+  bool busy() const override { return busy_; }
+  bool more() const override { return records_->more(); }
   absl::StatusOr<std::optional<CorpusRecord>> Next() override {
     absl::StatusOr<std::optional<storage::TransferRecord>> record = records_->Next();
     if (!record.ok()) return AsChanged(record.status());
@@ -52,6 +57,7 @@ class ExportedCorpus final : public CorpusExport {
   const CorpusUses::Use use_;
   const std::unique_ptr<storage::CorpusExport> records_;
   const CorpusOrigin origin_;
+  const bool busy_;
 };
 
 class ArrivingCorpus final : public CorpusImport {
@@ -68,7 +74,7 @@ class ArrivingCorpus final : public CorpusImport {
     CorpusParts parts = {.documents = std::move(have->documents),
                          .generations = std::move(have->generations)};
     for (const auto& blocks : have->blocks) {
-      parts.blocks.push_back({blocks.lineage, blocks.end_block});
+      parts.blocks.push_back({blocks.lineage, blocks.end_block, blocks.tail_tokens});
     }
     return parts;
   }
@@ -97,6 +103,24 @@ class ArrivingCorpus final : public CorpusImport {
     absl::StatusOr<storage::Corpus> corpus = records_->Publish();
     if (absl::IsAlreadyExists(corpus.status())) {
       return WithReason(corpus.status(), "TENANT_NOT_FOUND", "CORPUS_EXISTS");
+    }
+    if (!corpus.ok()) return AsDamaged(corpus.status());
+    return published_();
+  }
+
+  absl::StatusOr<bool> Keep(bool cache) override {
+    absl::StatusOr<bool> kept = records_->Keep(cache);
+    if (!kept.ok()) return AsDamaged(kept.status());
+    // It may be long until the next round.
+    promise_ = DiskPromise();
+    records_->BeginRound();
+    return kept;
+  }
+
+  absl::Status PublishKept() override {
+    const absl::StatusOr<storage::Corpus> corpus = records_->PublishKept();
+    if (!corpus.ok() && !absl::IsDataLoss(corpus.status())) {
+      return WithReason(corpus.status(), "IMPORT_NOT_FOUND", "CORPUS_EXISTS");
     }
     if (!corpus.ok()) return AsDamaged(corpus.status());
     return published_();
@@ -139,17 +163,18 @@ absl::StatusOr<std::vector<TokenId>> ContextTokens(const storage::Catalog& catal
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<CorpusExport>> LocalEngine::ExportCorpus(const CorpusName& name,
-                                                                        const CorpusOrigin& origin,
-                                                                        const CorpusParts& have,
-                                                                        bool last) {
+absl::StatusOr<std::unique_ptr<CorpusExport>> LocalEngine::ExportCorpus(
+    const CorpusName& name, const CorpusOrigin& origin, const CorpusParts& have,
+    const TransferRound& round) {
   CorpusUses::Use use;
   LECTERN_ASSIGN_OR_RETURN(const storage::Corpus corpus, FindCorpusToUse(name, &use));
-  if (last) {
-    absl::StatusOr<std::vector<storage::Operation>> running = store_->catalog().RunningOperations();
-    if (!running.ok()) return WithReason(running.status());
-    for (const storage::Operation& operation : *running) {
-      if (operation.corpus_uid != corpus.uid) continue;
+  absl::StatusOr<std::vector<storage::Operation>> running = store_->catalog().RunningOperations();
+  if (!running.ok()) return WithReason(running.status());
+  bool busy = false;
+  for (const storage::Operation& operation : *running) {
+    if (operation.corpus_uid != corpus.uid) continue;
+    busy = true;
+    if (round.last) {
       LECTERN_ASSIGN_OR_RETURN(const std::string id,
                                PublicName(store_->catalog(), "op", operation.uid));
       return Error(absl::StatusCode::kFailedPrecondition, "INGEST_RUNNING",
@@ -162,12 +187,18 @@ absl::StatusOr<std::unique_ptr<CorpusExport>> LocalEngine::ExportCorpus(const Co
   if (origin == own) {
     had.documents = have.documents;
     had.generations = have.generations;
-    for (const auto& blocks : have.blocks) had.blocks.push_back({blocks.lineage, blocks.end_block});
+    for (const auto& blocks : have.blocks) {
+      had.blocks.push_back({blocks.lineage, blocks.end_block, blocks.tail_tokens});
+    }
   }
   absl::StatusOr<std::unique_ptr<storage::CorpusExport>> records =
-      store_->ExportCorpus(corpus.uid, had, last);
+      store_->ExportCorpus(corpus.uid, had,
+                           {.last = round.last,
+                            .turns = round.turns,
+                            .cache_bytes = static_cast<uint64_t>(round.cache_bytes)});
   if (!records.ok()) return AsChanged(records.status());
-  return std::make_unique<ExportedCorpus>(*std::move(records), std::move(own), std::move(use));
+  return std::make_unique<ExportedCorpus>(*std::move(records), std::move(own), std::move(use),
+                                          busy);
 }
 
 absl::StatusOr<std::unique_ptr<CorpusImport>> LocalEngine::ImportCorpus(
@@ -199,7 +230,9 @@ absl::StatusOr<std::vector<ImportedCorpus>> LocalEngine::Imports() {
     if (!tenant.ok() && !absl::IsNotFound(tenant.status())) return WithReason(tenant.status());
     result.push_back({import.corpus_uid,
                       {tenant.ok() ? tenant->id : std::string(), import.id},
-                      import.published});
+                      {import.source_store, import.source_corpus},
+                      import.published,
+                      import.kept});
   }
   return result;
 }

@@ -31,11 +31,19 @@ struct CorpusParts {
   struct Blocks {
     uint64_t lineage = 0;
     uint32_t end_block = 0;
+    uint32_t tail_tokens = 0;
   };
   std::vector<uint64_t> documents;
   std::vector<uint64_t> generations;
   std::vector<Blocks> blocks;
   bool empty() const { return documents.empty() && generations.empty() && blocks.empty(); }
+};
+
+// What a round brings, beside the catalog and the documents (storage/transfer.h).
+struct TransferRound {
+  bool last = false;                // nothing of the corpus changes until the round has ended
+  bool turns = false;               // sessions come whole, as they are at this moment
+  int64_t cache_bytes = INT64_MAX;  // of layouts and blocks; the others are left for another round
 };
 
 // One round on the way out. Nothing of the corpus is evicted while it lives.
@@ -45,6 +53,10 @@ class CorpusExport {
   virtual const CorpusOrigin& origin() const = 0;
   // Of documents and blocks that this round brings.
   virtual int64_t bytes() const = 0;
+  // Whether an operation of the corpus runs: there will be more soon.
+  virtual bool busy() const = 0;
+  // At the end: whether layouts or blocks are left for another round.
+  virtual bool more() const = 0;
   // The next record; nothing at the end. UNAVAILABLE CORPUS_CHANGED: begin another round. DATA_LOSS
   // STORED_BYTES_CORRUPT.
   virtual absl::StatusOr<std::optional<CorpusRecord>> Next() = 0;
@@ -65,13 +77,23 @@ class CorpusImport {
   // After a round during which nothing changed. ALREADY_EXISTS CORPUS_EXISTS; DATA_LOSS
   // TRANSFER_DAMAGED: something did not come.
   virtual absl::Status Publish() = 0;
+
+  // Of a replica, after each round: what has come is what PublishKept makes of it, durably; with
+  // `cache`, which a round must have brought whole, the generations and sessions too. False: the
+  // cache was left as it was kept before, for it is being rebuilt. DATA_LOSS TRANSFER_DAMAGED.
+  virtual absl::StatusOr<bool> Keep(bool cache) = 0;
+  // The corpus as it was kept is this engine's own. NOT_FOUND IMPORT_NOT_FOUND: nothing was kept;
+  // ALREADY_EXISTS CORPUS_EXISTS.
+  virtual absl::Status PublishKept() = 0;
 };
 
 // An import that was neither finished nor abandoned.
 struct ImportedCorpus {
   uint64_t uid = 0;
   CorpusName name;
+  CorpusOrigin origin;
   bool published = false;
+  bool kept = false;  // of a replica: PublishKept would find something
 };
 
 }  // namespace lectern::engine

@@ -6,12 +6,12 @@ namespace lectern::storage {
 
 absl::StatusOr<std::unique_ptr<CorpusExport>> StoredCorpusExport::Open(
     StoreState* state, const LineageLedger* ledger, const CatalogStore* catalog,
-    uint64_t corpus_uid, const TransferHave& have, bool last) {
-  std::unique_ptr<StoredCorpusExport> out(new StoredCorpusExport(state, ledger, catalog));
+    uint64_t corpus_uid, const TransferHave& have, const TransferRound& round) {
+  std::unique_ptr<StoredCorpusExport> out(new StoredCorpusExport(state, ledger, catalog, round));
   {
     // One moment for all of it, and no lineage goes before it is pinned.
     const Transaction lock(state);
-    if (absl::Status status = out->TakeCatalog(corpus_uid, last); !status.ok()) return status;
+    if (absl::Status status = out->TakeCatalog(corpus_uid); !status.ok()) return status;
     if (absl::Status status = out->PinBlocks(); !status.ok()) return status;
   }
   out->LeaveOut(have);
@@ -38,7 +38,7 @@ absl::Status StoredCorpusExport::TakeNumber(uint64_t uid) {
   return absl::OkStatus();
 }
 
-absl::Status StoredCorpusExport::TakeCatalog(uint64_t corpus_uid, bool last) {
+absl::Status StoredCorpusExport::TakeCatalog(uint64_t corpus_uid) {
   absl::StatusOr<Corpus> corpus = catalog_.GetCorpusByUid(corpus_uid);
   if (!corpus.ok()) return corpus.status();
   tenant_uid_ = corpus->tenant_uid;
@@ -47,8 +47,8 @@ absl::Status StoredCorpusExport::TakeCatalog(uint64_t corpus_uid, bool last) {
   }
   if (absl::Status status = TakeGenerations(corpus_uid); !status.ok()) return status;
   if (absl::Status status = TakeDocuments(corpus_uid); !status.ok()) return status;
-  if (absl::Status status = TakeOperations(corpus_uid, last); !status.ok()) return status;
-  return TakeSessions(corpus_uid, last);
+  if (absl::Status status = TakeOperations(corpus_uid); !status.ok()) return status;
+  return TakeSessions(corpus_uid);
 }
 
 void StoredCorpusExport::Need(const Segment& segment, uint32_t end_block) {
@@ -99,7 +99,7 @@ absl::Status StoredCorpusExport::TakeDocuments(uint64_t corpus_uid) {
   return absl::OkStatus();
 }
 
-absl::Status StoredCorpusExport::TakeOperations(uint64_t corpus_uid, bool last) {
+absl::Status StoredCorpusExport::TakeOperations(uint64_t corpus_uid) {
   absl::StatusOr<std::vector<uint64_t>> uids =
       catalog_.Children(KeySpace::kCorpusOperations, corpus_uid);
   if (!uids.ok()) return uids.status();
@@ -107,7 +107,7 @@ absl::Status StoredCorpusExport::TakeOperations(uint64_t corpus_uid, bool last) 
     absl::StatusOr<Operation> operation = catalog_.GetOperation(uid);
     if (!operation.ok()) return operation.status();
     if (operation->state == OperationState::kRunning) {
-      if (!last) continue;
+      if (!round_.last) continue;
       return absl::FailedPreconditionError(
           fmt::format("operation {} of the corpus is running", uid));
     }
@@ -119,7 +119,8 @@ absl::Status StoredCorpusExport::TakeOperations(uint64_t corpus_uid, bool last) 
   return absl::OkStatus();
 }
 
-absl::Status StoredCorpusExport::TakeSessions(uint64_t corpus_uid, bool last) {
+absl::Status StoredCorpusExport::TakeSessions(uint64_t corpus_uid) {
+  const bool whole = round_.last || round_.turns;
   absl::StatusOr<std::vector<uint64_t>> uids =
       catalog_.Children(KeySpace::kCorpusSessions, corpus_uid);
   if (!uids.ok()) return uids.status();
@@ -129,11 +130,11 @@ absl::Status StoredCorpusExport::TakeSessions(uint64_t corpus_uid, bool last) {
     if (absl::Status status = Take(ObjectKey(KeySpace::kSession, uid)); !status.ok()) {
       return status;
     }
-    // A partial block may be replaced by a longer one, until nothing changes any more.
+    // A partial block may be replaced by a longer one.
     const uint32_t end =
-        last ? UINT32_MAX : static_cast<uint32_t>(session->token_count / kBlockTokens);
+        whole ? UINT32_MAX : static_cast<uint32_t>(session->token_count / kBlockTokens);
     for (const Segment& segment : session->segments) Need(segment, end);
-    if (!last) continue;
+    if (!whole) continue;
     const std::string turns = ObjectKey(KeySpace::kTurn, uid);
     auto cursor = store().NewCursor(ColumnFamily::kCatalog, turns, PrefixEnd(turns));
     for (; cursor->Valid(); cursor->Next()) {
@@ -162,7 +163,14 @@ void StoredCorpusExport::LeaveOut(const TransferHave& have) {
   for (const TransferHave::Blocks& had : have.blocks) {
     const auto found = blocks_.find(had.lineage);
     if (found == blocks_.end()) continue;
-    found->second.first_block = std::max(found->second.first_block, had.end_block);
+    uint32_t end_block = had.end_block;
+    if (had.tail_tokens != 0) {
+      const absl::StatusOr<Lineage> record = ledger_.LoadLive(had.lineage);
+      const bool same = record.ok() && record->end_block == had.end_block + 1 &&
+                        record->tail_tokens == had.tail_tokens;
+      end_block += same ? 1 : 0;
+    }
+    found->second.first_block = std::max(found->second.first_block, end_block);
     if (found->second.first_block >= found->second.end_block) blocks_.erase(found);
   }
   // Taken from the back.
@@ -205,6 +213,14 @@ absl::StatusOr<std::optional<TransferRecord>> StoredCorpusExport::Next() {
   return std::nullopt;
 }
 
+bool StoredCorpusExport::LeavesRest() {
+  if (cache_bytes_ < round_.cache_bytes) return false;
+  more_ = more_ || !layouts_.empty() || !blocks_.empty();
+  layouts_.clear();
+  blocks_.clear();
+  return true;
+}
+
 absl::StatusOr<std::optional<TransferRecord>> StoredCorpusExport::NextChunk() {
   while (!documents_.empty()) {
     const Document& document = documents_.back();
@@ -227,6 +243,7 @@ absl::StatusOr<std::optional<TransferRecord>> StoredCorpusExport::NextChunk() {
 
 absl::StatusOr<std::optional<TransferRecord>> StoredCorpusExport::NextPiece() {
   while (!layouts_.empty()) {
+    if (pieces_ == nullptr && LeavesRest()) return std::nullopt;
     const std::string prefix = LayoutPrefix(layouts_.back());
     if (pieces_ == nullptr) {
       pieces_ = store().NewCursor(ColumnFamily::kDocument, prefix, PrefixEnd(prefix));
@@ -239,6 +256,7 @@ absl::StatusOr<std::optional<TransferRecord>> StoredCorpusExport::NextPiece() {
       TransferRecord record = {ColumnFamily::kDocument, std::string(pieces_->key()),
                                std::string(pieces_->value())};
       pieces_->Next();
+      cache_bytes_ += record.value.size();
       return record;
     }
     if (!pieces_->status().ok()) return pieces_->status();
@@ -259,48 +277,79 @@ absl::Status StoredCorpusExport::OpenLineage() {
   runs_ = *std::move(runs);
   next_run_ = 0;
   opened_ = true;
-  queue_ = {{ColumnFamily::kCatalog, ObjectKey(KeySpace::kLineage, lineage)}};
+  queue_ = {{ColumnFamily::kCatalog, ObjectKey(KeySpace::kLineage, lineage), std::nullopt}};
   return absl::OkStatus();
 }
 
 void StoredCorpusExport::QueueRun(uint64_t lineage, uint32_t first_block, const BlockRun& run,
                                   const Blocks& blocks) {
-  queue_.emplace_back(ColumnFamily::kCatalog, BlockRunKey(lineage, first_block));
+  queue_.push_back({ColumnFamily::kCatalog, BlockRunKey(lineage, first_block), std::nullopt});
   for (uint16_t layer = 0; layer < lineage_.geometry.layers; ++layer) {
     if (lineage_.geometry.indexed[layer] == 0) continue;
-    queue_.emplace_back(ColumnFamily::kIndexKeys,
-                        IndexKey(tenant_uid_, lineage, RecordKind::kIndexBf16, first_block, layer));
+    queue_.push_back({ColumnFamily::kIndexKeys,
+                      IndexKey(tenant_uid_, lineage, RecordKind::kIndexBf16, first_block, layer),
+                      std::nullopt});
   }
   const auto run_end = first_block + static_cast<uint32_t>(run.blocks.size());
   for (uint32_t block = std::max(first_block, blocks.first_block);
        block < std::min(run_end, blocks.end_block); ++block) {
     for (uint16_t layer = 0; layer < lineage_.geometry.layers; ++layer) {
-      queue_.emplace_back(ColumnFamily::kKv, KvKey(tenant_uid_, lineage, block, layer));
+      queue_.push_back(
+          {ColumnFamily::kKv, KvKey(tenant_uid_, lineage, block, layer), std::nullopt});
     }
   }
   std::reverse(queue_.begin(), queue_.end());
 }
 
+absl::Status StoredCorpusExport::HoldTail(uint64_t lineage, uint32_t first_block,
+                                          const BlockRun& run, const Blocks& blocks) {
+  for (Queued& queued : queue_) {
+    absl::StatusOr<TransferRecord> record = Read(queued.family, queued.key);
+    if (absl::IsNotFound(record.status())) {
+      return Gone(ledger_.LoadLive(lineage).status(), queued.family, queued.key);
+    }
+    if (!record.ok()) return record.status();
+    queued.value = std::move(record->value);
+  }
+  const auto now = ledger_.LoadRuns(lineage, blocks.end_block);
+  if (!now.ok()) return now.status();
+  if (now->empty() || now->back().first != first_block || now->back().second != run) {
+    return absl::AbortedError("a session's last block has grown meanwhile");
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<std::optional<TransferRecord>> StoredCorpusExport::NextBlock() {
   while (!blocks_.empty()) {
+    if (queue_.empty() && LeavesRest()) break;
     const auto [lineage, blocks] = *blocks_.begin();
     if (!opened_) {
       if (absl::Status status = OpenLineage(); !status.ok()) return status;
     }
     if (!queue_.empty()) {
-      const auto [family, key] = queue_.back();
+      const Queued next = std::move(queue_.back());
       queue_.pop_back();
+      const auto& [family, key, value] = next;
+      if (value) {
+        if (family != ColumnFamily::kCatalog) cache_bytes_ += value->size();
+        return TransferRecord{family, key, *value};
+      }
       absl::StatusOr<TransferRecord> record = Read(family, key);
       if (absl::IsNotFound(record.status())) {
         return Gone(ledger_.LoadLive(lineage).status(), family, key);
       }
       if (!record.ok()) return record.status();
+      if (family != ColumnFamily::kCatalog) cache_bytes_ += record->value.size();
       return *std::move(record);
     }
     if (next_run_ < runs_.size()) {
       const auto& [first_block, run] = runs_[next_run_++];
       if (first_block + run.blocks.size() > blocks.first_block) {
         QueueRun(lineage, first_block, run, blocks);
+        if (!round_.last && run.blocks.back().tokens < kBlockTokens) {
+          const absl::Status held = HoldTail(lineage, first_block, run, blocks);
+          if (!held.ok()) return held;
+        }
       }
       continue;
     }

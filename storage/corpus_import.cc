@@ -143,9 +143,10 @@ absl::StatusOr<TransferHave> StoredCorpusImport::Have() const {
   for (const Import::Blocks& blocks : import_.blocks) {
     absl::StatusOr<Lineage> lineage = ledger_->LoadLive(blocks.lineage);
     if (!lineage.ok()) return lineage.status();
-    // A partial block may have grown meanwhile: it comes again.
-    const uint32_t end = lineage->end_block - (lineage->has_partial_tail() ? 1 : 0);
-    if (end > blocks.first_block) have.blocks.push_back({blocks.source, end});
+    const bool tail = lineage->has_partial_tail();
+    const uint32_t end = lineage->end_block - (tail ? 1 : 0);
+    if (!tail && end <= blocks.first_block) continue;
+    have.blocks.push_back({blocks.source, end, tail ? lineage->tail_tokens : 0});
   }
   return have;
 }
@@ -199,6 +200,12 @@ absl::StatusOr<T> StoredCorpusImport::ParseOwn(const TransferRecord& record, Key
 }
 
 absl::Status StoredCorpusImport::AddCatalog(const TransferRecord& record) {
+  if (absl::Status status = TakeCatalog(record); !status.ok()) return status;
+  manifest_.records[record.key] = record.value;
+  return absl::OkStatus();
+}
+
+absl::Status StoredCorpusImport::TakeCatalog(const TransferRecord& record) {
   if (reserved_) return OutOfPlace(record, "the catalog has come already");
   const auto keep = [&](auto&& parsed, auto& into) -> absl::Status {
     if (!parsed.ok()) return parsed.status();

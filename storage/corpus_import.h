@@ -45,6 +45,8 @@ class StoredCorpusImport final : public CorpusImport {
   absl::Status Add(const TransferRecord& record) override;
   absl::Status EndRound() override;
   absl::StatusOr<Corpus> Publish() override;
+  absl::StatusOr<bool> Keep(bool cache) override;
+  absl::StatusOr<Corpus> PublishKept() override;
 
  private:
   // The catalog of a round, in the source's uids.
@@ -56,6 +58,7 @@ class StoredCorpusImport final : public CorpusImport {
     std::map<uint64_t, Session> sessions;
     std::vector<std::pair<uint64_t, Turn>> turns;  // with their sessions
     std::map<uint64_t, uint64_t> numbers;          // public ones, by uid
+    std::map<std::string, std::string> records;    // all of these as they came
   };
   // What is being received.
   struct IncomingDocument {
@@ -87,6 +90,7 @@ class StoredCorpusImport final : public CorpusImport {
                      Hashes hashes);
 
   absl::Status AddCatalog(const TransferRecord& record);
+  absl::Status TakeCatalog(const TransferRecord& record);
   template <typename T>
   absl::StatusOr<T> ParseOwn(const TransferRecord& record, KeySpace space) const;
   absl::Status AddChunk(const TransferRecord& record);
@@ -112,6 +116,7 @@ class StoredCorpusImport final : public CorpusImport {
   std::vector<Segment> Translated(const std::vector<Segment>& segments) const;
 
   absl::Status CheckComplete() const;
+  absl::Status CheckDocuments() const;
   absl::Status CheckBlocks(const std::vector<Segment>& segments, uint64_t token_count) const;
   void PublishDocuments(Transaction* transaction);
   void PublishGenerations(Transaction* transaction);
@@ -119,6 +124,20 @@ class StoredCorpusImport final : public CorpusImport {
   absl::Status PublishSessions(Transaction* transaction);
   void PublishNumber(Transaction* transaction, uint64_t source_uid, uint64_t uid);
   void DropLeftovers(Transaction* transaction);
+  // Puts everything that the manifest describes into the batch.
+  absl::StatusOr<Corpus> PublishManifest(Transaction* transaction);
+
+  // Of a replica (corpus_import_keep.cc).
+  absl::StatusOr<std::map<std::string, std::string>> Kept() const;
+  // What nobody needs any more, of what is listed here.
+  void Trim(Transaction* transaction);
+  // Fills the manifest with what was kept; `sessions`: those that existed at the last Keep.
+  absl::Status LoadKept(std::set<uint64_t>* sessions);
+  // Takes out of the manifest what cannot stand on what was kept.
+  void LeaveOutIncomplete(const std::set<uint64_t>& sessions);
+  // Gives every session blocks of its own to go on in, as a fork has: the last ones that came may
+  // have more tokens than the session that was kept.
+  void RenewLineages(Transaction* transaction);
 
   KeyValueStore& store() const { return state_->store(); }
 
@@ -134,6 +153,8 @@ class StoredCorpusImport final : public CorpusImport {
   std::map<uint64_t, uint64_t> documents_;    // source uid -> uid here
   std::map<uint64_t, uint64_t> generations_;  // likewise
   std::map<uint64_t, uint64_t> lineages_;     // likewise
+  // Where sessions go on, by their uid in the source, where that is not where they went on there.
+  std::map<uint64_t, uint64_t> renewed_;
   bool hashed_ = false;
   std::map<std::pair<uint64_t, uint32_t>, BlockHash> block_hashes_;  // by source lineage, block
 

@@ -48,13 +48,18 @@ absl::Status StoredCorpusImport::CheckBlocks(const std::vector<Segment>& segment
   return absl::OkStatus();
 }
 
-absl::Status StoredCorpusImport::CheckComplete() const {
-  if (!ended_) return absl::FailedPreconditionError("the round has not ended");
+absl::Status StoredCorpusImport::CheckDocuments() const {
   for (const Import::Object& document : import_.documents) {
     if (!document.complete && manifest_.documents.contains(document.source)) {
       return absl::DataLossError("a document of the corpus did not come");
     }
   }
+  return absl::OkStatus();
+}
+
+absl::Status StoredCorpusImport::CheckComplete() const {
+  if (!ended_) return absl::FailedPreconditionError("the round has not ended");
+  if (absl::Status status = CheckDocuments(); !status.ok()) return status;
   for (const Import::Object& generation : import_.generations) {
     if (!generation.complete && manifest_.generations.contains(generation.source)) {
       return absl::DataLossError("the layout of a generation did not come");
@@ -165,6 +170,10 @@ absl::Status StoredCorpusImport::PublishSessions(Transaction* transaction) {
     session.parent_uid = Mapped(uids, known.parent_uid);  // it may be gone already
     session.segments = Translated(known.segments);
     session.lineage = Mapped(lineages_, known.lineage);
+    if (const auto renewed = renewed_.find(source); renewed != renewed_.end()) {
+      session.lineage = renewed->second;
+      session.lineage_first_block = static_cast<uint32_t>(session.token_count / kBlockTokens);
+    }
     if (session.generation_uid == 0) {
       return absl::DataLossError("the generation of a session did not come");
     }
@@ -205,34 +214,13 @@ void StoredCorpusImport::DropLeftovers(Transaction* transaction) {
     const std::string prefix = LayoutPrefix(generation.uid);
     transaction->DeleteAndReclaim(ColumnFamily::kDocument, prefix, PrefixEnd(prefix));
   }
-  for (const Import::Blocks& blocks : import_.blocks) {
-    transaction->DropReference(KeySpace::kLineageReference, blocks.lineage, HolderKind::kImport,
-                               import_.corpus_uid);
-  }
 }
 
 absl::StatusOr<Corpus> StoredCorpusImport::Publish() {
   if (absl::Status status = CheckComplete(); !status.ok()) return status;
   Transaction transaction(state_);
-  Corpus corpus = *manifest_.corpus;
-  corpus.uid = import_.corpus_uid;
-  corpus.tenant_uid = import_.tenant_uid;
-  corpus.current_generation = Mapped(generations_, corpus.current_generation);
-  if (absl::Status status =
-          catalog_->CheckFree(KeySpace::kCorpusIds, import_.tenant_uid, corpus.id, "corpus");
-      !status.ok()) {
-    return status;
-  }
-  Batch& batch = transaction.batch();
-  PutRecord(&batch, ObjectKey(KeySpace::kCorpus, corpus.uid), corpus);
-  PutRecord(&batch, NameKey(KeySpace::kCorpusIds, corpus.tenant_uid, corpus.id), Link{corpus.uid});
-  PutRecord(&batch, ChildKey(KeySpace::kTenantCorpora, corpus.tenant_uid, corpus.uid),
-            Link{corpus.uid});
-  PublishDocuments(&transaction);
-  PublishGenerations(&transaction);
-  PublishOperations(&transaction);
-  if (absl::Status status = PublishSessions(&transaction); !status.ok()) return status;
-  DropLeftovers(&transaction);
+  absl::StatusOr<Corpus> corpus = PublishManifest(&transaction);
+  if (!corpus.ok()) return corpus;
   LECTERN_FAIL_POINT(kImportPublish);
   // What is there belongs to the corpus now: the lists are needed no more.
   Import published = {.corpus_uid = import_.corpus_uid,
@@ -250,6 +238,35 @@ absl::StatusOr<Corpus> StoredCorpusImport::Publish() {
   return corpus;
 }
 
+absl::StatusOr<Corpus> StoredCorpusImport::PublishManifest(Transaction* transaction) {
+  Corpus corpus = *manifest_.corpus;
+  corpus.uid = import_.corpus_uid;
+  corpus.tenant_uid = import_.tenant_uid;
+  corpus.current_generation = Mapped(generations_, corpus.current_generation);
+  if (absl::Status status =
+          catalog_->CheckFree(KeySpace::kCorpusIds, import_.tenant_uid, corpus.id, "corpus");
+      !status.ok()) {
+    return status;
+  }
+  Batch& batch = transaction->batch();
+  PutRecord(&batch, ObjectKey(KeySpace::kCorpus, corpus.uid), corpus);
+  PutRecord(&batch, NameKey(KeySpace::kCorpusIds, corpus.tenant_uid, corpus.id), Link{corpus.uid});
+  PutRecord(&batch, ChildKey(KeySpace::kTenantCorpora, corpus.tenant_uid, corpus.uid),
+            Link{corpus.uid});
+  PublishDocuments(transaction);
+  PublishGenerations(transaction);
+  PublishOperations(transaction);
+  if (absl::Status status = PublishSessions(transaction); !status.ok()) return status;
+  DropLeftovers(transaction);
+  for (const Import::Blocks& blocks : import_.blocks) {
+    transaction->DropReference(KeySpace::kLineageReference, blocks.lineage, HolderKind::kImport,
+                               import_.corpus_uid);
+  }
+  const std::string kept = KeptPrefix(import_.corpus_uid);
+  batch.DeleteRange(ColumnFamily::kCatalog, kept, PrefixEnd(kept));
+  return corpus;
+}
+
 absl::StatusOr<std::vector<ImportState>> StoredCorpusImport::List(const CatalogStore& catalog) {
   std::vector<ImportState> imports;
   const std::string prefix(1, static_cast<char>(KeySpace::kImport));
@@ -257,8 +274,15 @@ absl::StatusOr<std::vector<ImportState>> StoredCorpusImport::List(const CatalogS
   for (; cursor->Valid(); cursor->Next()) {
     absl::StatusOr<Import> import = ParseRecord<Import>(cursor->key(), cursor->value());
     if (!import.ok()) return import.status();
+    PinnedValue value;
+    const absl::Status kept =
+        catalog.store().Get(ColumnFamily::kCatalog,
+                            KeptKey(import->corpus_uid, KeptPart::kDocuments,
+                                    ObjectKey(KeySpace::kCorpus, import->source_corpus)),
+                            &value);
+    if (!kept.ok() && !absl::IsNotFound(kept)) return kept;
     imports.push_back({import->corpus_uid, import->tenant_uid, import->id, import->source_store,
-                       import->source_corpus, import->published});
+                       import->source_corpus, import->published, kept.ok()});
   }
   if (!cursor->status().ok()) return cursor->status();
   return imports;
@@ -294,6 +318,8 @@ absl::Status StoredCorpusImport::Abandon(StoreState* state, CatalogStore* catalo
   }
   const std::string documents = CorpusDocumentsPrefix(corpus_uid);
   transaction.DeleteAndReclaim(ColumnFamily::kDocument, documents, PrefixEnd(documents));
+  const std::string kept = KeptPrefix(corpus_uid);
+  transaction.batch().DeleteRange(ColumnFamily::kCatalog, kept, PrefixEnd(kept));
   transaction.batch().Delete(ColumnFamily::kCatalog, key);
   LECTERN_FAIL_POINT(kImportAbandon);
   return transaction.Commit();

@@ -79,6 +79,8 @@ namespace lectern::storage {
   X(kImportPublish, "import.publish", true)               \
   X(kImportPublished, "import.published", false)          \
   X(kImportAbandon, "import.abandon", true)               \
+  X(kImportKeep, "import.keep", true)                     \
+  X(kImportKept, "import.kept", false)                    \
   X(kCollectionBegun, "collection.begun", true)           \
   X(kPurge, "collection.purge", true)                     \
   X(kPurged, "collection.purged", false)                  \

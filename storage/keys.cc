@@ -50,6 +50,12 @@ std::string NameKey(KeySpace space, uint64_t parent, std::string_view id) {
   return KeyBuilder().Space(space).Number(parent).Text(id).Take();
 }
 
+std::string KeptKey(uint64_t import_uid, KeptPart part, std::string_view source_key) {
+  return KeptPrefix(import_uid) + static_cast<char>(part) + std::string(source_key);
+}
+
+std::string KeptPrefix(uint64_t import_uid) { return ObjectKey(KeySpace::kKept, import_uid); }
+
 std::string BlockRunKey(uint64_t lineage, uint32_t first_block) {
   return KeyBuilder().Space(KeySpace::kBlockRun).Number(lineage).Number(first_block).Take();
 }

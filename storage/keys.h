@@ -27,6 +27,7 @@ enum class KeySpace : uint8_t {
   kTurn = 0x18,  // session uid, number
   kImport = 0x19,
   kPublicNumber = 0x1a,  // uid -> the number that users know it by, where that is another
+  kKept = 0x1b,          // import uid, part, key in the other store
   // (parent uid, order) -> uid
   kTenantCorpora = 0x20,
   kCorpusDocuments = 0x21,  // by ordinal
@@ -58,6 +59,10 @@ std::string ObjectKey(KeySpace space, uint64_t uid);
 std::string ChildKey(KeySpace space, uint64_t parent,
                      uint64_t order);  // also turns: (session, number)
 std::string NameKey(KeySpace space, uint64_t parent, std::string_view id);
+// Of a replica's catalog: see CorpusImport::Keep.
+enum class KeptPart : uint8_t { kDocuments = 1, kCache = 2 };
+std::string KeptKey(uint64_t import_uid, KeptPart part, std::string_view source_key);
+std::string KeptPrefix(uint64_t import_uid);
 std::string BlockRunKey(uint64_t lineage, uint32_t first_block);
 std::string ReferenceKey(KeySpace space, uint64_t target, HolderKind holder, uint64_t holder_uid);
 

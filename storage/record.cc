@@ -118,6 +118,8 @@ std::string_view RecordKindName(RecordKind kind) {
       return "LayoutPiece";
     case RecordKind::kImport:
       return "Import";
+    case RecordKind::kKeptRecord:
+      return "KeptRecord";
     case RecordKind::kKv:
       return "Kv";
     case RecordKind::kIndexBf16:

@@ -44,7 +44,8 @@ enum class RecordKind : uint8_t {
   kHashEntry = 16,
   kDocumentChunk = 17,
   kLayoutPiece = 18,
-  kImport = 19,  // a corpus that is on its way from another store
+  kImport = 19,      // a corpus that is on its way from another store
+  kKeptRecord = 20,  // a record of another store, kept for when that is lost
   // Data records.
   kKv = 32,         // bf16, slice = KV head
   kIndexBf16 = 33,  // slice = block

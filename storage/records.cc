@@ -365,6 +365,14 @@ Import RecordCodec<Import>::Decode(uint8_t, Decoder* decoder) {
   return record;
 }
 
+void RecordCodec<KeptRecord>::Encode(const KeptRecord& record, Encoder* encoder) {
+  encoder->Bytes(record.value);
+}
+
+KeptRecord RecordCodec<KeptRecord>::Decode(uint8_t, Decoder* decoder) {
+  return {.value = DecodeString(decoder)};
+}
+
 void RecordCodec<Operation>::Encode(const Operation& record, Encoder* encoder) {
   encoder->Varint(record.uid);
   encoder->Varint(record.tenant_uid);

@@ -59,6 +59,13 @@ struct Import {
   bool operator==(const Import&) const = default;
 };
 
+// A catalog record of the store that a corpus comes from, as it lies there (corpus_import.h). Its
+// own key ends this one's.
+struct KeptRecord {
+  std::string value;
+  bool operator==(const KeptRecord&) const = default;
+};
+
 struct Link {
   uint64_t uid = 0;
   bool operator==(const Link&) const = default;
@@ -133,6 +140,7 @@ LECTERN_RECORD(Upload, kCatalog);
 LECTERN_RECORD(Generation, kCatalog);
 LECTERN_RECORD(IngestIntent, kCatalog);
 LECTERN_RECORD(Import, kCatalog);
+LECTERN_RECORD(KeptRecord, kCatalog);
 LECTERN_RECORD(Operation, kCatalog);
 LECTERN_RECORD(Session, kCatalog);
 LECTERN_RECORD(Turn, kCatalog);

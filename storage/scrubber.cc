@@ -42,6 +42,8 @@ absl::Status ParseCatalogRecord(std::string_view key, std::string_view value) {
       return ParseRecord<Turn>(key, value).status();
     case KeySpace::kImport:
       return ParseRecord<Import>(key, value).status();
+    case KeySpace::kKept:
+      return ParseRecord<KeptRecord>(key, value).status();
     case KeySpace::kPublicNumber:
     case KeySpace::kCorpusNumbered:
     case KeySpace::kTenantCorpora:

@@ -115,8 +115,8 @@ class OpenStore final : public Store {
   }
   absl::StatusOr<std::unique_ptr<CorpusExport>> ExportCorpus(uint64_t corpus_uid,
                                                              const TransferHave& have,
-                                                             bool last) override {
-    return StoredCorpusExport::Open(&state_, &ledger_, &catalog_, corpus_uid, have, last);
+                                                             const TransferRound& round) override {
+    return StoredCorpusExport::Open(&state_, &ledger_, &catalog_, corpus_uid, have, round);
   }
   absl::StatusOr<std::unique_ptr<CorpusImport>> ImportCorpus(uint64_t tenant_uid,
                                                              std::string_view id,

@@ -99,12 +99,9 @@ class Store {
   //   kFailedPrecondition  this store is in memory
   virtual absl::Status Backup(const std::string& directory) = 0;
   // ---- a corpus to or from another store (transfer.h)
-  // `last`: nothing of the corpus changes until the round has ended, which is the caller's to see
-  // to; kFailedPrecondition: an operation of it runs. Without it sessions come only as far as their
-  // blocks are full.
-  virtual absl::StatusOr<std::unique_ptr<CorpusExport>> ExportCorpus(uint64_t corpus_uid,
-                                                                     const TransferHave& have,
-                                                                     bool last) = 0;
+  // kFailedPrecondition: it is to be the last round, and an operation of the corpus runs.
+  virtual absl::StatusOr<std::unique_ptr<CorpusExport>> ExportCorpus(
+      uint64_t corpus_uid, const TransferHave& have, const TransferRound& round) = 0;
   // Goes on with the import of that corpus if there is one that is not published, else begins one.
   // One object at a time for each import.
   virtual absl::StatusOr<std::unique_ptr<CorpusImport>> ImportCorpus(

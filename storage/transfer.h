@@ -11,6 +11,9 @@
 // round, during which nothing of the corpus may change, the catalog is taken for good: Publish
 // makes all of it visible in one batch. Until then nobody sees anything of it, and a store that is
 // opened again goes on with what it has.
+//
+// A replica is an import whose rounds do not end: each is followed by Keep, which makes durable
+// here what is needed to publish the corpus without its source.
 #pragma once
 
 #include <cstdint>
@@ -38,11 +41,23 @@ struct TransferRecord {
 struct TransferHave {
   struct Blocks {
     uint64_t lineage = 0;
-    uint32_t end_block = 0;
+    uint32_t end_block = 0;    // of full blocks
+    uint32_t tail_tokens = 0;  // of the partial block behind them, if it is there
   };
   std::vector<uint64_t> documents;
   std::vector<uint64_t> generations;  // their layouts
   std::vector<Blocks> blocks;
+};
+
+// What a round brings, beside the catalog and the documents.
+struct TransferRound {
+  // Nothing of the corpus changes until the round has ended, which is the caller's to see to.
+  bool last = false;
+  // Sessions come as they are at this moment, with their turns and partial blocks; otherwise, but
+  // for the last round, as far as their blocks are full.
+  bool turns = false;
+  // When so many bytes of layouts and blocks have come, the others are left for another round.
+  uint64_t cache_bytes = UINT64_MAX;
 };
 
 // One round, at the store that has the corpus. Its blocks stay readable while this lives. Owned by
@@ -56,6 +71,8 @@ class CorpusExport {
   virtual absl::StatusOr<std::optional<TransferRecord>> Next() = 0;
   // Of the documents and tensors that this round brings.
   virtual uint64_t bytes() const = 0;
+  // Whether layouts or blocks are left for another round; known at the end.
+  virtual bool more() const = 0;
 };
 
 // The corpus as it comes in, at the other store. Owned by one thread; must not outlive the store.
@@ -83,6 +100,20 @@ class CorpusImport {
   //   kFailedPrecondition  an operation of the corpus runs
   //   kDataLoss            something that the catalog names did not come
   virtual absl::StatusOr<Corpus> Publish() = 0;
+
+  // ---- a replica: an import that goes on from round to round, until its source is lost
+  // After a round has ended: makes durable what its catalog says of the corpus and its documents
+  // and, if `cache`, what it says of generations, operations, sessions and turns, all of whose
+  // layouts and blocks have come. What the corpus does not have any more, and no generation that
+  // was kept before, is deleted here. False: of the cache nothing was kept, for a generation is
+  // being rebuilt. Synced.
+  //   kDataLoss  something that the catalog names did not come
+  virtual absl::StatusOr<bool> Keep(bool cache) = 0;
+  // As Publish, of what was kept last: the documents as of the last Keep, and of generations and
+  // sessions kept with the cache those that the documents, and the sessions of the last Keep, still
+  // know. Once: the import is over and the corpus this store's own.
+  //   kNotFound  nothing was kept
+  virtual absl::StatusOr<Corpus> PublishKept() = 0;
 };
 
 // An import that was neither finished nor abandoned.
@@ -93,6 +124,7 @@ struct ImportState {
   std::string source_store;
   uint64_t source_corpus = 0;
   bool published = false;
+  bool kept = false;  // PublishKept would find something
 };
 
 }  // namespace lectern::storage

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "engine/error/error.h"
@@ -40,16 +41,37 @@ absl::Status CutOff() {
 
 absl::StatusOr<CorpusPull::Pulled> CorpusPull::Run(
     const Caller& caller, const std::function<absl::Status(int64_t)>& may_publish) {
+  ExportCorpusRequest request;
   int64_t bytes = kSmallRoundBytes + 1;
   for (int round = 0; round < kMostRounds && bytes > kSmallRoundBytes; ++round) {
-    LECTERN_ASSIGN_OR_RETURN(const Round pulled, PullRound(caller, /*last=*/false));
+    LECTERN_ASSIGN_OR_RETURN(const Round pulled, PullRound(caller, request));
     bytes = pulled.again ? kSmallRoundBytes + 1 : pulled.bytes;
   }
-  LECTERN_ASSIGN_OR_RETURN(const Round last, PullRound(caller, /*last=*/true));
+  request.set_last(true);
+  LECTERN_ASSIGN_OR_RETURN(const Round last, PullRound(caller, request));
   if (last.again) return CutOff();
   LECTERN_RETURN_IF_ERROR(may_publish(last.hold_revision));
   LECTERN_RETURN_IF_ERROR(import_->Publish());
   return Pulled{import_->uid(), last.hold_revision};
+}
+
+absl::StatusOr<CorpusPull::Replicated> CorpusPull::Replicate(const Caller& caller,
+                                                             int64_t cache_bytes) {
+  ExportCorpusRequest request;
+  request.set_replica(true);
+  request.set_cache_bytes(cache_bytes);
+  const int64_t before = progress_.bytes;
+  LECTERN_ASSIGN_OR_RETURN(Round round, PullRound(caller, request));
+  if (round.again) {
+    LECTERN_ASSIGN_OR_RETURN(round, PullRound(caller, request));
+    if (round.again) return CutOff();
+  }
+  LECTERN_ASSIGN_OR_RETURN(const bool whole, import_->Keep(cache_bytes > 0 && !round.more));
+  return Replicated{
+      .origin = round.origin,
+      .left = round.more ? std::max<int64_t>(round.bytes - (progress_.bytes - before), 0) : 0,
+      .more = round.more,
+      .busy = round.busy || (cache_bytes > 0 && !round.more && !whole)};
 }
 
 void CorpusPull::Cancel() {
@@ -58,10 +80,9 @@ void CorpusPull::Cancel() {
   if (context_ != nullptr) context_->TryCancel();
 }
 
-absl::StatusOr<CorpusPull::Round> CorpusPull::PullRound(const Caller& caller, bool last) {
-  ExportCorpusRequest request;
+absl::StatusOr<CorpusPull::Round> CorpusPull::PullRound(const Caller& caller,
+                                                        ExportCorpusRequest request) {
   request.set_name(CorpusResourceName({caller.tenant, caller.corpus}));
-  request.set_last(last);
   if (import_ != nullptr) {
     LECTERN_ASSIGN_OR_RETURN(const engine::CorpusParts have, import_->Have());
     request.set_store_id(origin_.store_id);
@@ -72,6 +93,7 @@ absl::StatusOr<CorpusPull::Round> CorpusPull::PullRound(const Caller& caller, bo
       auto& had = *request.add_blocks();
       had.set_lineage(blocks.lineage);
       had.set_end_block(blocks.end_block);
+      had.set_tail_tokens(blocks.tail_tokens);
     }
   }
   grpc::ClientContext context;
@@ -96,6 +118,7 @@ absl::StatusOr<CorpusPull::Round> CorpusPull::PullRound(const Caller& caller, bo
     }
     if (status.ok() && !round.again) status = Take(message);
     complete = message.complete();
+    round.more = message.more();
   }
   if (!status.ok() || round.again) context.TryCancel();
   const grpc::Status ended = reader->Finish();
@@ -117,6 +140,7 @@ absl::Status CorpusPull::Open(const Caller& caller, const ExportCorpusResponse::
   round.origin = {header.store_id(), header.corpus_uid()};
   round.bytes = header.bytes();
   round.hold_revision = header.hold_revision();
+  round.busy = header.busy();
   if (import_ == nullptr || round.origin != origin_) {
     // What came of another corpus of this name is of no use.
     import_.reset();

@@ -1,5 +1,6 @@
-// One corpus, pulled from the worker that has it into this one's engine: rounds over
-// Worker.ExportCorpus (worker.proto) until little is left, then the last one.
+// One corpus, pulled from the worker that has it into this one's engine, by rounds over
+// Worker.ExportCorpus (worker.proto): of a move until little is left, and then the last one; of a
+// replica as often as something has changed.
 #pragma once
 
 #include <absl/status/status.h>
@@ -38,7 +39,18 @@ class CorpusPull {
   // owner's, the engine's, UNAVAILABLE WORKER_UNREACHABLE.
   absl::StatusOr<Pulled> Run(const Caller& caller,
                              const std::function<absl::Status(int64_t)>& may_publish);
-  // From another thread: ends Run soon.
+
+  // One round of a replica. All documents have come and are kept (engine/transfer.h); of the cache
+  // up to about `cache_bytes`, which is kept when nothing is left of it.
+  struct Replicated {
+    engine::CorpusOrigin origin;
+    int64_t left = 0;   // bytes of the cache that are still to come, an estimate
+    bool more = false;  // there are such
+    bool busy = false;  // an operation of the corpus runs
+  };
+  absl::StatusOr<Replicated> Replicate(const Caller& caller, int64_t cache_bytes);
+
+  // From another thread: ends what runs soon.
   void Cancel();
 
  private:
@@ -46,10 +58,13 @@ class CorpusPull {
     engine::CorpusOrigin origin;
     int64_t bytes = 0;
     int64_t hold_revision = 0;
+    bool busy = false;
+    bool more = false;
     // The owner sent everything, for want of knowing what is here from before.
     bool again = false;
   };
-  absl::StatusOr<Round> PullRound(const Caller& caller, bool last);
+  // A round as `request` has it, but for what is here already.
+  absl::StatusOr<Round> PullRound(const Caller& caller, worker::v1::ExportCorpusRequest request);
   absl::Status Take(const worker::v1::ExportCorpusResponse& message);
   absl::Status Open(const Caller& caller, const worker::v1::ExportCorpusResponse::Header& header,
                     Round& round);

@@ -58,16 +58,22 @@ absl::Status ExportCall::Begin() {
   have.documents.assign(request_.documents().begin(), request_.documents().end());
   have.generations.assign(request_.generations().begin(), request_.generations().end());
   for (const auto& blocks : request_.blocks()) {
-    have.blocks.push_back({blocks.lineage(), blocks.end_block()});
+    have.blocks.push_back({blocks.lineage(), blocks.end_block(), blocks.tail_tokens()});
+  }
+  engine::TransferRound round = {.last = request_.last()};
+  if (request_.replica()) {
+    round.turns = request_.cache_bytes() > 0;
+    round.cache_bytes = request_.cache_bytes();
   }
   LECTERN_ASSIGN_OR_RETURN(
       records_, worker_.engine().ExportCorpus(name, {request_.store_id(), request_.corpus_uid()},
-                                              have, request_.last()));
+                                              have, round));
   auto& header = *message_.mutable_header();
   header.set_store_id(records_->origin().store_id);
   header.set_corpus_uid(records_->origin().corpus_uid);
   header.set_bytes(records_->bytes());
   header.set_hold_revision(hold);
+  header.set_busy(records_->busy());
   return absl::OkStatus();
 }
 
@@ -78,6 +84,7 @@ absl::Status ExportCall::Fill() {
     LECTERN_ASSIGN_OR_RETURN(std::optional<engine::CorpusRecord> record, records_->Next());
     if (!record) {
       message_.set_complete(true);
+      message_.set_more(records_->more());
       break;
     }
     bytes += record->key.size() + record->value.size();

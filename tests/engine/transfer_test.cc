@@ -41,7 +41,7 @@ class TransferTest : public ::testing::Test {
   }
 
   std::unique_ptr<CorpusExport> Export(bool last) {
-    return from_->ExportCorpus(name_, {}, {}, last).value();
+    return from_->ExportCorpus(name_, {}, {}, {.last = last}).value();
   }
 
   // All records of one round, but for what `damage` does to them.
@@ -122,6 +122,43 @@ TEST_F(TransferTest, GivesTheSameAnswersUnderTheSameNames) {
   EXPECT_NE(next.generation, operation_.generation);
 }
 
+TEST_F(TransferTest, AReplicaAnswersWithoutItsSource) {
+  ASSERT_TRUE(from_->CreateSession({name_, "talk"}, "", 0).ok());
+  ASSERT_TRUE(AskAndWait(*from_, Question("talk")).ok());
+  {
+    const auto import = Import();
+    const auto out = from_->ExportCorpus(name_, {}, {}, {.turns = true}).value();
+    EXPECT_FALSE(out->busy());
+    ASSERT_TRUE(import->BeginRound(out->bytes()).ok());
+    for (auto record = out->Next(); record->has_value(); record = out->Next()) {
+      ASSERT_TRUE(import->Add(**record).ok());
+    }
+    ASSERT_TRUE(import->EndRound().ok());
+    EXPECT_FALSE(out->more());
+    EXPECT_TRUE(import->Keep(true).value());
+  }
+  const auto answer = AskAndWait(*from_, Question());
+  const auto said = AskAndWait(*from_, Question("talk"));
+  ASSERT_TRUE(answer.ok() && said.ok());
+  from_.reset();
+  ASSERT_EQ(to_->Imports()->size(), 1u);
+  const ImportedCorpus kept = to_->Imports()->front();
+  EXPECT_TRUE(kept.kept);
+  ASSERT_TRUE(to_->ImportCorpus(name_, kept.origin).value()->PublishKept().ok());
+  EXPECT_TRUE(to_->Imports()->empty());
+  const auto same = AskAndWait(*to_, Question());
+  ASSERT_TRUE(same.ok()) << same.status();
+  EXPECT_EQ(same->text, answer->text);
+  EXPECT_EQ(same->usage.corpus_prefill_tokens, 0);
+  const auto next = AskAndWait(*to_, Question("talk"));
+  ASSERT_TRUE(next.ok()) << next.status();
+  EXPECT_EQ(next->text, said->text);
+  EXPECT_EQ(next->turn, 2);
+  // Nothing was kept of another.
+  EXPECT_EQ(ReasonOf(to_->ImportCorpus({"default", "none"}, {"x", 1}).value()->PublishKept()),
+            "IMPORT_NOT_FOUND");
+}
+
 TEST_F(TransferTest, WhatWasDamagedOnTheWayIsRefused) {
   size_t records = 0;
   {
@@ -146,11 +183,11 @@ TEST_F(TransferTest, ACorpusThatIsBeingIngestedHasNoLastRound) {
   Upload(*from_, name_, "b", RandomText(2000, 3));
   const auto running = from_->IngestCorpus(name_, false);
   ASSERT_TRUE(running.ok());
-  const absl::Status refused = from_->ExportCorpus(name_, {}, {}, /*last=*/true).status();
+  const absl::Status refused = from_->ExportCorpus(name_, {}, {}, {.last = true}).status();
   EXPECT_EQ(ReasonOf(refused), "INGEST_RUNNING");
   EXPECT_EQ(MetadataOf(refused).at("operation"), running->name.id);
-  EXPECT_TRUE(from_->ExportCorpus(name_, {}, {}, /*last=*/false).ok());
-  EXPECT_EQ(ReasonOf(from_->ExportCorpus({"default", "none"}, {}, {}, false).status()),
+  EXPECT_TRUE(from_->ExportCorpus(name_, {}, {}, {}).ok());
+  EXPECT_EQ(ReasonOf(from_->ExportCorpus({"default", "none"}, {}, {}, {}).status()),
             "CORPUS_NOT_FOUND");
 }
 

@@ -34,7 +34,7 @@ constexpr Target kTargets[] = {
     Decode<StoreInfo>,  Decode<Tenant>,       Decode<Corpus>,    Decode<Document>, Decode<Upload>,
     Decode<Generation>, Decode<IngestIntent>, Decode<Operation>, Decode<Session>,  Decode<Turn>,
     Decode<Link>,       Decode<Reference>,    Decode<Lineage>,   Decode<BlockRun>, Decode<Reclaim>,
-    Decode<HashEntry>,  Decode<Import>};
+    Decode<HashEntry>,  Decode<Import>,       Decode<KeptRecord>};
 
 // A data record as it lies on the disk, and its slices.
 void OpenData(std::string_view value) {

@@ -238,7 +238,8 @@ absl::StatusOr<engine::TokenCount> ScriptedEngine::CountQuestionTokens(std::stri
 }
 
 absl::StatusOr<std::unique_ptr<engine::CorpusExport>> ScriptedEngine::ExportCorpus(
-    const CorpusName&, const engine::CorpusOrigin&, const engine::CorpusParts&, bool) {
+    const CorpusName&, const engine::CorpusOrigin&, const engine::CorpusParts&,
+    const engine::TransferRound&) {
   return NotScripted();
 }
 absl::StatusOr<std::unique_ptr<engine::CorpusImport>> ScriptedEngine::ImportCorpus(

@@ -109,7 +109,7 @@ class ScriptedEngine final : public engine::Engine {
   absl::StatusOr<engine::Backup> CancelBackup(std::string_view id) override;
   absl::StatusOr<std::unique_ptr<engine::CorpusExport>> ExportCorpus(
       const engine::CorpusName& name, const engine::CorpusOrigin& origin,
-      const engine::CorpusParts& have, bool last) override;
+      const engine::CorpusParts& have, const engine::TransferRound& round) override;
   absl::StatusOr<std::unique_ptr<engine::CorpusImport>> ImportCorpus(
       const engine::CorpusName& name, const engine::CorpusOrigin& origin) override;
   absl::StatusOr<std::vector<engine::ImportedCorpus>> Imports() override;

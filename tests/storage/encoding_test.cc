@@ -138,6 +138,7 @@ std::vector<Sample> Samples() {
       MakeSample("IngestIntent", intent),
       MakeSample("Import",
                  Import{4, 1, "c", "0123", 77, true, {{8, 9, true}}, {{5, 6, false}}, {{2, 3, 4}}}),
+      MakeSample("KeptRecord", KeptRecord{std::string(200, 'k')}),
       MakeSample("Operation", operation),
       MakeSample("Session", session),
       MakeSample("Turn", Turn{3, 500, 9, std::string(300, 'x')}),
@@ -206,6 +207,7 @@ TEST(RecordsTest, SealedGarbageNeverDoesMoreThanFail) {
     decode(static_cast<Generation*>(nullptr));
     decode(static_cast<IngestIntent*>(nullptr));
     decode(static_cast<Import*>(nullptr));
+    decode(static_cast<KeptRecord*>(nullptr));
     decode(static_cast<Session*>(nullptr));
     decode(static_cast<Turn*>(nullptr));
     decode(static_cast<Lineage*>(nullptr));

@@ -82,7 +82,9 @@ TEST_F(FailPointTest, EveryPlaceOfStorageIsReached) {
     Must(catalog.PublishGeneration(made.uid, SpecFor(300), 1));
     std::unique_ptr<CorpusImport> import;
     Must(CopyRound(store.get(), moved.uid, other.get(),
-                   Must(other->catalog().GetTenant(kDefaultTenantId)).uid, cache, true, &import));
+                   Must(other->catalog().GetTenant(kDefaultTenantId)).uid, cache, {.turns = true},
+                   &import));
+    Must(import->Keep(true));
     const Corpus arrived = Must(import->Publish());
     Must(other->AbandonImport(arrived.uid, 1));
     // Bulk data that no directory names, met again at open.

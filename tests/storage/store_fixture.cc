@@ -191,8 +191,8 @@ void ExpectContext(const ContextReader& reader, const SampleCache& cache) {
 }
 
 absl::Status CopyRound(Store* from, uint64_t corpus_uid, Store* to, uint64_t tenant_uid,
-                       const SampleCache& there, bool last, std::unique_ptr<CorpusImport>* import,
-                       size_t records) {
+                       const SampleCache& there, const TransferRound& round,
+                       std::unique_ptr<CorpusImport>* import, size_t records) {
   if (*import == nullptr) {
     const auto hashes = [&there](const Generation& generation, uint32_t context) {
       const uint64_t tokens = generation.contexts[context].token_count;
@@ -209,7 +209,7 @@ absl::Status CopyRound(Store* from, uint64_t corpus_uid, Store* to, uint64_t ten
   }
   const absl::StatusOr<TransferHave> have = (*import)->Have();
   if (!have.ok()) return have.status();
-  auto out = from->ExportCorpus(corpus_uid, *have, last);
+  auto out = from->ExportCorpus(corpus_uid, *have, round);
   if (!out.ok()) return out.status();
   (*import)->BeginRound();
   for (size_t i = 0; i < records; ++i) {

@@ -112,8 +112,8 @@ Generation Ingest(Store* store, uint64_t corpus_uid, SampleCache* cache, uint64_
 // One round of a corpus's way to another store (transfer.h): up to `records` records of it, all by
 // default. The hashes of blocks there are those of `there`.
 absl::Status CopyRound(Store* from, uint64_t corpus_uid, Store* to, uint64_t tenant_uid,
-                       const SampleCache& there, bool last, std::unique_ptr<CorpusImport>* import,
-                       size_t records = SIZE_MAX);
+                       const SampleCache& there, const TransferRound& round,
+                       std::unique_ptr<CorpusImport>* import, size_t records = SIZE_MAX);
 
 NewOperation IngestOperation();
 IngestRequest RequestFor(uint64_t operation_uid, const SampleCache& cache, uint64_t tokens);

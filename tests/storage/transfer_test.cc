@@ -81,13 +81,20 @@ class TransferTest : public testing::TestWithParam<Twin> {
   }
 
   absl::Status Round(bool last, size_t records = SIZE_MAX) {
-    return CopyRound(from_.get(), corpus_, to_.get(), tenant_there_, there_, last, &import_,
-                     records);
+    return CopyRound(from_.get(), corpus_, to_.get(), tenant_there_, there_, {.last = last},
+                     &import_, records);
+  }
+
+  // A replica's: the documents alone, or everything.
+  void Replicate(bool cache) {
+    ASSERT_OK(CopyRound(from_.get(), corpus_, to_.get(), tenant_there_, there_,
+                        {.turns = cache, .cache_bytes = cache ? UINT64_MAX : 0}, &import_));
+    ASSERT_EQ(Must(import_->Keep(cache)), cache);
   }
 
   // All records of a last round for a receiver that has nothing.
   std::vector<TransferRecord> Records() {
-    auto out = Must(from_->ExportCorpus(corpus_, {}, true));
+    auto out = Must(from_->ExportCorpus(corpus_, {}, {.last = true}));
     std::vector<TransferRecord> records;
     for (auto record = Must(out->Next()); record.has_value(); record = Must(out->Next())) {
       records.push_back(*std::move(record));
@@ -233,8 +240,7 @@ TEST_P(TransferTest, WhatChangesBetweenRoundsIsCarriedOver) {
   Must(source().DeleteDocument(corpus_, "first", 8));
   Talk("talk", kTokens + 130);
   ASSERT_OK(Round(/*last=*/true));
-  EXPECT_EQ(Must(from_->ExportCorpus(corpus_, Must(import_->Have()), true))->bytes() > 0, true)
-      << "a partial block comes again";
+  EXPECT_EQ(Must(from_->ExportCorpus(corpus_, Must(import_->Have()), {.last = true}))->bytes(), 0u);
   // The switch did not come about, and more was said.
   Talk("talk", kTokens + 500);
   const Generation newest = MakeGeneration(kTokens + 256);
@@ -244,6 +250,124 @@ TEST_P(TransferTest, WhatChangesBetweenRoundsIsCarriedOver) {
   EXPECT_EQ(
       Must(target().PublicNumber(Must(target().GetCorpus(tenant_there_, "c")).current_generation)),
       newest.uid);
+}
+
+TEST_P(TransferTest, AReplicaIsPublishedWithoutItsSource) {
+  Must(source().CreateSession(generation_.uid, 0, {"talk", "", {}}, 4));
+  Talk("talk", kTokens + 100);
+  Replicate(/*cache=*/false);
+  EXPECT_TRUE(Must(to_->Imports())[0].kept);
+  Replicate(/*cache=*/true);
+  // What is there does not come again.
+  EXPECT_EQ(Must(from_->ExportCorpus(corpus_, Must(import_->Have()), {.turns = true}))->bytes(),
+            0u);
+  Talk("talk", kTokens + 350);
+  const Session parent = Must(source().GetSession(corpus_, "talk"));
+  Must(source().ForkSession(parent.uid, 1, {"fork", "", {}}, 5));
+  MakeGeneration(kTokens + 256);
+  Replicate(/*cache=*/true);
+  import_.reset();
+  import_ = Must(to_->ImportCorpus(tenant_there_, "c", from_->store_id(), corpus_, {}));
+  const Corpus corpus = Must(import_->PublishKept());
+  EXPECT_TRUE(Must(to_->Imports()).empty());
+  ExpectArrived();
+  // Conversations go on, in blocks of their own.
+  for (const char* id : {"talk", "fork"}) {
+    const Session session = Must(target().GetSession(corpus.uid, id));
+    const auto first = static_cast<uint32_t>(session.token_count / kBlockTokens);
+    const uint64_t tokens = session.token_count + 90;
+    const Session longer = Must(target().CommitTurn(
+        session.uid, {session.turn_count, tokens, 9, "more"}, cache_.Blocks(first, tokens), 9));
+    ExpectReadable(longer.segments, tokens);
+  }
+  Must(target().DeleteCorpus(corpus.uid, 13));
+  ExpectNothingThere();
+}
+
+TEST_P(TransferTest, AReplicaIsWhatWasKeptLastAndNothingDeletedIsInIt) {
+  for (const char* id : {"talk", "gone"}) {
+    Must(source().CreateSession(generation_.uid, 0, {id, "", {}}, 4));
+    Talk(id, kTokens + 100);
+  }
+  Replicate(/*cache=*/true);
+  // The documents are newer than the cache.
+  Must(source().DeleteDocument(corpus_, "first", 8));
+  Must(source().DeleteSession(Must(source().GetSession(corpus_, "gone")).uid));
+  Upload("late", "late words");
+  MakeGeneration(kTokens - 200);
+  Talk("talk", kTokens + 300);
+  Replicate(/*cache=*/false);
+  // Longer blocks than those that were kept, of a round that did not end.
+  Upload("lost", "never kept");
+  ASSERT_OK(
+      CopyRound(from_.get(), corpus_, to_.get(), tenant_there_, there_, {.turns = true}, &import_));
+  import_.reset();
+  import_ = Must(to_->ImportCorpus(tenant_there_, "c", from_->store_id(), corpus_, {}));
+  const Corpus corpus = Must(import_->PublishKept());
+  std::vector<std::string> ids;
+  for (const Document& document : Must(target().ListDocuments(corpus.uid, {})).items) {
+    ids.push_back(document.id);
+    EXPECT_EQ(Must(target().ReadDocument(document, 0, UINT64_MAX)), bytes_of_[document.id]);
+  }
+  EXPECT_EQ(ids, (std::vector<std::string>{"large", "empty", "late"}));
+  EXPECT_EQ(corpus.document_count, 3u);
+  const auto generations = Must(target().ListGenerations(corpus.uid, {})).items;
+  ASSERT_EQ(generations.size(), 1u);
+  EXPECT_EQ(corpus.current_generation, generations[0].uid);
+  EXPECT_EQ(Must(target().PublicNumber(generations[0].uid)), generation_.uid);
+  EXPECT_CODE(target().GetSession(corpus.uid, "gone"), kNotFound);
+  const Session session = Must(target().GetSession(corpus.uid, "talk"));
+  EXPECT_EQ(session.turn_count, 1u);
+  ExpectReadable(session.segments, kTokens + 100);
+  const auto first = static_cast<uint32_t>(session.token_count / kBlockTokens);
+  const Session longer = Must(target().CommitTurn(session.uid, {1, kTokens + 200, 9, "more"},
+                                                  cache_.Blocks(first, kTokens + 200), 9));
+  ExpectReadable(longer.segments, kTokens + 200);
+  const ScrubReport report = Must(to_->Scrub({}));
+  EXPECT_TRUE(report.damages.empty());
+  Must(target().DeleteCorpus(corpus.uid, 13));
+  ExpectNothingThere();
+}
+
+TEST_P(TransferTest, WhatLeavesTheCorpusLeavesItsReplica) {
+  Must(source().CreateSession(generation_.uid, 0, {"talk", "", {}}, 4));
+  Talk("talk", kTokens + 100);
+  Replicate(/*cache=*/true);
+  const size_t documents = KeysIn(*bytes_, ColumnFamily::kDocument);
+  const size_t blocks = KeysIn(*bytes_, ColumnFamily::kKv);
+  Must(source().DeleteSession(Must(source().GetSession(corpus_, "talk")).uid));
+  Must(source().DeleteDocument(corpus_, "large", 8));
+  MakeGeneration(kTokens);
+  Must(source().DeleteGeneration(generation_.uid));
+  Replicate(/*cache=*/true);
+  Must(to_->CollectGarbage());
+  EXPECT_LT(KeysIn(*bytes_, ColumnFamily::kDocument), documents);
+  EXPECT_LT(KeysIn(*bytes_, ColumnFamily::kKv), blocks);
+  const uint64_t uid = import_->corpus_uid();
+  import_.reset();
+  Must(to_->AbandonImport(uid, 5));
+  ExpectNothingThere();
+}
+
+TEST_P(TransferTest, ARoundBringsNoMoreOfTheCacheThanItMay) {
+  bool more = true;
+  int rounds = 0;
+  for (; more; ++rounds) {
+    ASSERT_LT(rounds, 50);
+    if (import_ == nullptr) Replicate(/*cache=*/false);
+    auto out = Must(
+        from_->ExportCorpus(corpus_, Must(import_->Have()), {.turns = true, .cache_bytes = 1}));
+    import_->BeginRound();
+    for (auto record = Must(out->Next()); record.has_value(); record = Must(out->Next())) {
+      ASSERT_OK(import_->Add(*record));
+    }
+    ASSERT_OK(import_->EndRound());
+    more = out->more();
+  }
+  EXPECT_GT(rounds, 2);
+  EXPECT_TRUE(Must(import_->Keep(true)));
+  Must(import_->PublishKept());
+  ExpectArrived();
 }
 
 TEST_P(TransferTest, AnEvictedCacheStaysEvicted) {
