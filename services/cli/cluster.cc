@@ -43,9 +43,10 @@ int ListGroups(Client& client) {
   for (const v1::Group& group : groups) {
     rows.push_back({IdOf(group.name()), group.alive() ? "alive" : "away",
                     group.draining() ? "draining" : "", Thousands(group.corpora()),
+                    Thousands(group.replicated_corpora()), Thousands(group.replicas()),
                     Bytes(group.free_bytes()), Printable(group.address())});
   }
-  PrintTable({"GROUP", "STATE", "", "CORPORA", "FREE", "ADDRESS"}, rows);
+  PrintTable({"GROUP", "STATE", "", "CORPORA", "ON TWO", "REPLICAS", "FREE", "ADDRESS"}, rows);
   return kExitOk;
 }
 
@@ -199,6 +200,9 @@ const Command kClusterCommand = {
         "it goes on answering; at the end it is the other group's, under the same names, and\n"
         "nothing is prefilled again. Without GROUP the cluster chooses. `get`, `wait` and\n"
         "`cancel` are about the move of a corpus.\n"
+        "`groups` shows how many corpora a group has, how many of them are on a second group\n"
+        "that could take over (workers with --replicas=2), and of how many it has the second "
+        "copy.\n"
         "`drain` moves everything away from a group, so that it can be taken out, and keeps new\n"
         "corpora from it until `resume`. `move` and `drain` wait; --no-wait leaves them to\n"
         "themselves.",

@@ -25,6 +25,16 @@ struct MemberFlags {
   std::string address;
   std::chrono::seconds lease{0};
 };
+
+// Of a worker: --replicas, --replica_patience_seconds, --replace_replica_seconds and
+// --failover_seconds. INVALID_ARGUMENT FLAG_INVALID.
+struct ReplicaFlags {
+  int copies = 1;
+  std::chrono::seconds patience{0};
+  std::chrono::seconds replace_after{0};
+  std::chrono::seconds failover_after{0};
+};
+absl::StatusOr<ReplicaFlags> ReplicasFromFlags();
 // --lease_seconds alone. A worker must hear from etcd, or not, well within it.
 absl::StatusOr<std::chrono::seconds> LeaseFromFlags();
 // `listening`: where the worker listens; what it advertises if no flag says so.

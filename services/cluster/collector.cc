@@ -95,7 +95,45 @@ std::vector<MetricFamily> ClusterCollector::Collect() const {
   families.push_back(Counter("lectern_cluster_moved_bytes_total",
                              "Bytes of records that came with moves and were verified.",
                              moves.bytes));
+  AddReplicas(families);
   return families;
+}
+
+void ClusterCollector::AddReplicas(std::vector<MetricFamily>& families) const {
+  const ReplicaSync::Counts owned = replicas_->sync().Count();
+  families.push_back(Family(MetricType::Gauge, "lectern_cluster_replicas",
+                            "Corpora of this group by the state of their second copies.", "state",
+                            {{"ready", static_cast<double>(owned.ready)},
+                             {"behind", static_cast<double>(owned.behind)},
+                             {"missing", static_cast<double>(owned.missing)}}));
+  families.push_back(Gauge("lectern_cluster_replica_unsynced_seconds",
+                           "Age of the oldest change that is not on the second copy.",
+                           owned.oldest_seconds));
+  families.push_back(Gauge("lectern_cluster_replica_waiting_calls",
+                           "Changes that are made and wait for the second copy.",
+                           static_cast<double>(owned.waiting)));
+  families.push_back(Counter("lectern_cluster_replica_sync_failures_total",
+                             "Requests to the second copy to take changes that failed.",
+                             owned.failures));
+  const ReplicaFollower::Counts followed = replicas_->follower().Count();
+  families.push_back(Gauge("lectern_cluster_replicas_followed",
+                           "Second copies of other groups' corpora that this group has.",
+                           static_cast<double>(followed.followed)));
+  families.push_back(Gauge("lectern_cluster_replica_caches_behind",
+                           "Second copies whose caches have not come whole.",
+                           static_cast<double>(followed.behind)));
+  families.push_back(Gauge("lectern_cluster_replica_bytes_behind",
+                           "Bytes of caches of second copies that are still to come.",
+                           static_cast<double>(followed.bytes_left)));
+  families.push_back(Counter("lectern_cluster_replicated_bytes_total",
+                             "Bytes of records that came to second copies and were verified.",
+                             followed.bytes));
+  families.push_back(Counter("lectern_cluster_replica_pull_failures_total",
+                             "Rounds of second copies that failed; they are made again.",
+                             followed.failures));
+  families.push_back(Counter("lectern_cluster_failovers_total",
+                             "Corpora that this group took over from a group that was lost.",
+                             followed.failovers));
 }
 
 }  // namespace lectern::services

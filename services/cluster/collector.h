@@ -18,6 +18,19 @@
 //   lectern_cluster_moves_total{result}       moves to this group that ended
 //   lectern_cluster_move_failures_total       attempts that failed, most of which are made again
 //   lectern_cluster_moved_bytes_total         of records that came, verified
+// and of a worker's second copies of corpora:
+//   lectern_cluster_replicas{state}            corpora of this group whose second copy is ready
+//                                              (every acknowledged change is on it), behind, or
+//                                              missing (none, or its group is away)
+//   lectern_cluster_replica_unsynced_seconds   age of the oldest change that is not on it
+//   lectern_cluster_replica_waiting_calls      changes that are not acknowledged for that
+//   lectern_cluster_replica_sync_failures_total  requests to take changes that failed
+//   lectern_cluster_replicas_followed          second copies that this group has
+//   lectern_cluster_replica_caches_behind      of these, those whose caches have not come whole
+//   lectern_cluster_replica_bytes_behind       of their caches, still to come
+//   lectern_cluster_replicated_bytes_total     of records that came, verified
+//   lectern_cluster_replica_pull_failures_total  rounds that failed; they are made again
+//   lectern_cluster_failovers_total            corpora that this group took over from a lost one
 #pragma once
 
 #include <prometheus/collectable.h>
@@ -27,21 +40,26 @@
 #include "services/cluster/etcd_directory.h"
 #include "services/cluster/member.h"
 #include "services/cluster/mover.h"
+#include "services/cluster/replicas.h"
 
 namespace lectern::services {
 
 class ClusterCollector final : public prometheus::Collectable {
  public:
-  // What is given outlives the collector; gateways have neither member nor mover.
+  // What is given outlives the collector; gateways have nothing but the
+  // directory.
   explicit ClusterCollector(const EtcdDirectory& directory, const Member* member = nullptr,
-                            const Mover* mover = nullptr)
-      : directory_(directory), member_(member), mover_(mover) {}
+                            const Mover* mover = nullptr, const Replicas* replicas = nullptr)
+      : directory_(directory), member_(member), mover_(mover), replicas_(replicas) {}
   std::vector<prometheus::MetricFamily> Collect() const override;
 
  private:
+  void AddReplicas(std::vector<prometheus::MetricFamily>& families) const;
+
   const EtcdDirectory& directory_;
   const Member* const member_;
   const Mover* const mover_;
+  const Replicas* const replicas_;
 };
 
 }  // namespace lectern::services

@@ -16,14 +16,17 @@ std::optional<CorpusGate::Pass> CorpusGate::Enter(const engine::CorpusName& name
 }
 
 void CorpusGate::Leave(const std::string& key, bool changes) {
+  engine::CorpusName name;
   {
     const std::lock_guard lock(mutex_);
     const auto entry = entries_.find(key);
+    if (changes) name = entry->second.name;
     --entry->second.inside;
     entry->second.changing -= changes;
     if (entry->second.idle()) entries_.erase(entry);
   }
   changed_.notify_all();
+  if (changes && told_ != nullptr) told_(name);
 }
 
 bool CorpusGate::Hold(const engine::CorpusName& name,

@@ -6,6 +6,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <mutex>
 #include <optional>
@@ -19,6 +20,10 @@ namespace lectern::services {
 
 class CorpusGate {
  public:
+  // `changed`: told, by the thread that ends it, of every call that may have changed a corpus.
+  explicit CorpusGate(std::function<void(const engine::CorpusName&)> changed = nullptr)
+      : told_(std::move(changed)) {}
+
   // A call in progress, for as long as this lives. Must not outlive the gate.
   class Pass {
    public:
@@ -77,6 +82,7 @@ class CorpusGate {
   };
   void Leave(const std::string& key, bool changes);
 
+  const std::function<void(const engine::CorpusName&)> told_;
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   std::map<std::string, Entry> entries_;  // by TableKey

@@ -17,6 +17,7 @@
 #include <string_view>
 #include <vector>
 
+#include "engine/transfer.h"
 #include "engine/types.h"
 
 namespace lectern::services {
@@ -37,6 +38,8 @@ struct Placement {
   // that epoch are as right as those of its new owner.
   std::string moved_from = {};
   int64_t moved_epoch = 0;
+  // Where it is since its owner was lost: the copy that the group has of this corpus is the corpus.
+  engine::CorpusOrigin origin = {};
 };
 
 class Directory {

@@ -196,6 +196,16 @@ std::optional<Records::GroupRecord> EtcdDirectory::Choose(const engine::CorpusNa
         owner->second.group.fingerprint != record.group.fingerprint) {
       continue;
     }
+    // It has the other copy already, or is about to get this one.
+    if (const auto replica = records_.replicas.find(TableKey(name));
+        replica != records_.replicas.end() && replica->second.group == group) {
+      continue;
+    }
+    if (const auto move = records_.moves.find(TableKey(name));
+        move != records_.moves.end() && move->second.state == MoveState::kRunning &&
+        move->second.to == group) {
+      continue;
+    }
     // It still has what an older corpus of this name left.
     if (records_.purges.contains(fmt::format("{}/{}", group, TableKey(name)))) continue;
     candidates.push_back({group, static_cast<double>(record.group.free_bytes)});
@@ -262,8 +272,9 @@ absl::Status EtcdDirectory::Remove(const engine::CorpusName& name,
     TxnRequest request;
     ExpectRevision(request, keys_.Corpus(name), current.mod_revision);
     Put(request, keys_.Corpus(name),
-        ToValue({.group = group, .deleted = true, .moved_from = before}));
+        ToValue(Placement{.group = group, .deleted = true, .moved_from = before}));
     Put(request, keys_.Purge(group, name), "{}");
+    Delete(request, keys_.Replica(name));
     LECTERN_ASSIGN_OR_RETURN(const TxnResponse response, client_.Txn(request));
     if (response.succeeded()) recorded = response.header().revision();
   }
@@ -416,7 +427,7 @@ absl::Status EtcdDirectory::Adopt(std::string_view group,
       TxnRequest request;
       for (size_t i = from; i < to; ++i) {
         ExpectRevision(request, keys_.Corpus(names[i]), 0);
-        Put(request, keys_.Corpus(names[i]), ToValue({.group = std::string(group)}));
+        Put(request, keys_.Corpus(names[i]), ToValue(Placement{.group = std::string(group)}));
       }
       LECTERN_ASSIGN_OR_RETURN(const TxnResponse response, client_.Txn(request));
       return response.succeeded();

@@ -71,6 +71,8 @@ class EtcdDirectory final : public Directory {
     bool alive = false;
     bool draining = false;
     int64_t corpora = 0;
+    int64_t replicas = 0;            // of other groups' corpora
+    int64_t replicated_corpora = 0;  // of its own, those whose replica could take over now
   };
   std::vector<GroupState> GroupStates() const;
   std::vector<engine::CorpusName> CorporaOn(std::string_view group) const;
@@ -108,6 +110,27 @@ class EtcdDirectory final : public Directory {
   absl::Status DropHolds(std::string_view group, const engine::CorpusName& name);
   // Whether that hold is there, as far as is known here; nothing while what is known is older.
   std::optional<bool> Holds(const engine::CorpusName& name, int64_t hold_revision) const;
+
+  // ---- replicas (etcd_replicas.cc) ----
+  std::vector<ReplicaRecord> Replicas() const;
+  std::vector<ReplicaRecord> ReplicasOn(std::string_view group) const;
+  std::optional<ReplicaRecord> KnownReplica(const engine::CorpusName& name) const;
+  // At which revision the group was registered; 0: it is not alive.
+  int64_t RegistrationOf(std::string_view group) const;
+  // Of the owner: chooses the group of the corpus's replica anew, provided that the placement is
+  // still `epoch`, and what is known of the replica still true. UNAVAILABLE NO_GROUP: there is no
+  // other group; CLUSTER_CONTENDED.
+  absl::StatusOr<ReplicaRecord> AssignReplica(const engine::CorpusName& name, int64_t epoch);
+  // Writes the record, unless it is another than `record.revision` (ABORTED). Brings
+  // `record.revision` up to date.
+  absl::Status UpdateReplica(ReplicaRecord& record);
+  absl::Status DropReplica(const ReplicaRecord& record);
+  // The owner is lost: the group that has the replica is the owner from now on, what the former one
+  // has is to be deleted; provided that placement and record are still the same, the record is
+  // ready, the former owner is registered at `owner_registration` still (0: not at all), and the
+  // new one at `registration`. False: something has changed. An error: etcd does not say.
+  absl::StatusOr<bool> TakeOver(const ReplicaRecord& record, const Placement& placement,
+                                int64_t owner_registration, int64_t registration);
 
   // Revision that the copy is at.
   int64_t revision() const;

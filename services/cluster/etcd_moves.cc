@@ -66,7 +66,13 @@ std::vector<EtcdDirectory::GroupState> EtcdDirectory::GroupStates() const {
   }
   for (const std::string& name : records_.drains) states[name].draining = true;
   for (const auto& [key, placement] : records_.corpora) {
-    if (!placement.deleted) ++states[placement.group].corpora;
+    if (placement.deleted) continue;
+    ++states[placement.group].corpora;
+    const auto replica = records_.replicas.find(key);
+    if (replica == records_.replicas.end()) continue;
+    ++states[replica->second.group].replicas;
+    states[placement.group].replicated_corpora +=
+        replica->second.ready && records_.groups.contains(replica->second.group);
   }
   std::vector<GroupState> groups;
   for (auto& [name, state] : states) {
@@ -116,6 +122,14 @@ absl::StatusOr<Records::GroupRecord> EtcdDirectory::MoveTarget(const engine::Cor
     return engine::Error(absl::StatusCode::kFailedPrecondition, reason::kGroupDraining,
                          fmt::format("the group {} is being emptied", to), {{"group", to}});
   }
+  const auto replica = records_.replicas.find(TableKey(name));
+  if (replica != records_.replicas.end() && replica->second.group == to) {
+    return engine::Error(absl::StatusCode::kFailedPrecondition, reason::kReplicaThere,
+                         fmt::format("the group {} has the second copy of the corpus \"{}\"; it "
+                                     "can move to another one only",
+                                     to, name.corpus),
+                         {{"group", to}});
+  }
   const auto owner = records_.groups.find(from);
   if (owner != records_.groups.end() &&
       owner->second.group.fingerprint != found->second.group.fingerprint) {
@@ -153,6 +167,8 @@ absl::StatusOr<MoveRecord> EtcdDirectory::BeginMove(const engine::CorpusName& na
     ExpectRevision(request, keys_.Corpus(name), current.mod_revision);
     ExpectRevision(request, keys_.Move(name), known ? known->revision : 0);
     ExpectRevision(request, keys_.Drain(move.to), 0);
+    const std::optional<ReplicaRecord> replica = KnownReplica(name);
+    ExpectRevision(request, keys_.Replica(name), replica ? replica->revision : 0);
     Put(request, keys_.Move(name), ToValue(move));
     LECTERN_ASSIGN_OR_RETURN(const TxnResponse response, client_.Txn(request));
     move.revision = response.header().revision();
@@ -243,6 +259,8 @@ absl::StatusOr<bool> EtcdDirectory::SwitchOwner(MoveRecord& move, int64_t epoch,
   Put(request, keys_.Corpus(name),
       ToValue(Placement{.group = move.to, .moved_from = move.from, .moved_epoch = epoch}));
   Put(request, keys_.Purge(move.from, name), "{}");
+  // It has followed the former owner; the new one chooses whom to be followed by.
+  Delete(request, keys_.Replica(name));
   Delete(request, keys_.Hold(name));
   Put(request, keys_.Move(name), ToValue(done), fading.id);
   const absl::StatusOr<TxnResponse> response = client_.Txn(request);

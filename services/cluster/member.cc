@@ -186,6 +186,9 @@ absl::Status Member::MayBegin(const Caller& caller, bool of_corpus) {
     standing = StandingOf(caller);
   }
   if (standing != Standing::kOwner) return NotOwner(caller, false);
+  if (replication_ != nullptr) {
+    LECTERN_RETURN_IF_ERROR(replication_->IsHere({caller.tenant, caller.corpus}));
+  }
   // While we waited.
   return answering() ? absl::OkStatus() : LeaseExpired(false);
 }
@@ -350,7 +353,9 @@ absl::Status Member::AgreeOnce(bool joining) {
   LECTERN_RETURN_IF_ERROR(AgreeOnTenants());
   SettleHolds();
   LECTERN_RETURN_IF_ERROR(PurgeNames());
-  return joining ? AdoptStrangers() : absl::OkStatus();
+  if (!joining) return absl::OkStatus();
+  if (replication_ != nullptr) LECTERN_RETURN_IF_ERROR(replication_->AgreeOnJoining());
+  return AdoptStrangers();
 }
 
 absl::Status Member::AgreeOnTenants() {

@@ -56,6 +56,10 @@ class Member final : public Ownership {
   absl::StatusOr<int64_t> HoldChanges(const Caller& caller) override;
   std::shared_mutex& names() override { return names_; }
 
+  // Before Join; outlives the member.
+  void Use(Replication& replication) { replication_ = &replication; }
+  Replication* replication() override { return replication_; }
+
   bool answering() const { return admitted_ && fence_.Open(); }
   const Group& group() const { return group_; }
   // Since when the group is registered: the revision at which its record was made; 0: it is not.
@@ -103,6 +107,7 @@ class Member final : public Ownership {
   EtcdDirectory& directory_;
   engine::Engine& engine_;
   Fence& fence_;
+  Replication* replication_ = nullptr;
   Options options_;
   Group group_;
 
@@ -121,7 +126,9 @@ class Member final : public Ownership {
   bool registered_ = false;          // the record is there, as far as we know
   int64_t registered_revision_ = 0;  // which also says for the how manieth time
 
-  CorpusGate gate_;
+  CorpusGate gate_{[this](const engine::CorpusName& name) {
+    if (replication_ != nullptr) replication_->Changed(name);
+  }};
   // When a name that has moved away was first found to be used still; of the thread that agrees.
   std::map<std::string, std::chrono::steady_clock::time_point> lingering_;
 

@@ -20,6 +20,22 @@ ABSL_FLAG(int64_t, lease_seconds, 15,
           "how long this worker goes on answering when etcd is not heard of, and how long its "
           "corpora may be without an answer after it was killed");
 
+ABSL_FLAG(int32_t, replicas, 1,
+          "groups that have each corpus of this worker's group, itself included: 1, or 2: uploads, "
+          "deletions and new corpora are durable on another group, too, before they are "
+          "acknowledged, caches and sessions follow by themselves, and the other group takes over "
+          "when this one is lost. The same on all workers; it can be changed at any time");
+ABSL_FLAG(int64_t, replica_patience_seconds, 20,
+          "with --replicas=2, while the other group is away: how long uploads and other changes "
+          "wait for it, if their deadlines allow it, before they are refused "
+          "(REPLICA_UNREACHABLE); 0: they are refused at once, before anything of them is stored");
+ABSL_FLAG(int64_t, replace_replica_seconds, 600,
+          "with --replicas=2: a group that has been away for so long is replaced by a third one, "
+          "which gets a copy of its own");
+ABSL_FLAG(int64_t, failover_seconds, 60,
+          "when another group is gone for so long, beyond its lease, this worker takes over the "
+          "corpora of which it has the second copy; longer than a restart takes");
+
 namespace lectern::services {
 namespace {
 
@@ -41,6 +57,28 @@ absl::StatusOr<std::chrono::seconds> LeaseFromFlags() {
   const int64_t seconds = absl::GetFlag(FLAGS_lease_seconds);
   LECTERN_RETURN_IF_ERROR(CheckAtLeast("lease_seconds", seconds, kLeastLeaseSeconds));
   return std::chrono::seconds(seconds);
+}
+
+absl::StatusOr<ReplicaFlags> ReplicasFromFlags() {
+  const int copies = absl::GetFlag(FLAGS_replicas);
+  if (copies != 1 && copies != 2) {
+    return engine::InvalidArgument(reason::kFlagInvalid,
+                                   fmt::format("--replicas: {} is neither 1 nor 2", copies),
+                                   {{"flag", "replicas"}});
+  }
+  const auto seconds = [](const char* name, int64_t value) -> absl::StatusOr<std::chrono::seconds> {
+    LECTERN_RETURN_IF_ERROR(CheckAtLeast(name, value, 0));
+    return std::chrono::seconds(value);
+  };
+  ReplicaFlags flags = {.copies = copies};
+  LECTERN_ASSIGN_OR_RETURN(flags.patience, seconds("replica_patience_seconds",
+                                                   absl::GetFlag(FLAGS_replica_patience_seconds)));
+  LECTERN_ASSIGN_OR_RETURN(
+      flags.replace_after,
+      seconds("replace_replica_seconds", absl::GetFlag(FLAGS_replace_replica_seconds)));
+  LECTERN_ASSIGN_OR_RETURN(flags.failover_after,
+                           seconds("failover_seconds", absl::GetFlag(FLAGS_failover_seconds)));
+  return flags;
 }
 
 absl::StatusOr<MemberFlags> MemberFromFlags(const std::string& listening) {

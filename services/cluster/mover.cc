@@ -17,6 +17,7 @@ namespace {
 // At once, in each direction: a move reads and writes as fast as disks and the network go.
 constexpr size_t kMovesAtOnce = 2;
 constexpr std::chrono::milliseconds kLook{500};
+constexpr std::chrono::milliseconds kSettleEvery{2000};
 constexpr std::chrono::milliseconds kFirstPause{200};
 constexpr std::chrono::milliseconds kLongestPause{5000};
 constexpr std::chrono::milliseconds kTellEvery{1000};
@@ -108,6 +109,7 @@ void Mover::ReapJobs() {
 }
 
 absl::Status Mover::SettleImport(const engine::ImportedCorpus& import) {
+  if (!import.published && options_.of_replica(import)) return absl::OkStatus();
   // What is known here may be older than the switch that made the corpus ours.
   const absl::StatusOr<Placement> placed = directory_.Find(import.name);
   if (!placed.ok() && placed.status().code() != absl::StatusCode::kNotFound) {
@@ -119,6 +121,9 @@ absl::Status Mover::SettleImport(const engine::ImportedCorpus& import) {
 }
 
 void Mover::SettleImports() {
+  const auto now = std::chrono::steady_clock::now();
+  if (now - settled_ < kSettleEvery) return;
+  settled_ = now;
   const absl::StatusOr<std::vector<engine::ImportedCorpus>> imports = engine_.Imports();
   if (!imports.ok()) return;
   for (const engine::ImportedCorpus& import : *imports) {
@@ -289,6 +294,10 @@ absl::Status Mover::Attempt(MoveRecord& move) {
   if (placed.group != move.from) {
     return engine::Error(absl::StatusCode::kFailedPrecondition, reason::kMoveNeedless,
                          fmt::format("the corpus is on the group {}", placed.group));
+  }
+  if (const auto replica = directory_.KnownReplica(move.name); replica && replica->group == own) {
+    return engine::Error(absl::StatusCode::kFailedPrecondition, reason::kReplicaThere,
+                         "this group has the corpus's second copy", {{"group", own}});
   }
   for (const auto& [name, revision] : directory_.PurgesOf(own)) {
     if (name.tenant == move.name.tenant && name.corpus == move.name.corpus) {

@@ -37,6 +37,8 @@ class Mover {
   struct Options {
     // A channel to the worker at an address.
     std::function<std::shared_ptr<grpc::Channel>(const std::string& address)> connect;
+    // Whether what has come of a corpus is a replica's, and none of the mover's business.
+    std::function<bool(const engine::ImportedCorpus& import)> of_replica;
   };
   // What is given outlives the mover.
   Mover(EtcdDirectory& directory, Member& member, engine::Engine& engine, Options options)
@@ -56,6 +58,8 @@ class Mover {
     int64_t bytes = 0;
   };
   Counts Count() const;
+  // Whether the corpus is on its way here now.
+  bool Active(const engine::CorpusName& name) const;
 
  private:
   struct Job {
@@ -86,7 +90,6 @@ class Mover {
   // Removes what has come of the corpus, unless it is this group's by now.
   void AbandonImports(const engine::CorpusName& name);
   absl::Status SettleImport(const engine::ImportedCorpus& import);
-  bool Active(const engine::CorpusName& name) const;
   bool Pause(std::chrono::milliseconds time);
   void SetPull(const engine::CorpusName& name, std::shared_ptr<CorpusPull> pull);
 
@@ -100,6 +103,7 @@ class Mover {
   bool stopping_ = false;
   std::map<std::string, Job> jobs_;  // by TableKey
   std::thread dispatcher_;
+  std::chrono::steady_clock::time_point settled_;  // of the dispatcher
 
   std::atomic<int64_t> done_ = 0;
   std::atomic<int64_t> failed_ = 0;

@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "services/cluster/corpus_gate.h"
+#include "services/cluster/replication.h"
 #include "services/rpc/call.h"
 
 namespace lectern::services {
@@ -33,6 +34,9 @@ class Ownership {
   // says so. UNAVAILABLE CORPUS_CHANGED: they did not end in time; errors of EtcdDirectory::Hold.
   virtual absl::StatusOr<int64_t> HoldChanges(const Caller& caller) = 0;
 
+  // Null where corpora have no second copies.
+  virtual Replication* replication() { return nullptr; }
+
   // Whoever makes a corpus holds this, shared, from MayBegin until it is made; whoever deletes one
   // because the cluster says so holds it alone. Otherwise one that was deleted while it was being
   // made could be left over.
@@ -45,5 +49,7 @@ bool IsOfCorpus(std::string_view method);
 // Whether one that is may change it. (Ask is not in question: it depends on whether it is of a
 // session.)
 bool ChangesCorpus(std::string_view method);
+// Whether what it has changed is on the replica before it is acknowledged.
+bool IsOnReplica(std::string_view method);
 
 }  // namespace lectern::services

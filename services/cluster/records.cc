@@ -21,6 +21,7 @@ constexpr std::string_view kTenants = "tenants/";
 constexpr std::string_view kMoves = "moves/";
 constexpr std::string_view kHolds = "holds/";
 constexpr std::string_view kDrains = "drains/";
+constexpr std::string_view kReplicas = "replicas/";
 
 constexpr std::array<std::string_view, 4> kMoveStates = {"running", "done", "failed", "cancelled"};
 
@@ -120,6 +121,10 @@ std::string RecordKeys::Hold(const engine::CorpusName& name) const {
   return fmt::format("{}{}{}", prefix_, kHolds, TableKey(name));
 }
 
+std::string RecordKeys::Replica(const engine::CorpusName& name) const {
+  return fmt::format("{}{}{}", prefix_, kReplicas, TableKey(name));
+}
+
 std::string RecordKeys::Drain(std::string_view group) const {
   return fmt::format("{}{}{}", prefix_, kDrains, group);
 }
@@ -138,6 +143,10 @@ std::string ToValue(const Placement& placement) {
   if (!placement.moved_from.empty()) {
     json["moved_from"] = placement.moved_from;
     json["moved_epoch"] = placement.moved_epoch;
+  }
+  if (!placement.origin.store_id.empty()) {
+    json["origin_store"] = placement.origin.store_id;
+    json["origin_corpus"] = placement.origin.corpus_uid;
   }
   return json.dump();
 }
@@ -159,6 +168,15 @@ std::string ToValue(const MoveRecord& record) {
     json["message"] = std::string(record.error.message());
   }
   return json.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+std::string ToValue(const ReplicaRecord& record) {
+  Json json = {{"group", record.group}, {"ready", record.ready}};
+  if (record.ready) {
+    json["store"] = record.origin.store_id;
+    json["corpus"] = record.origin.corpus_uid;
+  }
+  return json.dump();
 }
 
 std::string ToValue(const TenantRecord& record) {
@@ -203,13 +221,21 @@ void Records::Apply(const RecordKeys& keys, std::string_view key, const std::str
   } else if (take(kCorpora)) {
     Set(corpora, rest, present,
         Placement{Text(json, "group"), mod_revision, Flag(json, "deleted"),
-                  Text(json, "moved_from"), Number(json, "moved_epoch")});
+                  Text(json, "moved_from"), Number(json, "moved_epoch"),
+                  engine::CorpusOrigin{Text(json, "origin_store"),
+                                       static_cast<uint64_t>(Number(json, "origin_corpus"))}});
   } else if (take(kPurges)) {
     Set(purges, rest, present, mod_revision);
   } else if (take(kTenants)) {
     Set(tenants, rest, present, ToTenantRecord(rest, json, mod_revision));
   } else if (take(kMoves)) {
     Set(moves, rest, present, ToMoveRecord(rest, json, mod_revision));
+  } else if (take(kReplicas)) {
+    Set(replicas, rest, present,
+        ReplicaRecord{NameOfTableKey(rest), Text(json, "group"), Flag(json, "ready"),
+                      engine::CorpusOrigin{Text(json, "store"),
+                                           static_cast<uint64_t>(Number(json, "corpus"))},
+                      mod_revision});
   } else if (take(kHolds)) {
     Set(holds, rest, present, create_revision);
   } else if (take(kDrains)) {

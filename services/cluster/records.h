@@ -11,8 +11,16 @@
 //                                              lease of a day once it has ended
 //   <prefix>holds/<tenant>/<corpus>            under the lease of its group: {"group": g}, which
 //                                              refuses changes of the corpus until this is gone
+//   <prefix>replicas/<tenant>/<corpus>         {"group": g, "ready": true, "store": s, "corpus":
+//   u}: g
+//                                              pulls the corpus from its owner; ready: g has all
+//                                              documents that were acknowledged, as corpus u of
+//                                              the owner's store s
 //   <prefix>drains/<group>                     {}: nothing is placed there, and all of it moves
 //   away
+//
+// A placement that came about because the owner was lost also has origin_store and origin_corpus:
+// the group's replica of that corpus is the corpus from then on.
 //
 // A placement's epoch is the revision at which its record was written.
 #pragma once
@@ -24,6 +32,7 @@
 #include <string>
 #include <string_view>
 
+#include "engine/transfer.h"
 #include "engine/types.h"
 #include "services/cluster/directory.h"
 
@@ -40,6 +49,7 @@ class RecordKeys {
   std::string Tenant(std::string_view tenant) const;
   std::string Move(const engine::CorpusName& name) const;
   std::string Hold(const engine::CorpusName& name) const;
+  std::string Replica(const engine::CorpusName& name) const;
   std::string Drain(std::string_view group) const;
 
  private:
@@ -76,6 +86,16 @@ struct MoveRecord {
 };
 std::string ToValue(const MoveRecord& record);
 
+// Which group has the second copy of a corpus.
+struct ReplicaRecord {
+  engine::CorpusName name;
+  std::string group;
+  bool ready = false;
+  engine::CorpusOrigin origin;  // once it is ready
+  int64_t revision = 0;
+};
+std::string ToValue(const ReplicaRecord& record);
+
 // "tenant/corpus", by which tables are ordered.
 std::string TableKey(const engine::CorpusName& name);
 
@@ -91,7 +111,8 @@ struct Records {
   std::map<std::string, Placement, std::less<>> corpora;  // by TableKey
   std::map<std::string, int64_t, std::less<>> purges;     // "group/tenant/corpus" -> revision
   std::map<std::string, TenantRecord, std::less<>> tenants;
-  std::map<std::string, MoveRecord, std::less<>> moves;  // by TableKey
+  std::map<std::string, MoveRecord, std::less<>> moves;        // by TableKey
+  std::map<std::string, ReplicaRecord, std::less<>> replicas;  // by TableKey
   std::map<std::string, int64_t, std::less<>> holds;  // by TableKey -> revision at which it began
   std::set<std::string, std::less<>> drains;          // groups
 

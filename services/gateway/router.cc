@@ -193,6 +193,13 @@ bool Router::Serve(Waiter& waiter) {
     Find(std::move(waiter.errand), std::move(waiter.found));
     return true;
   }
+  if (waiter.placement->epoch != 0) {
+    // The group that was waited for may have been given up for another one.
+    const std::optional<Placement> known = directory_.Known(waiter.errand.name);
+    if (known && !known->deleted && known->epoch > waiter.placement->epoch) {
+      waiter.placement = known;
+    }
+  }
   const std::string& group = waiter.placement->group;
   std::shared_ptr<Backend> backend;
   if (!group.empty()) {
@@ -260,7 +267,7 @@ Again Router::Judge(const grpc::Status& status, bool idempotent) const {
   if (!idempotent && done != error.metadata.end() && done->second == "true") return Again::kNo;
   if (error.reason == reason::kNotOwner) return Again::kElsewhere;
   return error.reason == reason::kLeaseExpired || error.reason == reason::kServerDraining ||
-                 error.reason == reason::kCorpusMoving
+                 error.reason == reason::kCorpusMoving || error.reason == reason::kCorpusLost
              ? Again::kThere
              : Again::kNo;
 }

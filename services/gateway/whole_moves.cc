@@ -52,6 +52,8 @@ v1::Group ToProto(const EtcdDirectory::GroupState& state) {
   out.set_name(GroupName(state.group.name));
   out.set_address(state.group.address);
   out.set_alive(state.alive);
+  out.set_replicas(state.replicas);
+  out.set_replicated_corpora(state.replicated_corpora);
   out.set_draining(state.draining);
   out.set_corpora(state.corpora);
   out.set_free_bytes(state.group.free_bytes);

@@ -128,6 +128,7 @@ inline constexpr std::array kErrorReasons = std::to_array<std::string_view>({
     "CLUSTER_STORE_UNREACHABLE",
     "CORPUS_CHANGED",
     "CORPUS_DELETED",
+    "CORPUS_LOST",
     "CORPUS_MOVING",
     "GROUP_DRAINING",
     "GROUP_NOT_FOUND",
@@ -140,6 +141,8 @@ inline constexpr std::array kErrorReasons = std::to_array<std::string_view>({
     "MOVE_RUNNING",
     "NOT_OWNER",
     "NO_GROUP",
+    "REPLICA_THERE",
+    "REPLICA_UNREACHABLE",
     "TRANSFER_DAMAGED",
 });
 

@@ -17,6 +17,7 @@
 #include "services/cluster/collector.h"
 #include "services/cluster/member.h"
 #include "services/cluster/mover.h"
+#include "services/cluster/replicas.h"
 #include "services/cluster/worker_channel.h"
 #include "services/process/lifecycle.h"
 #include "services/process/server_flags.h"
@@ -52,19 +53,35 @@ constexpr int kRequestsPerLease = 4;
 
 // What makes a worker one of several.
 struct Cluster {
-  Cluster(EtcdClient::Options options, engine::Engine& engine,
+  Cluster(EtcdClient::Options options, engine::Engine& engine, const ReplicaFlags& flags,
           const std::shared_ptr<grpc::ChannelCredentials>& to_workers)
-      : client(std::move(options)),
+      : connect([to_workers](const std::string& address) {
+          return ConnectToWorker(address, to_workers);
+        }),
+        client(std::move(options)),
         directory(client, EtcdPrefixFromFlags()),
         member(client, directory, engine, fence),
-        mover(directory, member, engine, {.connect = [to_workers](const std::string& address) {
-                return ConnectToWorker(address, to_workers);
-              }}) {}
+        replicas(directory, member, engine,
+                 {.copies = flags.copies,
+                  .patience = flags.patience,
+                  .replace_after = flags.replace_after,
+                  .connect = connect},
+                 {.failover_after = flags.failover_after,
+                  .connect = connect,
+                  .moves_here = [this](const auto& name) { return mover.Active(name); }}),
+        mover(directory, member, engine,
+              {.connect = connect, .of_replica = [this](const auto& import) {
+                 return replicas.follower().Needs(import);
+               }}) {
+    member.Use(replicas);
+  }
 
+  const std::function<std::shared_ptr<grpc::Channel>(const std::string&)> connect;
   EtcdClient client;
   EtcdDirectory directory;
   Fence fence;
   Member member;
+  Replicas replicas;
   Mover mover;
 };
 
@@ -79,7 +96,8 @@ absl::StatusOr<std::unique_ptr<Cluster>> ClusterFromFlags(engine::Engine& engine
       ChannelTls({absl::GetFlag(FLAGS_worker_certificate), absl::GetFlag(FLAGS_worker_key),
                   absl::GetFlag(FLAGS_worker_ca)},
                  {"worker_certificate", "worker_key", "worker_ca"}, /*system_roots=*/false));
-  return std::make_unique<Cluster>(std::move(options), engine, to_workers);
+  LECTERN_ASSIGN_OR_RETURN(const ReplicaFlags replicas, ReplicasFromFlags());
+  return std::make_unique<Cluster>(std::move(options), engine, replicas, to_workers);
 }
 
 // Up to the cap or, without one, on the disk.
@@ -104,6 +122,7 @@ void Join(Cluster& cluster, const MemberFlags& flags, engine::Engine& engine,
                        .free_bytes = [&engine, options] { return FreeBytes(engine, options); },
                        .answering = [&worker](bool now) { worker.SetAnswering(now); }});
   cluster.mover.Start();
+  cluster.replicas.Start();
 }
 
 absl::Status Run() {
@@ -133,8 +152,8 @@ absl::Status Run() {
   MemberFlags member;
   if (cluster != nullptr) {
     LECTERN_ASSIGN_OR_RETURN(member, MemberFromFlags(worker->address()));
-    sources.push_back(
-        std::make_shared<ClusterCollector>(cluster->directory, &cluster->member, &cluster->mover));
+    sources.push_back(std::make_shared<ClusterCollector>(cluster->directory, &cluster->member,
+                                                         &cluster->mover, &cluster->replicas));
   }
   LECTERN_ASSIGN_OR_RETURN(const std::unique_ptr<MetricsServer> http,
                            MetricsServer::Start(absl::GetFlag(FLAGS_metrics_listen), sources,
@@ -148,6 +167,7 @@ absl::Status Run() {
                       .wait_idle = [&](auto until) { return worker->WaitIdle(until); },
                       .stop =
                           [&] {
+                            if (cluster != nullptr) cluster->replicas.Stop();
                             if (cluster != nullptr) cluster->mover.Stop();
                             engine->Drain(0);
                             worker->Stop();

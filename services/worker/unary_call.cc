@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "engine/error/error.h"
+#include "engine/error/status_macros.h"
 #include "services/rpc/errors.h"
 #include "services/rpc/reason.h"
 
@@ -16,10 +17,30 @@ absl::Status UnaryCall::MayBegin() {
     if (!pass.ok()) return pass.status();
     pass_ = *std::move(pass);
   }
+  Replication* replication = ownership_->replication();
+  if (on_replica_ && replication != nullptr) {
+    LECTERN_RETURN_IF_ERROR(replication->MayChange({caller().tenant, caller().corpus}));
+  }
   return ownership_->MayBegin(caller(), of_corpus_);
 }
 
+bool Settles(const absl::Status& status) {
+  return status.ok() || status.code() == absl::StatusCode::kAlreadyExists ||
+         status.code() == absl::StatusCode::kNotFound;
+}
+
 void UnaryCall::End(const absl::Status& status) {
+  Replication* replication = ownership_ == nullptr ? nullptr : ownership_->replication();
+  if (!on_replica_ || replication == nullptr || !Settles(status)) {
+    Close(status);
+    return;
+  }
+  replication->Settle(caller(), context_.deadline(), [this, status](const absl::Status& settled) {
+    Close(settled.ok() ? status : settled);
+  });
+}
+
+void UnaryCall::Close(const absl::Status& status) {
   absl::Status last = status;
   // A refusal stays as it is: it says whether the work was done.
   if (ownership_ != nullptr && status.code() != absl::StatusCode::kUnavailable) {

@@ -38,14 +38,14 @@ UploadCall* UploadCall::Start(WorkerService& worker, grpc::CallbackServerContext
 
 void UploadCall::OnReadDone(bool ok) {
   if (!ok) {
-    worker_.executor().MustSubmit([this] { End(Complete()); });
+    worker_.executor().MustSubmit([this] { Settle(Complete()); });
     return;
   }
   worker_.executor().MustSubmit([this] {
     if (const absl::Status status = Take(); status.ok()) {
       StartRead(&message_);
     } else {
-      End(status);
+      Settle(status);
     }
   });
 }
@@ -80,6 +80,10 @@ absl::Status UploadCall::Begin() {
   }
   if (Ownership* ownership = worker_.ownership()) {
     LECTERN_RETURN_IF_ERROR(ownership->MayBegin(record_.caller(), /*of_corpus=*/true));
+    if (Replication* replication = ownership->replication()) {
+      LECTERN_RETURN_IF_ERROR(
+          replication->MayChange({record_.caller().tenant, record_.caller().corpus}));
+    }
   }
   LECTERN_ASSIGN_OR_RETURN(const engine::UploadHeader header,
                            ToUploadHeader(message_.header(), record_.caller().tenant));
@@ -100,15 +104,31 @@ absl::Status UploadCall::Complete() {
   }
   // Nothing may become visible, nor be called stored, that is not this group's any more.
   Ownership* ownership = worker_.ownership();
-  CorpusGate::Pass pass;
   if (ownership != nullptr) {
-    LECTERN_ASSIGN_OR_RETURN(pass, ownership->Enter(record_.caller(), /*changes=*/true));
+    LECTERN_ASSIGN_OR_RETURN(pass_, ownership->Enter(record_.caller(), /*changes=*/true));
     LECTERN_RETURN_IF_ERROR(ownership->MayBegin(record_.caller(), /*of_corpus=*/true));
   }
   LECTERN_ASSIGN_OR_RETURN(const engine::Document document, upload_->Finish());
   response_ = ToProto(document);
-  return ownership == nullptr ? absl::OkStatus()
-                              : ownership->MayEnd(record_.caller(), /*of_corpus=*/true);
+  return absl::OkStatus();
+}
+
+void UploadCall::Settle(const absl::Status& status) {
+  Ownership* ownership = worker_.ownership();
+  if (ownership == nullptr || !Settles(status)) {
+    End(status);
+    return;
+  }
+  const auto end = [this, ownership, status](const absl::Status& settled) {
+    const absl::Status may = ownership->MayEnd(record_.caller(), /*of_corpus=*/true);
+    End(!settled.ok() ? settled : status.ok() && !may.ok() ? may : status);
+  };
+  Replication* replication = ownership->replication();
+  if (replication == nullptr) {
+    end(absl::OkStatus());
+  } else {
+    replication->Settle(record_.caller(), context_.deadline(), end);
+  }
 }
 
 void UploadCall::End(const absl::Status& status) {

@@ -8,6 +8,7 @@
 
 #include "engine/engine.h"
 #include "lectern/v1/corpora.pb.h"
+#include "services/cluster/ownership.h"
 #include "services/telemetry/call_record.h"
 
 namespace lectern::services {
@@ -28,12 +29,15 @@ class UploadCall final : public grpc::ServerReadReactor<v1::UploadDocumentReques
   absl::Status Take();
   absl::Status Begin();
   absl::Status Complete();
+  // When the document is where it must be.
+  void Settle(const absl::Status& status);
   void End(const absl::Status& status);
 
   WorkerService& worker_;
   grpc::CallbackServerContext& context_;
   v1::Document& response_;
   CallRecord record_;
+  CorpusGate::Pass pass_;
   v1::UploadDocumentRequest message_;
   std::unique_ptr<engine::DocumentUpload> upload_;
   // The gateway's word that the caller has sent everything.

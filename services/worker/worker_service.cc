@@ -1,5 +1,7 @@
 #include "services/worker/worker_service.h"
 
+#include "engine/error/error.h"
+#include "services/rpc/reason.h"
 #include "services/worker/export_call.h"
 #include "services/worker/wait_call.h"
 
@@ -43,6 +45,27 @@ grpc::ServerWriteReactor<worker::v1::ExportCorpusResponse>* WorkerService::Expor
 
 grpc::ServerUnaryReactor* WorkerService::Run(Context* context, std::string_view method,
                                              std::function<absl::Status(const Caller&)> body) {
+  return Begin(context, method,
+               [body = std::move(body)](UnaryCall& call) { call.End(body(call.caller())); });
+}
+
+grpc::ServerUnaryReactor* WorkerService::SyncReplica(Context* context,
+                                                     const worker::v1::SyncReplicaRequest* request,
+                                                     google::protobuf::Empty*) {
+  return Begin(context, "Worker/SyncReplica", [=, this](UnaryCall& call) {
+    Replication* replication = ownership_ == nullptr ? nullptr : ownership_->replication();
+    if (replication == nullptr) {
+      call.End(engine::Error(absl::StatusCode::kFailedPrecondition, reason::kClusterMissing,
+                             "this worker is of no cluster: no corpus has two copies"));
+      return;
+    }
+    replication->Sync(call.caller(), request->revision(),
+                      [&call](const absl::Status& status) { call.End(status); });
+  });
+}
+
+grpc::ServerUnaryReactor* WorkerService::Begin(Context* context, std::string_view method,
+                                               std::function<void(UnaryCall&)> body) {
   auto* call = new UnaryCall(metrics_, admission_, ownership_, method, *context);
   if (!call->admitted().ok()) {
     call->End(call->admitted());
@@ -54,7 +77,7 @@ grpc::ServerUnaryReactor* WorkerService::Run(Context* context, std::string_view 
     } else if (const absl::Status may = call->MayBegin(); !may.ok()) {
       call->End(may);
     } else {
-      call->End(body(call->caller()));
+      body(*call);
     }
   });
   if (!submitted) call->End(ExecutorFullError());

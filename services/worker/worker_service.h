@@ -101,11 +101,15 @@ class WorkerService final : public worker::v1::Worker::CallbackService {
 
   grpc::ServerWriteReactor<worker::v1::ExportCorpusResponse>* ExportCorpus(Context*, const worker::v1::ExportCorpusRequest*) override;
 
+  Unary* SyncReplica(Context*, const worker::v1::SyncReplicaRequest*, google::protobuf::Empty*) override;
+
   Unary* GetModel(Context*, const v1::GetModelRequest*, v1::Model*) override;
   Unary* GetStats(Context*, const v1::GetStatsRequest*, v1::Stats*) override;
   // clang-format on
 
  private:
+  // Runs `body` on the executor, if the call may be worked on; it sees to the call's end.
+  Unary* Begin(Context* context, std::string_view method, std::function<void(UnaryCall&)> body);
   // Runs `body`, a function of the caller that fills the response, on the executor.
   Unary* Run(Context* context, std::string_view method,
              std::function<absl::Status(const Caller&)> body);

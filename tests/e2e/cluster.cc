@@ -130,20 +130,27 @@ void Server::AwaitMetric(const std::string& series, double value) const {
   while (Metric(series) != value) std::this_thread::sleep_for(milliseconds(10));
 }
 
-Cluster::Cluster() {
-  for (const char* group : {"g1", "g2"}) {
+std::string GroupOf(int worker) { return "g" + std::to_string(worker + 1); }
+
+Cluster::Cluster(const ClusterOptions& options) {
+  for (int i = 0; i < options.workers; ++i) {
+    const std::string group = GroupOf(i);
     const std::string address = FreeAddress();
     worker_to_etcd_.push_back(std::make_unique<Link>(etcd_.address()));
     to_worker_.push_back(std::make_unique<Link>(address));
-    workers_.push_back(std::make_unique<Server>(
-        group,
-        std::vector<std::string>{
-            Program("lectern-worker"), "--etcd_endpoints=" + worker_to_etcd_.back()->address(),
-            "--advertise=" + to_worker_.back()->address(), std::string("--group=") + group,
-            "--lease_seconds=" + std::to_string(kLeaseSeconds),
-            "--data_dir=" + (directory_ / group), "--model_dir=" + SmallModel(),
-            "--pool_bytes=64MiB", "--index_bytes=64MiB", "--threads=1"},
-        directory_ / (std::string(group) + ".log"), address));
+    std::vector<std::string> command = {Program("lectern-worker"),
+                                        "--etcd_endpoints=" + worker_to_etcd_.back()->address(),
+                                        "--advertise=" + to_worker_.back()->address(),
+                                        "--group=" + group,
+                                        "--lease_seconds=" + std::to_string(kLeaseSeconds),
+                                        "--data_dir=" + DataDirectory(i),
+                                        "--model_dir=" + SmallModel(),
+                                        "--pool_bytes=64MiB",
+                                        "--index_bytes=64MiB",
+                                        "--threads=1"};
+    command.insert(command.end(), options.worker_flags.begin(), options.worker_flags.end());
+    workers_.push_back(
+        std::make_unique<Server>(group, command, directory_ / (group + ".log"), address));
   }
   for (const char* gateway : {"gateway-a", "gateway-b"}) {
     gateway_to_etcd_.push_back(std::make_unique<Link>(etcd_.address()));
@@ -170,6 +177,8 @@ void Cluster::AwaitWhole() {
     gateway->AwaitMetric("lectern_cluster_store_up", 1);
   }
 }
+
+std::string Cluster::DataDirectory(int worker) const { return directory_ / GroupOf(worker); }
 
 std::set<std::string> Cluster::HeldBy(int worker) {
   const auto stub = worker::v1::Worker::NewStub(

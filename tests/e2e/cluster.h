@@ -1,5 +1,5 @@
-// A cluster as it is deployed: a real etcd, two workers with a data directory each, two gateways,
-// and links between them that can be cut.
+// A cluster as it is deployed: a real etcd, workers with a data directory each, two gateways, and
+// links between them that can be cut.
 #pragma once
 
 #include <grpcpp/grpcpp.h>
@@ -29,6 +29,9 @@ namespace lectern::testing {
 
 // Short, so that a test can wait for its end; long enough for a busy machine.
 inline constexpr int kLeaseSeconds = 5;
+
+// The name of a worker's group.
+std::string GroupOf(int worker);
 
 // A caller of one gateway, or of several as OPERATIONS.md says.
 struct Client {
@@ -79,10 +82,15 @@ class Server {
   std::unique_ptr<Process> process_;
 };
 
+struct ClusterOptions {
+  int workers = 2;
+  std::vector<std::string> worker_flags;
+};
+
 class Cluster {
  public:
   // Starts all of it and waits until it is ready.
-  Cluster();
+  explicit Cluster(const ClusterOptions& options = {});
 
   Etcd& etcd() { return etcd_; }
   Server& worker(int i) { return *workers_[i]; }
@@ -99,8 +107,8 @@ class Cluster {
   void AwaitWhole();
   // What the worker's own store lists, asked past the gateways.
   std::set<std::string> HeldBy(int worker);
+  std::string DataDirectory(int worker) const;
 
-  static constexpr int kWorkers = 2;
   static constexpr int kGateways = 2;
 
  private:

@@ -23,8 +23,6 @@ using ::testing::HasSubstr;
 
 constexpr char kQuestion[] = "What is it about?";
 
-std::string GroupOf(int worker) { return worker == 0 ? "g1" : "g2"; }
-
 // Asks without a pause until it is stopped; every answer must be the same.
 class Questions {
  public:

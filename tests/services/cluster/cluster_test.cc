@@ -206,6 +206,12 @@ TEST(Ownership, KnowsWhichMethodsChangeACorpus) {
                              "Worker/WaitOperation", "Worker/ExportCorpus"}) {
     EXPECT_FALSE(ChangesCorpus(method)) << method;
   }
+  // What the second copy has before it is acknowledged.
+  for (const char* method : {"Worker/CreateCorpus", "Worker/UploadDocument", "Worker/UpdateCorpus",
+                             "Worker/DeleteDocument", "Worker/DeleteSession"}) {
+    EXPECT_TRUE(IsOnReplica(method)) << method;
+  }
+  EXPECT_FALSE(IsOnReplica("Worker/IngestCorpus") || IsOnReplica("Worker/GetCorpus"));
 }
 
 TEST(Records, MovesHoldsAndDrainsAreReadBackAndRemoved) {
@@ -251,6 +257,37 @@ TEST(Records, MovesHoldsAndDrainsAreReadBackAndRemoved) {
     records.Apply(keys, key, nullptr, 0, 16, 0);
   }
   EXPECT_TRUE(records.moves.empty() && records.holds.empty() && records.drains.empty());
+}
+
+TEST(Records, ReplicasAreReadBackAndRemoved) {
+  const RecordKeys keys("/x/");
+  Records records;
+  Put(records, keys, keys.Replica({"t", "c"}),
+      ToValue(ReplicaRecord{.group = "g2", .ready = true, .origin = {"s", 7}}), 11);
+  Put(records, keys, keys.Replica({"t", "d"}), ToValue(ReplicaRecord{.group = "g3"}), 12);
+  Put(records, keys, keys.Corpus({"t", "c"}), ToValue(Placement{.group = "g2", .origin = {"s", 7}}),
+      13);
+  EXPECT_EQ(records.replicas.at("t/c").group, "g2");
+  EXPECT_EQ(records.replicas.at("t/c").name.corpus, "c");
+  EXPECT_TRUE(records.replicas.at("t/c").ready);
+  EXPECT_EQ(records.replicas.at("t/c").origin, (engine::CorpusOrigin{"s", 7}));
+  EXPECT_EQ(records.replicas.at("t/c").revision, 11);
+  EXPECT_FALSE(records.replicas.at("t/d").ready);
+  EXPECT_EQ(records.corpora.at("t/c").origin, (engine::CorpusOrigin{"s", 7}));
+  records.Apply(keys, keys.Replica({"t", "c"}), nullptr, 0, 16, 0);
+  EXPECT_EQ(records.replicas.size(), 1u);
+}
+
+TEST(CorpusGate, TellsOfCallsThatMayHaveChangedSomething) {
+  std::vector<std::string> told;
+  CorpusGate gate([&](const engine::CorpusName& name) { told.push_back(name.corpus); });
+  { const auto question = gate.Enter({"t", "c"}, false); }
+  EXPECT_TRUE(told.empty());
+  {
+    const auto change = gate.Enter({"t", "d"}, true);
+    EXPECT_TRUE(told.empty()) << "it has not ended";
+  }
+  EXPECT_EQ(told, (std::vector<std::string>{"d"}));
 }
 
 using SteadyClock = std::chrono::steady_clock;

@@ -465,6 +465,107 @@ TEST(EtcdDirectoryMoves, MovesAreRefusedThatMakeNoSense) {
   EXPECT_TRUE(directory.BeginMove(moving.name, "").ok());
 }
 
+// A corpus on g1, whose replica on g2 is ready.
+struct Followed {
+  Followed() : side(FreshPrefix()) {
+    lease = side.Join(MakeGroup("g1"));
+    placed = side.directory.Place(name).value();
+    side.Join(MakeGroup("g2"));
+    record = side.directory.AssignReplica(name, placed.epoch).value();
+    record.ready = true;
+    record.origin = {"store", 7};
+    EXPECT_TRUE(side.directory.UpdateReplica(record).ok());
+  }
+  absl::StatusOr<bool> TakeOver(int64_t owner) {
+    return side.directory.TakeOver(record, placed, owner, side.directory.RegistrationOf("g2"));
+  }
+  void EndOwner() {
+    ASSERT_TRUE(side.client.RevokeLease(lease).ok());
+    while (side.directory.RegistrationOf("g1") != 0) std::this_thread::yield();
+  }
+
+  Side side;
+  const engine::CorpusName name = {"t", "c"};
+  int64_t lease = 0;
+  Placement placed;
+  ReplicaRecord record;
+};
+
+TEST(EtcdDirectoryReplicas, AReplicaBecomesTheCorpusWhenItsOwnerIsGone) {
+  Followed followed;
+  EtcdDirectory& directory = followed.side.directory;
+  EXPECT_EQ(followed.record.group, "g2");
+  EXPECT_EQ(directory.ReplicasOn("g2").size(), 1u);
+  EXPECT_EQ(directory.GroupStates()[0].replicated_corpora, 1);
+  EXPECT_EQ(directory.GroupStates()[1].replicas, 1);
+  // It cannot move there, and has no third group to go to.
+  EXPECT_EQ(engine::ReasonOf(directory.BeginMove(followed.name, "g2").status()), "REPLICA_THERE");
+  EXPECT_EQ(engine::ReasonOf(directory.BeginMove(followed.name, "").status()), "NO_GROUP");
+  // Its owner is there.
+  EXPECT_FALSE(followed.TakeOver(0).value_or(true));
+  followed.EndOwner();
+  EXPECT_TRUE(followed.TakeOver(0).value_or(false));
+  const Placement now = directory.Find(followed.name).value();
+  EXPECT_EQ(now.group, "g2");
+  EXPECT_GT(now.epoch, followed.placed.epoch);
+  EXPECT_EQ(now.origin, (engine::CorpusOrigin{"store", 7}));
+  EXPECT_FALSE(directory.KnownReplica(followed.name));
+  EXPECT_EQ(directory.PurgesOf("g1").size(), 1u);
+  // Only once; and the former owner is no place for it before it has deleted what it has.
+  EXPECT_FALSE(followed.TakeOver(0).value_or(true));
+  followed.side.Join(MakeGroup("g1"));
+  EXPECT_EQ(engine::ReasonOf(directory.AssignReplica(followed.name, now.epoch).status()),
+            "NO_GROUP");
+  const auto purge = directory.PurgesOf("g1").front();
+  ASSERT_TRUE(directory.ConfirmPurge("g1", followed.name, purge.second).ok());
+  while (!directory.PurgesOf("g1").empty()) std::this_thread::yield();
+  EXPECT_EQ(directory.AssignReplica(followed.name, now.epoch)->group, "g1");
+}
+
+TEST(EtcdDirectoryReplicas, NothingIsTakenOverThatIsNotAsItWas) {
+  {  // Its owner lives again, under another registration.
+    Followed followed;
+    const int64_t before = followed.side.directory.RegistrationOf("g1");
+    followed.EndOwner();
+    followed.side.Join(MakeGroup("g1"));
+    EXPECT_FALSE(followed.TakeOver(before).value_or(true));
+    EXPECT_FALSE(followed.TakeOver(0).value_or(true));
+    // One that says that it has lost it is taken at its word.
+    EXPECT_TRUE(followed.TakeOver(followed.side.directory.RegistrationOf("g1")).value_or(false));
+  }
+  {  // It is not ready any more, or was given to another group.
+    Followed followed;
+    const ReplicaRecord before = followed.record;
+    followed.record.ready = false;
+    ASSERT_TRUE(followed.side.directory.UpdateReplica(followed.record).ok());
+    followed.EndOwner();
+    EXPECT_FALSE(followed.TakeOver(0).value_or(true));
+    followed.record = before;
+    EXPECT_FALSE(followed.TakeOver(0).value_or(true));
+    EXPECT_EQ(followed.side.directory.UpdateReplica(followed.record).code(),
+              absl::StatusCode::kAborted);
+  }
+  {  // Another group takes the role.
+    Followed followed;
+    followed.side.Join(MakeGroup("g3"));
+    const auto other = followed.side.directory.AssignReplica(followed.name, followed.placed.epoch);
+    ASSERT_TRUE(other.ok()) << other.status();
+    EXPECT_EQ(other->group, "g3");
+    EXPECT_FALSE(other->ready);
+    followed.EndOwner();
+    EXPECT_FALSE(followed.TakeOver(0).value_or(true));
+  }
+  {  // It was deleted.
+    Followed followed;
+    EtcdDirectory& directory = followed.side.directory;
+    followed.EndOwner();
+    EXPECT_TRUE(directory.Remove(followed.name, Soon()).ok());
+    EXPECT_FALSE(followed.TakeOver(0).value_or(true));
+    EXPECT_FALSE(directory.KnownReplica(followed.name));
+    EXPECT_EQ(engine::ReasonOf(directory.Find(followed.name).status()), "CORPUS_NOT_FOUND");
+  }
+}
+
 TEST(EtcdClient, ReadsMoreThanOneMessage) {
   EtcdClient client(
       {.endpoints = {SharedEtcd().address()}, .credentials = grpc::InsecureChannelCredentials()});
