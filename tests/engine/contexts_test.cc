@@ -390,7 +390,7 @@ TEST_F(ContextsTest, MovesToAnotherEngineWithItsSessions) {
     ASSERT_TRUE(AskAndWait(*from, request).ok());
   }
   {
-    const auto out = *from->ExportCorpus(kCorpus, {}, {}, /*last=*/true);
+    const auto out = *from->ExportCorpus(kCorpus, {}, {}, {.last = true});
     const auto import = *to->ImportCorpus(kCorpus, out->origin());
     ASSERT_TRUE(import->BeginRound(out->bytes()).ok());
     for (;;) {
