@@ -54,7 +54,8 @@ class Run {
   // waits until all of it can be spared.
   virtual RunNeeds MemoryNeeds() const = 0;
 
-  // Called once, when it is admitted: opens its context. An error ends the run through Fail.
+  // Called once, when it is admitted: opens its context. An error ends the run through Fail. It may
+  // be done with that: there was nothing left to do.
   virtual absl::Status Start() = 0;
 
   // True after a step, if what it does next needs another context: it has given back what it held,

@@ -204,7 +204,8 @@ void Scheduler::Admit() {
       ++active_count_;
     }
     // Opening a context reads from disk; submitters need not wait for it.
-    if (absl::Status status = active_.at(id)->Start(); !status.ok()) EndActive(id, status, false);
+    const absl::Status status = active_.at(id)->Start();
+    if (!status.ok() || active_.at(id)->done()) EndActive(id, status, false);
   }
 }
 

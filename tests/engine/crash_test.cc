@@ -160,6 +160,21 @@ TEST(CrashTest, AKillInTheMiddleOfTheSecondContextCostsNothingThatWasCommitted) 
             testing::StoredCacheDigest(undisturbed.path(), "library"));
 }
 
+TEST(CrashTest, WhatWasComputedInFullIsPublishedByTheNextProcess) {
+  if (!storage::kFailPointsBuilt) GTEST_SKIP() << "built without LECTERN_FAIL_POINTS";
+  testing::TemporaryDirectory model;
+  testing::WriteRandomModel({}, model.path());
+  testing::TemporaryDirectory undisturbed, data;
+  int status = IngestSeveral(undisturbed.path(), model.path(), "");
+  ASSERT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+  status = IngestSeveral(data.path(), model.path(), "publish.manifest=kill");
+  ASSERT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+  status = IngestSeveral(data.path(), model.path(), "ingest.step_computed=kill");
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << "status " << status;
+  EXPECT_EQ(testing::StoredCacheDigest(data.path(), "library"),
+            testing::StoredCacheDigest(undisturbed.path(), "library"));
+}
+
 TEST(CrashTest, FiftyKillsDuringAnIngestChangeNothing) {
   testing::TemporaryDirectory model;
   testing::WriteRandomModel({}, model.path());

@@ -151,5 +151,50 @@ TEST(SchedulerTest, ARunIsStartedForEachOfItsContextsIfThereCanBeRoom) {
   }
 }
 
+// Finds nothing left to do when it is started.
+class DoneRun final : public Run {
+ public:
+  DoneRun(std::promise<void>* gone, int* asked)
+      : Run({}, std::make_shared<CancelFlag>()), gone_(gone), asked_(asked) {}
+  ~DoneRun() override { gone_->set_value(); }
+  RunNeeds MemoryNeeds() const override { return {.kv_slots = 1}; }
+  absl::Status Start() override {
+    done_ = true;
+    return absl::OkStatus();
+  }
+  Wish NextWish() const override {
+    ++*asked_;
+    return {.tokens = 1, .tiled = false};
+  }
+  absl::StatusOr<StepSegment> Prepare(int64_t) override {
+    ++*asked_;
+    return absl::InternalError("it has no tokens");
+  }
+  absl::Status AfterStep(SegmentResult) override { return absl::OkStatus(); }
+  bool done() const override { return done_; }
+  void Fail(const absl::Status&, bool) override { ++*asked_; }
+
+ private:
+  std::promise<void>* const gone_;
+  int* const asked_;
+  bool done_ = false;
+};
+
+TEST(SchedulerTest, ARunThatIsDoneWhenItStartsIsAskedForNothing) {
+  auto checkpoint = Checkpoint::Load(LECTERN_SOURCE_DIR "/tests/golden/tiny/int8");
+  ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
+  OneTokenDecoder decoder(checkpoint->get());
+  std::promise<void> gone;
+  int asked = 0;
+  Scheduler scheduler(&decoder, {.limits = {.memory = {.kv_slots = 10, .index_slots = 10}}},
+                      [] { return int64_t{1}; });
+  ASSERT_TRUE(scheduler.Submit(std::make_unique<DoneRun>(&gone, &asked)).ok());
+  gone.get_future().wait();
+  scheduler.Drain(0);
+  EXPECT_EQ(asked, 0);
+  EXPECT_EQ(scheduler.queued(), 0);
+  EXPECT_EQ(scheduler.running(), 0);
+}
+
 }  // namespace
 }  // namespace lectern::engine
